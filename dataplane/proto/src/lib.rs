@@ -1,1 +1,33 @@
-//! Placeholder.
+//! The tunnel engine: sessions, keys, replay windows, routing, and the decisions about them.
+//!
+//! Sans-IO: no sockets, no clock, no threads, no randomness. Every call takes `now`; packets go in
+//! by `handle_*` and out through [`Io`], which the daemon and the simulator implement.
+//!
+//! ```text
+//!  TUN ─▶ handle_packet ─▶ route ─▶ seal ─▶ Io::datagram ─▶ UDP
+//!  UDP ─▶ handle_datagrams ─▶ open ─▶ replay ─▶ route ─▶ join ─▶ Io::deliver ─▶ TUN
+//! ```
+//!
+//! One [`Engine`] per worker, nothing shared between them. [`peer`] decides when to handshake and
+//! which session is used; it runs once per daemon, outside the workers.
+
+pub mod aead;
+mod bucket;
+mod counters;
+mod drop_reason;
+mod engine;
+mod indices;
+pub mod keys;
+pub mod lane;
+pub mod replay;
+mod route;
+
+pub use bucket::Bucket;
+pub use counters::{AttachmentCounters, Counter64, EnvironmentCounters, LinkCounters};
+pub use drop_reason::DropReason;
+pub use engine::{
+    AttachmentSlot, Engine, EnvironmentSlot, Event, Io, LinkSlot, NewAttachment, NewEnvironment,
+    NewLink, NewSession, SessionId, SessionStatus, Undeliverable,
+};
+pub use indices::IndexTable;
+pub use route::{RouteTable, Target};

@@ -1,0 +1,235 @@
+//! The two AEADs of the protocol behind one small type, from either provider.
+//!
+//! Both providers have the same interface; a cargo feature chooses. Neither wipes its expanded
+//! keys: a [`Key`] lives in a box of its own, and `weftd` runs on an allocator that overwrites
+//! what it frees.
+
+use weft_wire::{HEADER_LEN, TAG_LEN};
+
+/// Bytes of a key: both AEADs have 256-bit keys.
+pub const KEY_LEN: usize = 32;
+/// Bytes of a nonce (RFC 5116: 96 bits).
+pub const NONCE_LEN: usize = 12;
+
+/// Which AEAD seals a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suite {
+    /// AES-256-GCM, where both hosts have AES instructions.
+    Aes256Gcm,
+    /// ChaCha20-Poly1305 (RFC 8439) otherwise.
+    ChaCha20Poly1305,
+}
+
+/// A datagram did not open: forged, damaged, or sealed with another key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenError;
+
+macro_rules! provider {
+    ($module:ident, $name:ident, $open:item, $seal:item) => {
+        #[doc = concat!("The AEADs of `", stringify!($name), "`.")]
+        pub mod $module {
+            use super::{HEADER_LEN, KEY_LEN, NONCE_LEN, OpenError, Suite, TAG_LEN};
+            use $name::aead::{
+                AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
+            };
+
+            /// An expanded key.
+            pub struct Key(LessSafeKey);
+
+            impl Key {
+                /// Expands a key.
+                #[must_use]
+                pub fn new(suite: Suite, key: &[u8; KEY_LEN]) -> Self {
+                    let algorithm = match suite {
+                        Suite::Aes256Gcm => &AES_256_GCM,
+                        Suite::ChaCha20Poly1305 => &CHACHA20_POLY1305,
+                    };
+                    let key = UnboundKey::new(algorithm, key)
+                        .expect("both AEADs take keys of 32 bytes");
+                    Self(LessSafeKey::new(key))
+                }
+
+                /// Seals `payload ‖ tail` into `out`, which has their length and [`TAG_LEN`] more.
+                ///
+                /// # Panics
+                /// When `out` has another length.
+                #[inline]
+                pub fn seal(
+                    &self,
+                    nonce: [u8; NONCE_LEN],
+                    aad: &[u8; HEADER_LEN],
+                    payload: &[u8],
+                    tail: &[u8],
+                    out: &mut [u8],
+                ) {
+                    seal(&self.0, nonce, aad, payload, tail, out);
+                }
+
+                /// Opens `sealed` (ciphertext and tag) into the front of `out` and gives the
+                /// plaintext's length. On failure `out` holds nothing of use.
+                ///
+                /// # Errors
+                /// [`OpenError`] when it does not authenticate or `out` is too small.
+                #[inline]
+                pub fn open(
+                    &self,
+                    nonce: [u8; NONCE_LEN],
+                    aad: &[u8; HEADER_LEN],
+                    sealed: &[u8],
+                    out: &mut [u8],
+                ) -> Result<usize, OpenError> {
+                    let (text, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(OpenError)?;
+                    let out = out.get_mut(..text.len()).ok_or(OpenError)?;
+                    open(&self.0, nonce, aad, text, tag, out)?;
+                    Ok(text.len())
+                }
+            }
+
+            #[inline]
+            $open
+
+            #[inline]
+            $seal
+        }
+    };
+}
+
+#[cfg(feature = "aws-lc-rs")]
+provider!(
+    aws,
+    aws_lc_rs,
+    fn open(
+        key: &LessSafeKey,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8; HEADER_LEN],
+        text: &[u8],
+        tag: &[u8; TAG_LEN],
+        out: &mut [u8],
+    ) -> Result<(), OpenError> {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        key.open_separate_gather(nonce, Aad::from(aad), text, tag, out)
+            .map_err(|_| OpenError)
+    },
+    fn seal(
+        key: &LessSafeKey,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8; HEADER_LEN],
+        payload: &[u8],
+        tail: &[u8],
+        out: &mut [u8],
+    ) {
+        super::copy_in(payload, tail, out);
+        let (text, tag_out) = out.split_at_mut(payload.len() + tail.len());
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = key
+            .seal_in_place_separate_tag(nonce, Aad::from(aad), text)
+            .expect("a datagram is far below the AEAD's limit");
+        tag_out.copy_from_slice(tag.as_ref());
+    }
+);
+
+#[cfg(feature = "ring")]
+provider!(
+    ring_provider,
+    ring,
+    fn open(
+        key: &LessSafeKey,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8; HEADER_LEN],
+        text: &[u8],
+        tag: &[u8; TAG_LEN],
+        out: &mut [u8],
+    ) -> Result<(), OpenError> {
+        out.copy_from_slice(text);
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        key.open_in_place_separate_tag(nonce, Aad::from(aad), (*tag).into(), out, 0..)
+            .map(|_| ())
+            .map_err(|_| OpenError)
+    },
+    fn seal(
+        key: &LessSafeKey,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8; HEADER_LEN],
+        payload: &[u8],
+        tail: &[u8],
+        out: &mut [u8],
+    ) {
+        super::copy_in(payload, tail, out);
+        let (text, tag_out) = out.split_at_mut(payload.len() + tail.len());
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = key
+            .seal_in_place_separate_tag(nonce, Aad::from(aad), text)
+            .expect("a datagram is far below the AEAD's limit");
+        tag_out.copy_from_slice(tag.as_ref());
+    }
+);
+
+#[cfg(feature = "aws-lc-rs")]
+pub use aws::Key;
+#[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
+pub use ring_provider::Key;
+
+#[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
+compile_error!("weft-proto needs one of the features `aws-lc-rs` and `ring`");
+
+fn copy_in(payload: &[u8], tail: &[u8], out: &mut [u8]) {
+    assert_eq!(
+        out.len(),
+        payload.len() + tail.len() + TAG_LEN,
+        "room for text and tag"
+    );
+    out[..payload.len()].copy_from_slice(payload);
+    out[payload.len()..payload.len() + tail.len()].copy_from_slice(tail);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONCE: [u8; NONCE_LEN] = [7; NONCE_LEN];
+    const AAD: [u8; HEADER_LEN] = [1; HEADER_LEN];
+
+    #[test]
+    fn seals_and_opens_and_notices_every_bit() {
+        for suite in [Suite::Aes256Gcm, Suite::ChaCha20Poly1305] {
+            let key = Key::new(suite, &[9; KEY_LEN]);
+            let mut sealed = [0; 20 + TAG_LEN];
+            key.seal(NONCE, &AAD, &[1; 15], &[2; 5], &mut sealed);
+            let mut out = [0; 64];
+            assert_eq!(key.open(NONCE, &AAD, &sealed, &mut out), Ok(20));
+            assert_eq!(out[..15], [1; 15]);
+            assert_eq!(out[15..20], [2; 5]);
+            for bit in 0..sealed.len() * 8 {
+                let mut bad = sealed;
+                bad[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(key.open(NONCE, &AAD, &bad, &mut out), Err(OpenError));
+            }
+            assert_eq!(
+                key.open(NONCE, &[0; HEADER_LEN], &sealed, &mut out),
+                Err(OpenError)
+            );
+            assert_eq!(
+                key.open(NONCE, &AAD, &sealed[..15], &mut out),
+                Err(OpenError)
+            );
+            assert_eq!(
+                key.open(NONCE, &AAD, &sealed, &mut out[..19]),
+                Err(OpenError)
+            );
+        }
+    }
+
+    /// Whatever the provider: the two must be the same on the wire.
+    #[cfg(all(feature = "ring", feature = "aws-lc-rs"))]
+    #[test]
+    fn providers_agree() {
+        for suite in [Suite::Aes256Gcm, Suite::ChaCha20Poly1305] {
+            let mut a = [0; 100 + TAG_LEN];
+            let mut b = a;
+            aws::Key::new(suite, &[3; KEY_LEN]).seal(NONCE, &AAD, &[4; 88], &[5; 12], &mut a);
+            ring_provider::Key::new(suite, &[3; KEY_LEN])
+                .seal(NONCE, &AAD, &[4; 88], &[5; 12], &mut b);
+            assert_eq!(a, b);
+        }
+    }
+}

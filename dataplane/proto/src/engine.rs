@@ -1,0 +1,213 @@
+//! The packet path of one worker.
+//!
+//! It owns everything that the worker needs to judge, seal and open packets, and shares nothing
+//! but counters. Environments, attachments, links and sessions are put in and taken out by the
+//! daemon between packets.
+
+mod inbound;
+mod join;
+mod outbound;
+mod pending;
+mod session;
+mod slots;
+mod tables;
+
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustc_hash::FxHashMap;
+use weft_types::{ReceiverIndex, WorkerId};
+use weft_wire::Ecn;
+
+use crate::{AttachmentCounters, Bucket, EnvironmentCounters, LinkCounters, RouteTable};
+use join::Join;
+use pending::Pending;
+use session::{Receiver, Session};
+use slots::Slots;
+
+pub use session::{NewSession, SessionId, SessionStatus};
+
+/// How often [`Engine::handle_timeout`] looks after sessions.
+const TICK: Duration = Duration::from_secs(1);
+/// ICMP errors per attachment: ten at once, then ten per second, as Linux's per-target default
+/// (`net.ipv4.icmp_ratelimit`) roughly allows.
+const ICMP_BURST: u32 = 10;
+const ICMP_INTERVAL: Duration = Duration::from_millis(100);
+/// Events that wait for the daemon. It takes them after every batch, and a batch makes few; what
+/// is beyond is forgotten, and every event is repeated by its cause.
+const EVENTS_MAX: usize = 1024;
+
+macro_rules! slot {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub u32);
+
+        impl From<$name> for usize {
+            fn from(slot: $name) -> usize {
+                slot.0 as usize
+            }
+        }
+    };
+}
+slot! {
+    /// Place of an environment in every worker's tables.
+    EnvironmentSlot
+}
+slot! {
+    /// Place of an attachment in every worker's tables.
+    AttachmentSlot
+}
+slot! {
+    /// Place of a link (one peer in one environment) in every worker's tables.
+    LinkSlot
+}
+
+/// The container's interface did not take a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Undeliverable;
+
+/// Where packets go that leave the engine.
+pub trait Io {
+    /// Room for one datagram of exactly `len` bytes to `to` with these ECN bits. The engine fills
+    /// all of it before it asks for the next; it is sent at the latest when the batch ends.
+    fn datagram(&mut self, to: SocketAddr, ecn: Ecn, len: usize) -> &mut [u8];
+
+    /// Gives `head ‖ payload` to an attachment's interface: a virtio header and one packet.
+    ///
+    /// # Errors
+    /// [`Undeliverable`] when the interface is down or full.
+    fn deliver(
+        &mut self,
+        to: AttachmentSlot,
+        head: &[u8],
+        payload: &[u8],
+    ) -> Result<(), Undeliverable>;
+}
+
+/// What the daemon should know or do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// Packets wait for a session on this link.
+    NeedSession(LinkSlot),
+    /// The first datagram of a session opened on some lane.
+    Alive(SessionId),
+    /// A session's keys run out: handshake anew.
+    RekeySoon(SessionId),
+    /// The peer has forgotten the session.
+    Closed(SessionId),
+}
+
+/// An environment to add.
+pub struct NewEnvironment {
+    /// The environment's own IPv4 address, the source of ICMP errors.
+    pub gateway: Option<IpAddr>,
+    /// The same for IPv6.
+    pub gateway6: Option<IpAddr>,
+    /// This worker's counters.
+    pub counters: Arc<EnvironmentCounters>,
+}
+
+/// An attachment to add.
+pub struct NewAttachment {
+    /// The environment it belongs to, for good.
+    pub environment: EnvironmentSlot,
+    /// The only source addresses it may use: one IPv4, one IPv6 or both.
+    pub addresses: Vec<IpAddr>,
+    /// Whether its interface takes UDP superpackets.
+    pub uso: bool,
+    /// This worker's counters.
+    pub counters: Arc<AttachmentCounters>,
+}
+
+/// A link to add.
+pub struct NewLink {
+    /// The environment it belongs to, for good.
+    pub environment: EnvironmentSlot,
+    /// Where the peer's daemon listens.
+    pub endpoint: SocketAddr,
+    /// This worker's counters.
+    pub counters: Arc<LinkCounters>,
+}
+
+struct Environment {
+    gateway: Option<IpAddr>,
+    gateway6: Option<IpAddr>,
+    routes: Arc<RouteTable>,
+    counters: Arc<EnvironmentCounters>,
+}
+
+struct Attachment {
+    environment: EnvironmentSlot,
+    addresses: Vec<IpAddr>,
+    uso: bool,
+    icmp: Bucket,
+    counters: Arc<AttachmentCounters>,
+}
+
+struct Link {
+    environment: EnvironmentSlot,
+    endpoint: SocketAddr,
+    active: Option<SessionId>,
+    pending: Pending,
+    counters: Arc<LinkCounters>,
+}
+
+/// The packet path of one worker. See the module documentation.
+pub struct Engine {
+    worker: WorkerId,
+    environments: Slots<Environment>,
+    attachments: Slots<Attachment>,
+    links: Slots<Link>,
+    sessions: FxHashMap<SessionId, Session>,
+    receivers: FxHashMap<ReceiverIndex, Receiver>,
+    join: Join,
+    events: VecDeque<Event>,
+    /// Drops that belong to no environment: the datagram's session is not known.
+    unattributed: Arc<EnvironmentCounters>,
+    next_tick: Option<Instant>,
+}
+
+impl Engine {
+    /// An engine without environments. `unattributed` counts drops of datagrams whose session is
+    /// not known.
+    #[must_use]
+    pub fn new(worker: WorkerId, unattributed: Arc<EnvironmentCounters>) -> Self {
+        Self {
+            worker,
+            environments: Slots::default(),
+            attachments: Slots::default(),
+            links: Slots::default(),
+            sessions: FxHashMap::default(),
+            receivers: FxHashMap::default(),
+            join: Join::new(),
+            events: VecDeque::with_capacity(EVENTS_MAX),
+            unattributed,
+            next_tick: None,
+        }
+    }
+
+    /// The next event, if any. To be asked after every batch.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`Engine::handle_timeout`] wants to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.next_tick
+    }
+
+    fn push_event(events: &mut VecDeque<Event>, event: Event) {
+        if events.len() < EVENTS_MAX {
+            events.push_back(event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,351 @@
+//! Datagrams from peers: open, judge, join, deliver.
+
+use std::time::Instant;
+
+use weft_types::ReceiverIndex;
+use weft_wire::{
+    Control, Ecn, Frame, GSO_HEADER_MAX, Gso, HEADER_LEN, Header, Inner, Kind, METADATA_LEN,
+    Metadata, Offload, Run, VIRTIO_HEADER_LEN, apply_run, join_ecn, set_ecn, virtio,
+};
+
+use super::{
+    AttachmentSlot, Engine, EnvironmentSlot, Event, Io, LinkSlot, SessionId,
+    join::{Join, Joined, PacketId, Start},
+};
+use crate::{DropReason, Target};
+
+/// An opened datagram: its plaintext stands behind the open run in the join buffer.
+struct Opened {
+    header: Header,
+    link: LinkSlot,
+    session: SessionId,
+    outer: Ecn,
+    len: usize,
+}
+
+impl Engine {
+    /// Takes what one receive gave: `data` is one datagram, or several of `segment` bytes each
+    /// (the last may be shorter) that the kernel merged. Only the kernel's word splits them; a
+    /// length field that differs costs its own datagram and no other.
+    pub fn handle_datagrams(
+        &mut self,
+        now: Instant,
+        outer: Ecn,
+        segment: usize,
+        data: &[u8],
+        io: &mut impl Io,
+    ) {
+        for datagram in data.chunks(segment.max(1)) {
+            if let Err(reason) = self.handle_datagram(now, outer, datagram, io) {
+                self.unattributed.dropped(reason);
+            }
+        }
+    }
+
+    /// Ends a receive drain: what is joined so far is delivered.
+    pub fn finish_receive(&mut self, io: &mut impl Io) {
+        self.flush(io);
+    }
+
+    /// Counts a message that was longer than the receive buffer.
+    pub fn handle_truncated(&mut self) {
+        self.unattributed.dropped(DropReason::Truncated);
+    }
+
+    /// An error is a drop that belongs to no environment.
+    fn handle_datagram(
+        &mut self,
+        now: Instant,
+        outer: Ecn,
+        datagram: &[u8],
+        io: &mut impl Io,
+    ) -> Result<(), DropReason> {
+        let header = Header::decode(datagram).map_err(|_| DropReason::Header)?;
+        if header.index.worker() != Ok(self.worker) {
+            return Err(DropReason::WrongWorker);
+        }
+        if !self.receivers.contains_key(&header.index) {
+            return Err(DropReason::UnknownSession);
+        }
+        if self.join.tail().len() < datagram.len() {
+            self.flush(io);
+        }
+        let receiver = self
+            .receivers
+            .get_mut(&header.index)
+            .ok_or(DropReason::UnknownSession)?;
+        let (link_slot, session) = (receiver.link, receiver.session);
+        let (clear, sealed) = datagram
+            .split_first_chunk::<HEADER_LEN>()
+            .ok_or(DropReason::Header)?;
+        let opened = receiver
+            .lane
+            .open(now, &header, clear, sealed, self.join.tail());
+        let link = self
+            .links
+            .get(link_slot)
+            .ok_or(DropReason::UnknownSession)?;
+        let environment = link.environment;
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(rejected) => {
+                self.count_drop(environment, rejected.into());
+                return Ok(());
+            }
+        };
+        link.counters.received_datagrams.add(1);
+        link.counters.received_bytes.add(datagram.len() as u64);
+        if opened.is_first {
+            Self::push_event(&mut self.events, Event::Alive(session));
+        }
+        let opened = Opened {
+            header,
+            link: link_slot,
+            session,
+            outer,
+            len: opened.len,
+        };
+        let result = match header.kind {
+            Kind::Control => self.open_control(now, &opened, io),
+            Kind::Data => self.open_data(environment, &opened, io),
+        };
+        if let Err(reason) = result {
+            self.count_drop(environment, reason);
+        }
+        Ok(())
+    }
+
+    pub(super) fn count_drop(&self, environment: EnvironmentSlot, reason: DropReason) {
+        if let Some(environment) = self.environments.get(environment) {
+            environment.counters.dropped(reason);
+        }
+    }
+
+    fn open_control(
+        &mut self,
+        now: Instant,
+        opened: &Opened,
+        io: &mut impl Io,
+    ) -> Result<(), DropReason> {
+        let body = self
+            .join
+            .behind()
+            .get(..opened.len)
+            .ok_or(DropReason::Control)?;
+        let control = Control::decode(body).map_err(|_| DropReason::Control)?;
+        self.handle_control(now, opened.session, control, io);
+        Ok(())
+    }
+
+    #[inline]
+    fn open_data(
+        &mut self,
+        environment: EnvironmentSlot,
+        opened: &Opened,
+        io: &mut impl Io,
+    ) -> Result<(), DropReason> {
+        let plain = self
+            .join
+            .behind()
+            .get(..opened.len)
+            .ok_or(DropReason::Metadata)?;
+        let (body, metadata) = plain
+            .split_last_chunk::<METADATA_LEN>()
+            .ok_or(DropReason::Metadata)?;
+        let metadata = Metadata::decode(metadata).map_err(|_| DropReason::Metadata)?;
+        let header_len = usize::from(metadata.virtio.hdr_len);
+        let payload_len = body
+            .len()
+            .checked_sub(header_len)
+            .ok_or(DropReason::Metadata)?;
+        let body_len = body.len();
+        if metadata.virtio.gso_type == virtio::GSO_NONE {
+            return self.open_whole(environment, opened, &metadata, body_len, io);
+        }
+        let first = opened.header.counter.0.wrapping_sub(metadata.chunk.into());
+        let id = PacketId {
+            index: opened.header.index,
+            epoch: opened.header.epoch,
+            first,
+        };
+        match self
+            .join
+            .append_chunk(id, &metadata, opened.outer, payload_len, header_len)
+        {
+            Some(true) => self.flush(io),
+            Some(false) => {}
+            None => {
+                self.settle(opened.len, io);
+                let header = &self.join.behind()[payload_len..payload_len + header_len];
+                let frame = Frame::from_chunk(&metadata, header, payload_len)?;
+                let to = self.admit(environment, opened.link, &frame.inner)?;
+                let start = Start {
+                    environment,
+                    to,
+                    outer: opened.outer,
+                };
+                self.join
+                    .start_chunks(start, id, metadata, frame, payload_len);
+            }
+        }
+        Ok(())
+    }
+
+    fn open_whole(
+        &mut self,
+        environment: EnvironmentSlot,
+        opened: &Opened,
+        metadata: &Metadata,
+        len: usize,
+        io: &mut impl Io,
+    ) -> Result<(), DropReason> {
+        let index: ReceiverIndex = opened.header.index;
+        let packet = &self.join.behind()[..len];
+        let frame = Frame::from_peer(metadata, packet)?;
+        let joinable = Join::is_udp_joinable(&frame, packet);
+        if joinable && self.join.append_udp(index, opened.outer, &frame.inner, len) {
+            return Ok(());
+        }
+        let to = self.admit(environment, opened.link, &frame.inner)?;
+        if joinable && self.attachments.get(to).is_some_and(|a| a.uso) {
+            self.settle(opened.len, io);
+            let start = Start {
+                environment,
+                to,
+                outer: opened.outer,
+            };
+            self.join.start_udp(start, index, frame, len);
+            return Ok(());
+        }
+        let at = self.join.len();
+        self.flush(io);
+        let ecn = join_ecn(frame.inner.ecn, opened.outer).ok_or(DropReason::Ecn)?;
+        let packet = &mut self.join.buffer_mut()[at..at + len];
+        if ecn != frame.inner.ecn {
+            set_ecn(packet, frame.inner.version, ecn);
+        }
+        let head = frame.virtio().encode();
+        let packet = &self.join.buffer()[at..at + len];
+        let delivered = io.deliver(to, &head, packet);
+        self.count_delivery(environment, to, &frame, delivered.is_ok());
+        Ok(())
+    }
+
+    /// Flushes the open run and moves the plaintext of `len` bytes behind it to the buffer's
+    /// front, where a new run starts.
+    fn settle(&mut self, len: usize, io: &mut impl Io) {
+        if self.join.is_open() {
+            let at = self.join.len();
+            self.flush(io);
+            self.join.buffer_mut().copy_within(at..at + len, 0);
+        }
+    }
+
+    /// Whether this peer may send this packet: its source must live at the peer, its destination
+    /// must be attached here, both in the link's environment. Traffic from a peer never goes to
+    /// a peer.
+    #[inline]
+    fn admit(
+        &self,
+        environment: EnvironmentSlot,
+        link: LinkSlot,
+        inner: &Inner,
+    ) -> Result<AttachmentSlot, DropReason> {
+        let routes = &self
+            .environments
+            .get(environment)
+            .ok_or(DropReason::Destination)?
+            .routes;
+        if routes.get(inner.source) != Some(Target::Remote(link)) {
+            return Err(DropReason::Source);
+        }
+        let Some(Target::Local(to)) = routes.get(inner.destination) else {
+            return Err(DropReason::Destination);
+        };
+        match self.attachments.get(to) {
+            Some(attachment) if attachment.environment == environment => Ok(to),
+            _ => Err(DropReason::Destination),
+        }
+    }
+
+    /// Delivers the open run, if there is one.
+    fn flush(&mut self, io: &mut impl Io) {
+        let Some(mut joined) = self.join.close() else {
+            return;
+        };
+        let frame = joined.frame;
+        let Some(ecn) = join_ecn(frame.inner.ecn, joined.outer) else {
+            self.count_drop(joined.environment, DropReason::Ecn);
+            return;
+        };
+        if ecn != frame.inner.ecn {
+            set_ecn(
+                &mut joined.header[..joined.header_len],
+                frame.inner.version,
+                ecn,
+            );
+        }
+        let takes_uso = self.attachments.get(joined.to).is_some_and(|a| a.uso);
+        if let Offload::Gso(gso) = frame.offload
+            && frame.virtio().gso_type == virtio::GSO_UDP_L4
+            && !takes_uso
+        {
+            self.deliver_singly(&joined, &gso, io);
+            return;
+        }
+        let mut head = [0; VIRTIO_HEADER_LEN + GSO_HEADER_MAX];
+        head[..VIRTIO_HEADER_LEN].copy_from_slice(&frame.virtio().encode());
+        let head_len = VIRTIO_HEADER_LEN + joined.header_len;
+        head[VIRTIO_HEADER_LEN..head_len].copy_from_slice(&joined.header[..joined.header_len]);
+        let payload = &self.join.buffer()[..joined.payload_len];
+        let delivered = io.deliver(joined.to, &head[..head_len], payload);
+        self.count_delivery(joined.environment, joined.to, &frame, delivered.is_ok());
+    }
+
+    /// Gives a UDP superpacket to an interface that takes none, packet by packet.
+    #[cold]
+    fn deliver_singly(&self, joined: &Joined, gso: &Gso, io: &mut impl Io) {
+        let payload = &self.join.buffer()[..joined.payload_len];
+        let count = joined.frame.segments();
+        for (i, segment) in payload.chunks(usize::from(gso.size)).enumerate() {
+            let mut head = [0; VIRTIO_HEADER_LEN + GSO_HEADER_MAX];
+            let head_len = VIRTIO_HEADER_LEN + joined.header_len;
+            let header = &mut head[VIRTIO_HEADER_LEN..head_len];
+            header.copy_from_slice(&joined.header[..joined.header_len]);
+            #[expect(clippy::cast_possible_truncation, reason = "both are below 2^16")]
+            let run = Run {
+                first: i as u16,
+                chunks: 1,
+                payload_len: segment.len() as u16,
+                last: i + 1 == count,
+            };
+            let frame = apply_run(&joined.frame, gso, &run, header);
+            head[..VIRTIO_HEADER_LEN].copy_from_slice(&frame.virtio().encode());
+            let delivered = io.deliver(joined.to, &head[..head_len], segment);
+            self.count_delivery(joined.environment, joined.to, &frame, delivered.is_ok());
+        }
+    }
+
+    pub(super) fn count_delivery(
+        &self,
+        environment: EnvironmentSlot,
+        to: AttachmentSlot,
+        frame: &Frame,
+        delivered: bool,
+    ) {
+        if !delivered {
+            self.count_drop(environment, DropReason::Undeliverable);
+            return;
+        }
+        if let Some(attachment) = self.attachments.get(to) {
+            attachment
+                .counters
+                .received_packets
+                .add(frame.segments() as u64);
+            attachment
+                .counters
+                .received_bytes
+                .add(frame.inner.length.into());
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Packets from containers: judge, route, and relay or seal.
+
+use std::time::Instant;
+
+use weft_wire::{
+    CHUNKS_MAX, Frame, GSO_HEADER_MAX, Gso, Inner, Kind, METADATA_LEN, Metadata, OVERHEAD, Offload,
+    Run, VIRTIO_HEADER_LEN, Version, VirtioHeader, apply_run,
+    icmp::{self, ICMP_ERROR_MAX},
+};
+
+use super::{Attachment, AttachmentSlot, Engine, EnvironmentSlot, Event, Io, LinkSlot};
+use crate::{DropReason, Target, lane::SendLane};
+
+const TAIL_MAX: usize = GSO_HEADER_MAX + METADATA_LEN;
+
+impl Engine {
+    /// Takes one packet with its virtio header, as it was read from an attachment's interface.
+    /// The engine may complete a checksum in it, and change its ECN bits.
+    pub fn handle_packet(
+        &mut self,
+        now: Instant,
+        from: AttachmentSlot,
+        data: &mut [u8],
+        io: &mut impl Io,
+    ) {
+        let Some(attachment) = self.attachments.get(from) else {
+            return;
+        };
+        let environment = attachment.environment;
+        if let Err(reason) = self.forward(now, from, environment, data, io) {
+            self.count_drop(environment, reason);
+        }
+    }
+
+    #[inline]
+    fn forward(
+        &mut self,
+        now: Instant,
+        from: AttachmentSlot,
+        environment: EnvironmentSlot,
+        data: &mut [u8],
+        io: &mut impl Io,
+    ) -> Result<(), DropReason> {
+        let (claim, packet) = data
+            .split_first_chunk_mut::<VIRTIO_HEADER_LEN>()
+            .ok_or(DropReason::Malformed)?;
+        let frame = Frame::from_container(VirtioHeader::decode(claim), packet)?;
+        let attachment = self.attachments.get(from).ok_or(DropReason::NoRoute)?;
+        if !attachment.addresses.contains(&frame.inner.source) {
+            return Err(DropReason::Source);
+        }
+        attachment
+            .counters
+            .sent_packets
+            .add(frame.segments() as u64);
+        attachment
+            .counters
+            .sent_bytes
+            .add(frame.inner.length.into());
+        if !icmp::is_unicast(frame.inner.destination) {
+            return Err(DropReason::Group);
+        }
+        let tables = self
+            .environments
+            .get(environment)
+            .ok_or(DropReason::NoRoute)?;
+        match tables.routes.get(frame.inner.destination) {
+            Some(Target::Remote(link)) => self.send(now, from, link, &frame, data, io),
+            Some(Target::Local(to)) => self.relay(environment, to, &frame, data, io),
+            None => {
+                self.answer_unreachable(now, from, &frame.inner, data, io);
+                Err(DropReason::NoRoute)
+            }
+        }
+    }
+
+    /// From one attachment on this host to another of the same environment: no cryptography, the
+    /// superpacket as it is.
+    fn relay(
+        &mut self,
+        environment: EnvironmentSlot,
+        to: AttachmentSlot,
+        frame: &Frame,
+        data: &mut [u8],
+        io: &mut impl Io,
+    ) -> Result<(), DropReason> {
+        match self.attachments.get(to) {
+            Some(target) if target.environment == environment => {}
+            _ => return Err(DropReason::NoRoute),
+        }
+        data[..VIRTIO_HEADER_LEN].copy_from_slice(&frame.virtio().encode());
+        let delivered = io.deliver(to, data, &[]);
+        self.count_delivery(environment, to, frame, delivered.is_ok());
+        if let Some(environment) = self.environments.get(environment) {
+            environment
+                .counters
+                .relayed_packets
+                .add(frame.segments() as u64);
+            environment
+                .counters
+                .relayed_bytes
+                .add(frame.inner.length.into());
+        }
+        Ok(())
+    }
+
+    /// To a peer host: cut and sealed, or kept for a moment when there is no session.
+    #[inline]
+    fn send(
+        &mut self,
+        now: Instant,
+        from: AttachmentSlot,
+        link_slot: LinkSlot,
+        frame: &Frame,
+        data: &mut [u8],
+        io: &mut impl Io,
+    ) -> Result<(), DropReason> {
+        let link = self.links.get_mut(link_slot).ok_or(DropReason::NoRoute)?;
+        let session = link
+            .active
+            .and_then(|id| self.sessions.get_mut(&id).map(|s| (id, s)));
+        let Some((id, session)) = session else {
+            data[..VIRTIO_HEADER_LEN].copy_from_slice(&frame.virtio().encode());
+            let is_first = link.pending.is_empty();
+            let kept = link.pending.push(now, from, data);
+            if is_first || !kept {
+                Self::push_event(&mut self.events, Event::NeedSession(link_slot));
+            }
+            return if kept {
+                Ok(())
+            } else {
+                Err(DropReason::NoSession)
+            };
+        };
+        let packet = &mut data[VIRTIO_HEADER_LEN..];
+        let mut sender = Sender {
+            now,
+            id,
+            link,
+            session,
+            events: &mut self.events,
+            io,
+        };
+        match frame.offload {
+            Offload::Gso(gso) => sender.send_superpacket(frame, &gso, packet),
+            Offload::None | Offload::Checksum => sender.send_whole(frame, packet),
+        }
+    }
+
+    /// Tells the container that nobody has the address it wants.
+    #[cold]
+    fn answer_unreachable(
+        &mut self,
+        now: Instant,
+        from: AttachmentSlot,
+        inner: &Inner,
+        data: &[u8],
+        io: &mut impl Io,
+    ) {
+        let packet = &data[VIRTIO_HEADER_LEN..];
+        let Some(Attachment {
+            environment, icmp, ..
+        }) = self.attachments.get_mut(from)
+        else {
+            return;
+        };
+        let Some(environment) = self.environments.get(*environment) else {
+            return;
+        };
+        let gateway = match inner.version {
+            Version::V4 => environment.gateway,
+            Version::V6 => environment.gateway6,
+        };
+        let Some(gateway) = gateway else { return };
+        if !icmp::may_answer(inner, packet) || !icmp.take(now) {
+            return;
+        }
+        let mut error = [0; ICMP_ERROR_MAX];
+        if let Some(len) = icmp::host_unreachable(inner, packet, gateway, &mut error) {
+            // Nobody counts on an ICMP error: when the interface is full it is gone.
+            let head = VirtioHeader::default().encode();
+            let _ = io.deliver(from, &head, &error[..len]);
+        }
+    }
+}
+
+/// What is needed to seal the datagrams of one packet.
+struct Sender<'a, I> {
+    now: Instant,
+    id: super::SessionId,
+    link: &'a super::Link,
+    session: &'a mut super::Session,
+    events: &'a mut std::collections::VecDeque<Event>,
+    io: &'a mut I,
+}
+
+impl<I: Io> Sender<'_, I> {
+    fn prepare(&mut self, datagrams: usize) -> Result<(), DropReason> {
+        self.session
+            .prepare(self.now, datagrams as u64, self.id, self.events)
+            .map_err(|_| DropReason::KeysUsedUp)
+    }
+
+    fn send_whole(&mut self, frame: &Frame, packet: &[u8]) -> Result<(), DropReason> {
+        if packet.len() + OVERHEAD > self.session.datagram_max {
+            return Err(DropReason::TooBig);
+        }
+        self.prepare(1)?;
+        let metadata = Metadata {
+            virtio: frame.virtio(),
+            chunk: 0,
+            count: 1,
+        }
+        .encode();
+        self.seal(frame, packet, &metadata);
+        Ok(())
+    }
+
+    fn send_superpacket(
+        &mut self,
+        frame: &Frame,
+        gso: &Gso,
+        packet: &mut [u8],
+    ) -> Result<(), DropReason> {
+        let header_len = usize::from(gso.header_len);
+        if usize::from(gso.size) + header_len + OVERHEAD > self.session.datagram_max {
+            return Err(DropReason::TooBig);
+        }
+        let (header, payload) = packet.split_at(header_len);
+        let count = frame.segments();
+        if count <= usize::from(CHUNKS_MAX) {
+            return self.send_chunks(frame, gso, header, payload);
+        }
+        // More chunks than a superpacket has on the wire: several superpackets.
+        let group_len = usize::from(CHUNKS_MAX) * usize::from(gso.size);
+        let groups = payload.len().div_ceil(group_len);
+        for (i, part) in payload.chunks(group_len).enumerate() {
+            let mut part_header = [0; GSO_HEADER_MAX];
+            let part_header = &mut part_header[..header_len];
+            part_header.copy_from_slice(header);
+            #[expect(clippy::cast_possible_truncation, reason = "at most 128 segments")]
+            let run = Run {
+                first: (i * usize::from(CHUNKS_MAX)) as u16,
+                chunks: part.len().div_ceil(usize::from(gso.size)) as u16,
+                payload_len: part.len() as u16,
+                last: i + 1 == groups,
+            };
+            let part_frame = apply_run(frame, gso, &run, part_header);
+            match part_frame.offload {
+                Offload::Gso(part_gso) => {
+                    self.send_chunks(&part_frame, &part_gso, part_header, part)?;
+                }
+                _ => self.send_single_of_group(&part_frame, part_header, part)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The last group of a superpacket may be one segment: then it is a packet like any other.
+    #[cold]
+    fn send_single_of_group(
+        &mut self,
+        frame: &Frame,
+        header: &[u8],
+        payload: &[u8],
+    ) -> Result<(), DropReason> {
+        let mut packet = Vec::with_capacity(header.len() + payload.len());
+        packet.extend_from_slice(header);
+        packet.extend_from_slice(payload);
+        self.send_whole(frame, &packet)
+    }
+
+    #[inline]
+    fn send_chunks(
+        &mut self,
+        frame: &Frame,
+        gso: &Gso,
+        header: &[u8],
+        payload: &[u8],
+    ) -> Result<(), DropReason> {
+        let count = frame.segments();
+        self.prepare(count)?;
+        #[expect(clippy::cast_possible_truncation, reason = "at most CHUNKS_MAX")]
+        let mut metadata = Metadata {
+            virtio: frame.virtio(),
+            chunk: 0,
+            count: count as u8,
+        };
+        let mut tail = [0; TAIL_MAX];
+        let tail = &mut tail[..header.len() + METADATA_LEN];
+        tail[..header.len()].copy_from_slice(header);
+        for chunk in payload.chunks(usize::from(gso.size)) {
+            tail[header.len()..].copy_from_slice(&metadata.encode());
+            self.seal(frame, chunk, tail);
+            metadata.chunk += 1;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn seal(&mut self, frame: &Frame, payload: &[u8], tail: &[u8]) {
+        let len = SendLane::datagram_len(payload.len(), tail.len());
+        let out = self.io.datagram(self.link.endpoint, frame.inner.ecn, len);
+        self.session.send.seal(Kind::Data, payload, tail, out);
+        self.link.counters.sent_datagrams.add(1);
+        self.link.counters.sent_bytes.add(len as u64);
+    }
+}

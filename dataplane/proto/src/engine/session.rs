@@ -1,0 +1,247 @@
+//! Sessions as a worker sees them: one sending lane, some receiving lanes.
+
+use std::time::{Duration, Instant};
+
+use weft_types::{Epoch, ReceiverIndex};
+use weft_wire::{CONTROL_LEN, Control, Ecn, Kind};
+
+use super::{Engine, Event, Io, LinkSlot, TICK};
+use crate::{
+    keys::{Role, scrub_stack},
+    lane::{ReceiveLane, Rekey, SendLane, SendRefusal},
+};
+
+/// First pause before a `Confirm` is repeated; it doubles up to [`CONFIRM_PAUSE_MAX`].
+const CONFIRM_PAUSE: Duration = Duration::from_millis(20);
+const CONFIRM_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// A session of this daemon, never given out twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub u64);
+
+/// A session to install on one worker.
+pub struct NewSession {
+    /// Its id, the same on all workers.
+    pub id: SessionId,
+    /// The link it belongs to.
+    pub link: LinkSlot,
+    /// Which end of the TLS connection this host was.
+    pub role: Role,
+    /// Largest datagram in bytes that both ends take.
+    pub datagram_max: usize,
+    /// This worker's sending lane.
+    pub send: SendLane,
+    /// The lanes that this worker receives.
+    pub receive: Vec<(ReceiverIndex, ReceiveLane)>,
+    /// Whether this worker asks the peer to confirm the session: one worker of the TLS client.
+    pub confirms: bool,
+}
+
+/// A worker's view of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionStatus {
+    /// Epoch of the sending lane.
+    pub epoch: Epoch,
+    /// When the sending key was first used.
+    pub key_used_since: Option<Instant>,
+}
+
+pub(super) struct Session {
+    pub(super) link: LinkSlot,
+    pub(super) datagram_max: usize,
+    pub(super) send: SendLane,
+    indices: Vec<ReceiverIndex>,
+    confirm: Option<(Instant, Duration)>,
+    said_rekey: bool,
+}
+
+pub(super) struct Receiver {
+    pub(super) session: SessionId,
+    pub(super) link: LinkSlot,
+    pub(super) lane: Box<ReceiveLane>,
+}
+
+impl Engine {
+    /// Makes a session receive, and send control messages; data goes on it after
+    /// [`Engine::activate`].
+    pub fn install_session(&mut self, now: Instant, new: NewSession) {
+        let indices = new.receive.iter().map(|(index, _)| *index).collect();
+        for (index, lane) in new.receive {
+            let lane = Box::new(lane);
+            self.receivers.insert(
+                index,
+                Receiver {
+                    session: new.id,
+                    link: new.link,
+                    lane,
+                },
+            );
+        }
+        let session = Session {
+            link: new.link,
+            datagram_max: new.datagram_max,
+            send: new.send,
+            indices,
+            confirm: new.confirms.then_some((now, CONFIRM_PAUSE)),
+            said_rekey: false,
+        };
+        self.sessions.insert(new.id, session);
+        scrub_stack();
+        let wanted = if new.confirms { now } else { now + TICK };
+        self.next_tick = Some(self.next_tick.map_or(wanted, |at| at.min(wanted)));
+    }
+
+    /// Sends data of its link on this session from now on, first what waited for one.
+    pub fn activate(&mut self, now: Instant, id: SessionId, io: &mut impl Io) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        session.confirm = None;
+        let Some(link) = self.links.get_mut(session.link) else {
+            return;
+        };
+        link.active = Some(id);
+        for mut waiting in link.pending.take(now) {
+            self.handle_packet(now, waiting.from, &mut waiting.packet, io);
+        }
+    }
+
+    /// Forgets a session and its keys; with `say_so` the peer is told.
+    pub fn remove_session(&mut self, now: Instant, id: SessionId, say_so: bool, io: &mut impl Io) {
+        if say_so {
+            self.send_control(now, id, Control::Close, io);
+        }
+        let Some(session) = self.sessions.remove(&id) else {
+            return;
+        };
+        for index in session.indices {
+            self.receivers.remove(&index);
+        }
+        if let Some(link) = self.links.get_mut(session.link)
+            && link.active == Some(id)
+        {
+            link.active = None;
+        }
+    }
+
+    /// This worker's view of a session.
+    #[must_use]
+    pub fn session_status(&self, id: SessionId) -> Option<SessionStatus> {
+        self.sessions.get(&id).map(|s| SessionStatus {
+            epoch: s.send.epoch(),
+            key_used_since: s.send.key_used_since(),
+        })
+    }
+
+    /// Looks after what time brings: repeats confirmations, ends epochs of idle lanes, wipes keys
+    /// of past epochs.
+    pub fn handle_timeout(&mut self, now: Instant, io: &mut impl Io) {
+        if self.next_tick.is_none_or(|at| now < at) {
+            return;
+        }
+        for receiver in self.receivers.values_mut() {
+            receiver.lane.handle_timeout(now);
+            if receiver.lane.wants_rekey() {
+                Self::push_event(&mut self.events, Event::RekeySoon(receiver.session));
+            }
+        }
+        let mut next = now + TICK;
+        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for id in &ids {
+            if let Some(at) = self.tend_session(now, *id, io) {
+                next = next.min(at);
+            }
+        }
+        self.next_tick = (!ids.is_empty()).then_some(next);
+    }
+
+    fn tend_session(&mut self, now: Instant, id: SessionId, io: &mut impl Io) -> Option<Instant> {
+        let session = self.sessions.get_mut(&id)?;
+        let mut next = None;
+        let mut due = None;
+        if let Some((at, pause)) = session.confirm {
+            if now >= at {
+                session.confirm = Some((now + pause, (pause * 2).min(CONFIRM_PAUSE_MAX)));
+                due = Some(Control::Confirm);
+            }
+            next = session.confirm.map(|(at, _)| at);
+        }
+        if session.send.wants_new_epoch(now) {
+            due = due.or(Some(Control::Epoch));
+        }
+        if let Some(link) = self.links.get(session.link)
+            && link.active == Some(id)
+        {
+            link.counters.epoch.set(session.send.epoch().0.into());
+            let since = session.send.key_used_since();
+            let age = since.map_or(0, |s| now.saturating_duration_since(s).as_secs());
+            link.counters.key_age_seconds.set(age);
+        }
+        if let Some(control) = due {
+            self.send_control(now, id, control, io);
+        }
+        next
+    }
+
+    pub(super) fn send_control(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        control: Control,
+        io: &mut impl Io,
+    ) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let Some(link) = self.links.get(session.link) else {
+            return;
+        };
+        if session.prepare(now, 1, id, &mut self.events).is_err() {
+            return;
+        }
+        let body = control.encode();
+        let len = SendLane::datagram_len(0, CONTROL_LEN);
+        let out = io.datagram(link.endpoint, Ecn::NotEct, len);
+        session.send.seal(Kind::Control, &[], &body, out);
+        link.counters.sent_datagrams.add(1);
+        link.counters.sent_bytes.add(len as u64);
+    }
+
+    pub(super) fn handle_control(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        control: Control,
+        io: &mut impl Io,
+    ) {
+        match control {
+            Control::Confirm => self.send_control(now, id, Control::Confirmed, io),
+            Control::Confirmed => {
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.confirm = None;
+                }
+            }
+            Control::Epoch => {}
+            Control::Close => Self::push_event(&mut self.events, Event::Closed(id)),
+        }
+    }
+}
+
+impl Session {
+    /// [`SendLane::prepare`], and says once when a new handshake is due.
+    #[inline]
+    pub(super) fn prepare(
+        &mut self,
+        now: Instant,
+        datagrams: u64,
+        id: SessionId,
+        events: &mut std::collections::VecDeque<Event>,
+    ) -> Result<(), SendRefusal> {
+        let rekey = self.send.prepare(now, datagrams);
+        if rekey != Ok(Rekey::NotYet) && !self.said_rekey {
+            self.said_rekey = true;
+            Engine::push_event(events, Event::RekeySoon(id));
+        }
+        rekey.map(|_| ())
+    }
+}

@@ -1,0 +1,75 @@
+//! Putting in and taking out what the engine judges packets by.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use super::{
+    Attachment, AttachmentSlot, Engine, Environment, EnvironmentSlot, ICMP_BURST, ICMP_INTERVAL,
+    Link, LinkSlot, NewAttachment, NewEnvironment, NewLink, pending::Pending,
+};
+use crate::{Bucket, RouteTable};
+
+impl Engine {
+    /// Adds an environment, without routes yet.
+    pub fn add_environment(&mut self, slot: EnvironmentSlot, new: NewEnvironment) {
+        let environment = Environment {
+            gateway: new.gateway,
+            gateway6: new.gateway6,
+            routes: Arc::default(),
+            counters: new.counters,
+        };
+        self.environments.insert(slot, environment);
+    }
+
+    /// Forgets an environment. Packets of attachments and links that still name it are dropped.
+    pub fn remove_environment(&mut self, slot: EnvironmentSlot) {
+        self.environments.remove(slot);
+    }
+
+    /// Swaps an environment's routes.
+    pub fn set_routes(&mut self, slot: EnvironmentSlot, routes: Arc<RouteTable>) {
+        if let Some(environment) = self.environments.get_mut(slot) {
+            environment.routes = routes;
+        }
+    }
+
+    /// Adds an attachment.
+    pub fn add_attachment(&mut self, slot: AttachmentSlot, new: NewAttachment) {
+        let attachment = Attachment {
+            environment: new.environment,
+            addresses: new.addresses,
+            uso: new.uso,
+            icmp: Bucket::new(ICMP_BURST, ICMP_INTERVAL),
+            counters: new.counters,
+        };
+        self.attachments.insert(slot, attachment);
+    }
+
+    /// Forgets an attachment.
+    pub fn remove_attachment(&mut self, slot: AttachmentSlot) {
+        self.attachments.remove(slot);
+    }
+
+    /// Adds a link, without a session yet.
+    pub fn add_link(&mut self, slot: LinkSlot, new: NewLink) {
+        let link = Link {
+            environment: new.environment,
+            endpoint: new.endpoint,
+            active: None,
+            pending: Pending::default(),
+            counters: new.counters,
+        };
+        self.links.insert(slot, link);
+    }
+
+    /// Sends the link's datagrams to another address from now on.
+    pub fn set_endpoint(&mut self, slot: LinkSlot, endpoint: SocketAddr) {
+        if let Some(link) = self.links.get_mut(slot) {
+            link.endpoint = endpoint;
+        }
+    }
+
+    /// Forgets a link and the packets that wait on it. Its sessions are to be removed before.
+    pub fn remove_link(&mut self, slot: LinkSlot) {
+        self.links.remove(slot);
+    }
+}

@@ -1,0 +1,11 @@
+//! Lanes: one direction of one session on one sending worker, with its key, counter and replay
+//! window.
+
+mod receive;
+mod send;
+
+pub use receive::{Opened, ReceiveLane, Rejected};
+pub use send::{EPOCH_AGE_MAX, EPOCH_DATAGRAMS_MAX, Limits, Rekey, SendLane, SendRefusal};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! The sending end of a lane.
+
+use std::time::{Duration, Instant};
+
+use weft_types::{Counter, Epoch, ReceiverIndex};
+use weft_wire::{HEADER_LEN, Header, Kind, TAG_LEN};
+
+use crate::{
+    aead::Suite,
+    keys::{EpochKey, Secret},
+};
+
+/// Datagrams sealed with one key, at most: 2^28 keeps AES-GCM's distinguishing advantage below
+/// 2^-57 for datagrams of up to 2^11 bytes (RFC 9001 appendix B.1, with 2^7 blocks each).
+pub const EPOCH_DATAGRAMS_MAX: u64 = 1 << 28;
+/// How long a key is used before the next.
+pub const EPOCH_AGE_MAX: Duration = Duration::from_secs(120);
+/// From this epoch on a new handshake is asked for: a quarter of the session's epochs are left.
+const EPOCH_REKEY: Epoch = Epoch(192);
+
+/// When keys change. Never looser than the protocol's limits; tests and cautious operators set
+/// them lower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Datagrams per epoch, at most [`EPOCH_DATAGRAMS_MAX`].
+    pub epoch_datagrams_max: u64,
+    /// Age of an epoch, at most [`EPOCH_AGE_MAX`].
+    pub epoch_age_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            epoch_datagrams_max: EPOCH_DATAGRAMS_MAX,
+            epoch_age_max: EPOCH_AGE_MAX,
+        }
+    }
+}
+
+/// Whether the session goes on as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rekey {
+    /// Yes.
+    NotYet,
+    /// It still works, but a new handshake should begin.
+    Soon,
+}
+
+/// The lane seals nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendRefusal {
+    /// All epochs or all counters are used up.
+    Exhausted,
+    /// The session is older than its keys may be.
+    Expired,
+}
+
+/// The sending end: seals datagrams in order, changes epochs between superpackets.
+pub struct SendLane {
+    index: ReceiverIndex,
+    suite: Suite,
+    limits: Limits,
+    expires: Instant,
+    /// Of the current epoch.
+    secret: Secret,
+    key: Box<EpochKey>,
+    epoch: Epoch,
+    next_counter: Counter,
+    /// Datagrams sealed in this epoch, and when the first of them was.
+    sealed: u64,
+    first_sealed: Option<Instant>,
+    /// Whether data (not only control messages) went out in this epoch.
+    carried_data: bool,
+}
+
+impl SendLane {
+    /// A lane that the peer knows as `index`; nothing is sealed from `expires` on.
+    #[must_use]
+    pub fn new(
+        index: ReceiverIndex,
+        suite: Suite,
+        secret: Secret,
+        limits: Limits,
+        expires: Instant,
+    ) -> Self {
+        let key = secret.key(suite);
+        Self {
+            index,
+            suite,
+            limits,
+            expires,
+            secret,
+            key,
+            epoch: Epoch(0),
+            next_counter: Counter(0),
+            sealed: 0,
+            first_sealed: None,
+            carried_data: false,
+        }
+    }
+
+    /// The current epoch.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// When the current key was first used, if it was.
+    #[must_use]
+    pub fn key_used_since(&self) -> Option<Instant> {
+        self.first_sealed
+    }
+
+    /// Makes ready to seal `datagrams` datagrams under one key: a superpacket never spans two
+    /// epochs. To be called before each packet.
+    ///
+    /// # Errors
+    /// [`SendRefusal`]; nothing may be sealed then.
+    #[inline]
+    pub fn prepare(&mut self, now: Instant, datagrams: u64) -> Result<Rekey, SendRefusal> {
+        if now >= self.expires {
+            return Err(SendRefusal::Expired);
+        }
+        if self.next_counter.0.saturating_add(datagrams) >= Counter::REJECT_AFTER.0 {
+            return Err(SendRefusal::Exhausted);
+        }
+        if self.sealed > 0
+            && (self.sealed + datagrams > self.limits.epoch_datagrams_max || self.is_aged(now))
+        {
+            self.advance()?;
+        }
+        if self.first_sealed.is_none() {
+            self.first_sealed = Some(now);
+        }
+        Ok(if self.epoch >= EPOCH_REKEY {
+            Rekey::Soon
+        } else {
+            Rekey::NotYet
+        })
+    }
+
+    /// Seals `payload ‖ tail` as the next datagram into `out`, which has
+    /// [`SendLane::datagram_len`] bytes, and gives its counter. [`SendLane::prepare`] must have
+    /// allowed it.
+    #[inline]
+    pub fn seal(&mut self, kind: Kind, payload: &[u8], tail: &[u8], out: &mut [u8]) -> Counter {
+        let counter = self.next_counter;
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a datagram is below 2^16 bytes"
+        )]
+        let length = out.len() as u16;
+        let header = Header {
+            kind,
+            epoch: self.epoch,
+            length,
+            index: self.index,
+            counter,
+        }
+        .encode();
+        let (head, body) = out.split_at_mut(HEADER_LEN);
+        head.copy_from_slice(&header);
+        self.key.seal(counter, &header, payload, tail, body);
+        self.next_counter.0 += 1;
+        self.sealed += 1;
+        self.carried_data |= kind == Kind::Data;
+        counter
+    }
+
+    /// Length of a datagram with so many bytes of payload and tail.
+    #[must_use]
+    pub const fn datagram_len(payload: usize, tail: usize) -> usize {
+        HEADER_LEN + payload + tail + TAG_LEN
+    }
+
+    /// Whether an idle lane should send an empty datagram in a new epoch, so that the peer can
+    /// wipe the key under which data went.
+    #[must_use]
+    pub fn wants_new_epoch(&self, now: Instant) -> bool {
+        self.carried_data && self.is_aged(now)
+    }
+
+    fn is_aged(&self, now: Instant) -> bool {
+        self.first_sealed
+            .is_some_and(|first| now.saturating_duration_since(first) >= self.limits.epoch_age_max)
+    }
+
+    fn advance(&mut self) -> Result<(), SendRefusal> {
+        let epoch = self.epoch.next().ok_or(SendRefusal::Exhausted)?;
+        self.secret = self.secret.next();
+        self.key = self.secret.key(self.suite);
+        self.epoch = epoch;
+        self.sealed = 0;
+        self.first_sealed = None;
+        self.carried_data = false;
+        Ok(())
+    }
+}

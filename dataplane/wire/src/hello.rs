@@ -1,0 +1,277 @@
+//! Frames that two hosts exchange inside TLS before their first sealed datagram. Pure: bytes in,
+//! values out.
+//!
+//! ```text
+//!  client                          server
+//!    │ Hello ─────────────────────▶ │   lanes, limits, instance
+//!    │ ◀───────────────────── Hello │
+//!    │ Indices ───────────────────▶ │   one receiver index per lane of the other side
+//!    │ ◀─────────────────── Indices │
+//!    │ ◀───────────────────── Ready │   only after the client's Indices
+//!
+//!  frame   0        1         2               4
+//!          ┌────────┬─────────┬───────────────┬──────────────
+//!          │ type   │ version │ body length   │ body
+//!          │ u8     │ u8 = 1  │ u16 BE ≤ 1024 │
+//!          └────────┴─────────┴───────────────┴──────────────
+//!  Hello   1: lanes u8 (1..=64) │ flags u8 │ datagram_max u16 BE (≥ 1232) │ instance 16 B
+//!  Indices 2: count u8 (1..=64) │ count × index u32 BE
+//!  Ready   3: empty
+//! ```
+//!
+//! Everything that is not exactly of this form is an error: unknown types and versions, lengths
+//! that do not fit, values out of range, an index twice. Flag bits without a meaning are sent as 0
+//! and ignored when read, so that a later version can use them.
+
+use weft_types::{LANES_MAX, ReceiverIndex};
+
+/// Version of these frames and of the exporter context.
+pub const VERSION: u8 = 1;
+/// Bytes before a frame's body.
+pub const HEADER_LEN: usize = 4;
+/// Largest body that a frame may announce, in bytes. The largest in use is 257 (64 indices).
+pub const BODY_LEN_MAX: usize = 1024;
+/// Smallest permitted [`Hello::datagram_max`] in bytes: what IPv6's minimum MTU of 1280 leaves
+/// after 40 bytes of IPv6 and 8 bytes of UDP header.
+pub const DATAGRAM_MAX_MIN: u16 = 1232;
+
+const HELLO_LEN: usize = 20;
+const INDEX_LEN: usize = 4;
+const FLAG_USO: u8 = 1 << 0;
+
+const TYPE_HELLO: u8 = 1;
+const TYPE_INDICES: u8 = 2;
+const TYPE_READY: u8 = 3;
+
+const _: () = assert!(1 + LANES_MAX as usize * INDEX_LEN <= BODY_LEN_MAX);
+
+/// What one side tells of itself first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hello {
+    /// Lanes on which it sends, 1 to [`LANES_MAX`]; the other side gives it as many indices.
+    pub lanes: u8,
+    /// Whether it can write UDP superpackets (USO) to its interfaces.
+    pub uso: bool,
+    /// Largest UDP payload that it accepts, in bytes, at least [`DATAGRAM_MAX_MIN`].
+    pub datagram_max: u16,
+    /// Random per process and peer. Another value than before means that the peer restarted and
+    /// that sessions made before are dead.
+    pub instance: [u8; 16],
+}
+
+/// A frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// First frame of each side.
+    Hello(Hello),
+    /// Second frame of each side: the sender's receiver indices, by lane of the other side.
+    Indices(Vec<ReceiverIndex>),
+    /// Third frame of the server: it has verified the client and knows its indices.
+    Ready,
+}
+
+/// Why bytes are not a frame, or a frame cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// No such type.
+    #[error("frame type {0} is unknown; expected 1 to 3")]
+    Type(u8),
+    /// Another version.
+    #[error("frame version {0} is unknown; expected {VERSION}")]
+    Version(u8),
+    /// The length does not fit the type.
+    #[error("{frame} frame has a body of {found} bytes; expected {expected}")]
+    Length {
+        /// Name of the type.
+        frame: &'static str,
+        /// Length announced.
+        found: u16,
+        /// Length or lengths that fit.
+        expected: &'static str,
+    },
+    /// A number of lanes out of range.
+    #[error("number of lanes is {0}; expected 1 to {LANES_MAX}")]
+    Lanes(u8),
+    /// Too small a datagram limit.
+    #[error("datagram limit is {0} bytes; expected at least {DATAGRAM_MAX_MIN}")]
+    DatagramMax(u16),
+    /// The count does not agree with the body's length.
+    #[error("{count} indices are announced in a body of {found} bytes")]
+    Count {
+        /// Announced count.
+        count: u8,
+        /// Body length.
+        found: u16,
+    },
+    /// An index whose top byte is no worker.
+    #[error("index {0:?} names no worker; expected a top byte of 0 to 63")]
+    Worker(ReceiverIndex),
+    /// An index twice.
+    #[error("index {0:?} occurs twice")]
+    Repeated(ReceiverIndex),
+}
+
+impl Frame {
+    /// Name of its type, for errors.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Hello(_) => "hello",
+            Self::Indices(_) => "indices",
+            Self::Ready => "ready",
+        }
+    }
+
+    /// Appends the frame to `out`.
+    ///
+    /// # Errors
+    /// The same that [`Frame::decode`] would have with the result; `out` is unchanged then.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), FrameError> {
+        self.check()?;
+        match self {
+            Self::Hello(hello) => {
+                put_header(out, TYPE_HELLO, HELLO_LEN);
+                out.push(hello.lanes);
+                out.push(if hello.uso { FLAG_USO } else { 0 });
+                out.extend_from_slice(&hello.datagram_max.to_be_bytes());
+                out.extend_from_slice(&hello.instance);
+            }
+            Self::Indices(indices) => {
+                put_header(out, TYPE_INDICES, 1 + indices.len() * INDEX_LEN);
+                #[expect(clippy::cast_possible_truncation, reason = "at most 64, checked above")]
+                out.push(indices.len() as u8);
+                for index in indices {
+                    out.extend_from_slice(&index.0.to_be_bytes());
+                }
+            }
+            Self::Ready => put_header(out, TYPE_READY, 0),
+        }
+        Ok(())
+    }
+
+    /// Reads the frame at the start of `bytes` and says how many bytes it took; `None` when more
+    /// bytes are needed. What cannot become a frame is refused as soon as it is seen, so at most
+    /// [`HEADER_LEN`] + [`BODY_LEN_MAX`] bytes are ever waited for.
+    ///
+    /// # Errors
+    /// [`FrameError`] when no bytes that could follow would make it a frame.
+    pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, FrameError> {
+        let Some((&[kind, version, high, low], rest)) = bytes.split_first_chunk::<HEADER_LEN>()
+        else {
+            return Ok(None);
+        };
+        let length = u16::from_be_bytes([high, low]);
+        if version != VERSION {
+            return Err(FrameError::Version(version));
+        }
+        check_length(kind, length)?;
+        let Some(body) = rest.get(..usize::from(length)) else {
+            return Ok(None);
+        };
+        let frame = match kind {
+            TYPE_HELLO => Self::Hello(decode_hello(body, length)?),
+            TYPE_INDICES => Self::Indices(decode_indices(body, length)?),
+            _ => Self::Ready,
+        };
+        frame.check()?;
+        Ok(Some((frame, HEADER_LEN + usize::from(length))))
+    }
+
+    /// The rules about values, the same for both directions.
+    fn check(&self) -> Result<(), FrameError> {
+        match self {
+            Self::Hello(hello) => {
+                if !(1..=LANES_MAX).contains(&hello.lanes) {
+                    return Err(FrameError::Lanes(hello.lanes));
+                }
+                if hello.datagram_max < DATAGRAM_MAX_MIN {
+                    return Err(FrameError::DatagramMax(hello.datagram_max));
+                }
+                Ok(())
+            }
+            Self::Indices(indices) => check_indices(indices),
+            Self::Ready => Ok(()),
+        }
+    }
+}
+
+fn check_indices(indices: &[ReceiverIndex]) -> Result<(), FrameError> {
+    let count = u8::try_from(indices.len()).unwrap_or(u8::MAX);
+    if !(1..=LANES_MAX).contains(&count) {
+        return Err(FrameError::Lanes(count));
+    }
+    // At most 64 × 63 / 2 comparisons.
+    for (position, index) in indices.iter().enumerate() {
+        if index.worker().is_err() {
+            return Err(FrameError::Worker(*index));
+        }
+        if indices[..position].contains(index) {
+            return Err(FrameError::Repeated(*index));
+        }
+    }
+    Ok(())
+}
+
+fn check_length(kind: u8, length: u16) -> Result<(), FrameError> {
+    let body = usize::from(length);
+    let (frame, fits, expected) = match kind {
+        TYPE_HELLO => ("hello", body == HELLO_LEN, "20"),
+        TYPE_INDICES => {
+            let max = 1 + usize::from(LANES_MAX) * INDEX_LEN;
+            let whole = body % INDEX_LEN == 1;
+            let fits = whole && (1 + INDEX_LEN..=max).contains(&body);
+            ("indices", fits, "1 + 4 × 1 to 64")
+        }
+        TYPE_READY => ("ready", body == 0, "0"),
+        _ => return Err(FrameError::Type(kind)),
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(FrameError::Length {
+        frame,
+        found: length,
+        expected,
+    })
+}
+
+fn decode_hello(body: &[u8], length: u16) -> Result<Hello, FrameError> {
+    let wrong = FrameError::Length {
+        frame: "hello",
+        found: length,
+        expected: "20",
+    };
+    let (&[lanes, flags, high, low], instance) = body.split_first_chunk::<4>().ok_or(wrong)?;
+    Ok(Hello {
+        lanes,
+        uso: flags & FLAG_USO != 0,
+        datagram_max: u16::from_be_bytes([high, low]),
+        instance: instance.try_into().map_err(|_| wrong)?,
+    })
+}
+
+fn decode_indices(body: &[u8], length: u16) -> Result<Vec<ReceiverIndex>, FrameError> {
+    let (&count, rest) = body.split_first().ok_or(FrameError::Lanes(0))?;
+    let (chunks, remainder) = rest.as_chunks::<INDEX_LEN>();
+    if chunks.len() != usize::from(count) || !remainder.is_empty() {
+        return Err(FrameError::Count {
+            count,
+            found: length,
+        });
+    }
+    Ok(chunks
+        .iter()
+        .map(|chunk| ReceiverIndex(u32::from_be_bytes(*chunk)))
+        .collect())
+}
+
+fn put_header(out: &mut Vec<u8>, kind: u8, length: usize) {
+    debug_assert!(length <= BODY_LEN_MAX);
+    #[expect(clippy::cast_possible_truncation, reason = "at most 1024")]
+    let [high, low] = (length as u16).to_be_bytes();
+    out.extend_from_slice(&[kind, VERSION, high, low]);
+}
+
+#[cfg(test)]
+mod tests;

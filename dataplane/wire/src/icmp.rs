@@ -1,0 +1,181 @@
+//! ICMP errors that the dataplane gives to a container about its own packets.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::{Fragment, Inner, Version, checksum, inner::protocol};
+
+/// Longest ICMP error that is made, in bytes: RFC 1812 section 4.3.2.3 (576 for IPv4); IPv6 may
+/// have up to 1,280 (RFC 4443 section 3.1), but the same is enough there.
+pub const ICMP_ERROR_MAX: usize = 576;
+
+const HOP_LIMIT: u8 = 64;
+
+/// Whether an ICMP error may be sent about a packet (RFC 1122 section 3.2.2, RFC 4443 section
+/// 2.4): not about ICMP errors, later fragments, or to and from group addresses.
+#[must_use]
+pub fn may_answer(inner: &Inner, packet: &[u8]) -> bool {
+    if inner.fragment == Fragment::Later || !is_unicast(inner.destination) {
+        return false;
+    }
+    let kind = packet.get(usize::from(inner.transport));
+    match (inner.version, inner.protocol) {
+        // Echo, timestamp and their replies are no errors.
+        (Version::V4, protocol::ICMP) => matches!(kind, Some(0 | 8 | 13 | 14)),
+        // Types below 128 are errors.
+        (Version::V6, protocol::ICMPV6) => kind.is_some_and(|k| *k >= 128),
+        _ => true,
+    }
+}
+
+/// Whether an address names one interface: neither a group nor everybody nor nobody.
+#[must_use]
+pub fn is_unicast(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(a) => !a.is_multicast() && !a.is_broadcast() && !a.is_unspecified(),
+        IpAddr::V6(a) => !a.is_multicast() && !a.is_unspecified(),
+    }
+}
+
+/// Writes *host unreachable* (ICMP type 3 code 1) or *address unreachable* (ICMPv6 type 1 code 3)
+/// about `packet` into `out`, from `gateway` to the packet's source. Gives the length of the
+/// ICMP packet, or `None` when the families do not match.
+pub fn host_unreachable(
+    inner: &Inner,
+    packet: &[u8],
+    gateway: IpAddr,
+    out: &mut [u8; ICMP_ERROR_MAX],
+) -> Option<usize> {
+    match (gateway, inner.source) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => Some(unreachable_v4(packet, from, to, out)),
+        (IpAddr::V6(from), IpAddr::V6(to)) => Some(unreachable_v6(packet, from, to, out)),
+        _ => None,
+    }
+}
+
+fn unreachable_v4(
+    packet: &[u8],
+    from: Ipv4Addr,
+    to: Ipv4Addr,
+    out: &mut [u8; ICMP_ERROR_MAX],
+) -> usize {
+    const HEADERS: usize = 20 + 8;
+    let quoted = packet.len().min(ICMP_ERROR_MAX - HEADERS);
+    let length = HEADERS + quoted;
+    out[..HEADERS].fill(0);
+    out[0] = 0x45;
+    out[2..4].copy_from_slice(&length_field(length));
+    out[8] = HOP_LIMIT;
+    out[9] = protocol::ICMP;
+    out[12..16].copy_from_slice(&from.octets());
+    out[16..20].copy_from_slice(&to.octets());
+    let check = checksum::internet(&out[..20]);
+    out[10..12].copy_from_slice(&check.to_be_bytes());
+    out[20] = 3;
+    out[21] = 1;
+    out[HEADERS..length].copy_from_slice(&packet[..quoted]);
+    let check = checksum::internet(&out[20..length]);
+    out[22..24].copy_from_slice(&check.to_be_bytes());
+    length
+}
+
+fn unreachable_v6(
+    packet: &[u8],
+    from: Ipv6Addr,
+    to: Ipv6Addr,
+    out: &mut [u8; ICMP_ERROR_MAX],
+) -> usize {
+    const HEADERS: usize = 40 + 8;
+    let quoted = packet.len().min(ICMP_ERROR_MAX - HEADERS);
+    let length = HEADERS + quoted;
+    out[..HEADERS].fill(0);
+    out[0] = 0x60;
+    out[4..6].copy_from_slice(&length_field(length - 40));
+    out[6] = protocol::ICMPV6;
+    out[7] = HOP_LIMIT;
+    out[8..24].copy_from_slice(&from.octets());
+    out[24..40].copy_from_slice(&to.octets());
+    out[40] = 1;
+    out[41] = 3;
+    out[HEADERS..length].copy_from_slice(&packet[..quoted]);
+    let pseudo = checksum::pseudo(
+        from.into(),
+        to.into(),
+        protocol::ICMPV6,
+        u32::from(u16::from_be_bytes(length_field(length - 40))),
+    );
+    let check = !checksum::fold(checksum::sum(&out[40..length]) + u64::from(pseudo));
+    out[42..44].copy_from_slice(&check.to_be_bytes());
+    length
+}
+
+fn length_field(length: usize) -> [u8; 2] {
+    // At most ICMP_ERROR_MAX, so it fits; saturating keeps the function total.
+    u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
+
+    fn built(packet: &[u8], gateway: &str) -> Vec<u8> {
+        let inner = Inner::parse(packet).unwrap();
+        assert!(may_answer(&inner, packet));
+        let mut out = [0; ICMP_ERROR_MAX];
+        let length = host_unreachable(&inner, packet, gateway.parse().unwrap(), &mut out).unwrap();
+        out[..length].to_vec()
+    }
+
+    #[test]
+    fn v4_is_well_formed_and_quotes_the_packet() {
+        let mut packet = Vec::new();
+        PacketBuilder::ipv4([10, 0, 0, 2], [10, 0, 0, 9], 9)
+            .udp(1, 2)
+            .write(&mut packet, &[7; 700])
+            .unwrap();
+        let error = built(&packet, "10.0.0.1");
+        assert_eq!(error.len(), ICMP_ERROR_MAX);
+        assert_eq!(checksum::internet(&error[..20]), 0);
+        assert_eq!(checksum::internet(&error[20..]), 0);
+        assert_eq!(error[28..], packet[..548]);
+        let sliced = SlicedPacket::from_ip(&error).unwrap();
+        assert!(matches!(sliced.transport, Some(TransportSlice::Icmpv4(_))));
+    }
+
+    #[test]
+    fn v6_is_well_formed() {
+        let mut packet = Vec::new();
+        PacketBuilder::ipv6([2; 16], [3; 16], 9)
+            .udp(1, 2)
+            .write(&mut packet, &[7; 10])
+            .unwrap();
+        let error = built(&packet, "fd00::1");
+        let sliced = SlicedPacket::from_ip(&error).unwrap();
+        let Some(NetSlice::Ipv6(ip)) = sliced.net else {
+            panic!("no IPv6")
+        };
+        let Some(TransportSlice::Icmpv6(icmp)) = sliced.transport else {
+            panic!("no ICMPv6")
+        };
+        let header = ip.header();
+        assert!(icmp.is_checksum_valid(header.source(), header.destination()));
+        assert_eq!((icmp.type_u8(), icmp.code_u8()), (1, 3));
+    }
+
+    #[test]
+    fn errors_about_errors_and_groups_are_never_sent() {
+        let mut packet = Vec::new();
+        PacketBuilder::ipv4([10, 0, 0, 2], [224, 0, 0, 9], 9)
+            .udp(1, 2)
+            .write(&mut packet, &[])
+            .unwrap();
+        assert!(!may_answer(&Inner::parse(&packet).unwrap(), &packet));
+        let mut error = vec![
+            0x45, 0, 0, 28, 0, 0, 0, 0, 9, 1, 0, 0, 10, 0, 0, 2, 10, 0, 0, 9,
+        ];
+        error.extend([3, 1, 0, 0, 0, 0, 0, 0]);
+        assert!(!may_answer(&Inner::parse(&error).unwrap(), &error));
+        error[20] = 8;
+        assert!(may_answer(&Inner::parse(&error).unwrap(), &error));
+    }
+}
