@@ -107,8 +107,7 @@ provider!(
         out: &mut [u8],
     ) -> Result<(), OpenError> {
         let nonce = Nonce::assume_unique_for_key(nonce);
-        key.open_separate_gather(nonce, Aad::from(aad), text, tag, out)
-            .map_err(|_| OpenError)
+        key.open_separate_gather(nonce, Aad::from(aad), text, tag, out).map_err(|_| OpenError)
     },
     fn seal(
         key: &LessSafeKey,
@@ -173,11 +172,7 @@ pub use ring_provider::Key;
 compile_error!("weft-proto needs one of the features `aws-lc-rs` and `ring`");
 
 fn copy_in(payload: &[u8], tail: &[u8], out: &mut [u8]) {
-    assert_eq!(
-        out.len(),
-        payload.len() + tail.len() + TAG_LEN,
-        "room for text and tag"
-    );
+    assert_eq!(out.len(), payload.len() + tail.len() + TAG_LEN, "room for text and tag");
     out[..payload.len()].copy_from_slice(payload);
     out[payload.len()..payload.len() + tail.len()].copy_from_slice(tail);
 }
@@ -204,18 +199,9 @@ mod tests {
                 bad[bit / 8] ^= 1 << (bit % 8);
                 assert_eq!(key.open(NONCE, &AAD, &bad, &mut out), Err(OpenError));
             }
-            assert_eq!(
-                key.open(NONCE, &[0; HEADER_LEN], &sealed, &mut out),
-                Err(OpenError)
-            );
-            assert_eq!(
-                key.open(NONCE, &AAD, &sealed[..15], &mut out),
-                Err(OpenError)
-            );
-            assert_eq!(
-                key.open(NONCE, &AAD, &sealed, &mut out[..19]),
-                Err(OpenError)
-            );
+            assert_eq!(key.open(NONCE, &[0; HEADER_LEN], &sealed, &mut out), Err(OpenError));
+            assert_eq!(key.open(NONCE, &AAD, &sealed[..15], &mut out), Err(OpenError));
+            assert_eq!(key.open(NONCE, &AAD, &sealed, &mut out[..19]), Err(OpenError));
         }
     }
 

@@ -15,12 +15,7 @@ impl Bucket {
     /// A full bucket. `interval` must not be zero.
     #[must_use]
     pub const fn new(burst: u32, interval: Duration) -> Self {
-        Self {
-            burst,
-            interval,
-            tokens: burst,
-            refilled: None,
-        }
+        Self { burst, interval, tokens: burst, refilled: None }
     }
 
     /// Takes a token if there is one.
@@ -53,9 +48,7 @@ mod tests {
         let start = Instant::now();
         let mut bucket = Bucket::new(5, Duration::from_millis(100));
         let taken = |bucket: &mut Bucket, at: u64| {
-            (0..50)
-                .filter(|_| bucket.take(start + Duration::from_millis(at)))
-                .count()
+            (0..50).filter(|_| bucket.take(start + Duration::from_millis(at))).count()
         };
         assert_eq!(taken(&mut bucket, 0), 5);
         assert_eq!(taken(&mut bucket, 99), 0);

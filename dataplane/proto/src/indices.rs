@@ -77,16 +77,10 @@ mod tests {
         let mut random = || numbers.next().unwrap();
         let a = table.allocate(now, worker, &mut random).unwrap();
         assert_eq!(a.0, 0x0100_0005);
-        assert_eq!(
-            table.allocate(now, worker, &mut random).unwrap().0,
-            0x0100_0006
-        );
+        assert_eq!(table.allocate(now, worker, &mut random).unwrap().0, 0x0100_0006);
         table.release(now, a);
         let soon = now + Duration::from_secs(179);
-        assert_eq!(
-            table.allocate(soon, worker, &mut random).unwrap().0,
-            0x0100_0007
-        );
+        assert_eq!(table.allocate(soon, worker, &mut random).unwrap().0, 0x0100_0007);
         let later = now + Duration::from_secs(180);
         assert_eq!(table.allocate(later, worker, &mut random), Ok(a));
     }

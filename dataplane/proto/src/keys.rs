@@ -82,10 +82,7 @@ impl Secret {
     pub fn key(&self, suite: Suite) -> Box<EpochKey> {
         let key = self.expand::<KEY_LEN>(&[LABEL_KEY]);
         let iv = self.expand::<NONCE_LEN>(&[LABEL_IV]);
-        let boxed = Box::new(EpochKey {
-            key: Key::new(suite, &key),
-            iv: *iv,
-        });
+        let boxed = Box::new(EpochKey { key: Key::new(suite, &key), iv: *iv });
         scrub_stack();
         boxed
     }
@@ -136,8 +133,7 @@ impl EpochKey {
         tail: &[u8],
         out: &mut [u8],
     ) {
-        self.key
-            .seal(self.nonce(counter), header, payload, tail, out);
+        self.key.seal(self.nonce(counter), header, payload, tail, out);
     }
 
     /// Opens; see [`Key::open`].

@@ -27,10 +27,7 @@ pub struct Window {
 
 impl Default for Window {
     fn default() -> Self {
-        Self {
-            bits: [0; WORDS],
-            end: 0,
-        }
+        Self { bits: [0; WORDS], end: 0 }
     }
 }
 
@@ -48,11 +45,7 @@ impl Window {
             return Err(ReplayError::Old);
         }
         let (word, bit) = place(counter);
-        if self.bits[word] & bit == 0 {
-            Ok(())
-        } else {
-            Err(ReplayError::Duplicate)
-        }
+        if self.bits[word] & bit == 0 { Ok(()) } else { Err(ReplayError::Duplicate) }
     }
 
     /// Notes that a datagram with this counter has been opened. `counter` must have passed

@@ -7,10 +7,7 @@ use std::net::IpAddr;
 #[must_use]
 pub fn sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<4>();
-    let mut total: u64 = words
-        .iter()
-        .map(|w| u64::from(u32::from_be_bytes(*w)))
-        .sum();
+    let mut total: u64 = words.iter().map(|w| u64::from(u32::from_be_bytes(*w))).sum();
     let (pairs, last) = rest.as_chunks::<2>();
     for pair in pairs {
         total += u64::from(u16::from_be_bytes(*pair)) << 16;
@@ -78,9 +75,6 @@ mod tests {
 
     #[test]
     fn rfc_1071_example() {
-        assert_eq!(
-            fold(sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7])),
-            0xddf2
-        );
+        assert_eq!(fold(sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7])), 0xddf2);
     }
 }

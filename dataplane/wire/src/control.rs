@@ -63,12 +63,7 @@ mod tests {
 
     #[test]
     fn round_trip_and_nothing_else() {
-        for control in [
-            Control::Confirm,
-            Control::Confirmed,
-            Control::Epoch,
-            Control::Close,
-        ] {
+        for control in [Control::Confirm, Control::Confirmed, Control::Epoch, Control::Close] {
             assert_eq!(Control::decode(&control.encode()), Ok(control));
         }
         for kind in (0..=255).filter(|k| !(1..=4).contains(k)) {

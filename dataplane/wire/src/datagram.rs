@@ -85,9 +85,7 @@ impl Header {
         if datagram.len() < DATAGRAM_MIN {
             return Err(HeaderError::Short);
         }
-        let (head, _) = datagram
-            .split_first_chunk::<HEADER_LEN>()
-            .ok_or(HeaderError::Short)?;
+        let (head, _) = datagram.split_first_chunk::<HEADER_LEN>().ok_or(HeaderError::Short)?;
         let kind = match (head[0] >> 4, head[0] & 0x0f) {
             (PROTOCOL_VERSION, 1) => Kind::Data,
             (PROTOCOL_VERSION, 2) => Kind::Control,
@@ -138,11 +136,7 @@ mod tests {
             let mut datagram = [0; 44];
             datagram[0] = first;
             datagram[3] = 44;
-            assert_eq!(
-                Header::decode(&datagram),
-                Err(HeaderError::Kind),
-                "{first:#x}"
-            );
+            assert_eq!(Header::decode(&datagram), Err(HeaderError::Kind), "{first:#x}");
         }
     }
 }

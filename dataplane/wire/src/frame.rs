@@ -88,22 +88,13 @@ impl Frame {
         let needs_checksum = claim.flags & virtio::NEEDS_CSUM != 0;
         if claim.gso_type == virtio::GSO_NONE {
             if !needs_checksum {
-                return Ok(Self {
-                    inner,
-                    offload: Offload::None,
-                });
+                return Ok(Self { inner, offload: Offload::None });
             }
             if checksum_is_canonical(&claim, &inner, packet) {
-                return Ok(Self {
-                    inner,
-                    offload: Offload::Checksum,
-                });
+                return Ok(Self { inner, offload: Offload::Checksum });
             }
             complete_checksum(&claim, packet)?;
-            return Ok(Self {
-                inner: parse_whole(packet)?,
-                offload: Offload::None,
-            });
+            return Ok(Self { inner: parse_whole(packet)?, offload: Offload::None });
         }
         if !needs_checksum || !checksum_is_canonical(&claim, &inner, packet) {
             return Err(FrameError::Checksum);
@@ -122,14 +113,10 @@ impl Frame {
         }
         let inner = parse_whole(packet)?;
         match claim.flags {
-            0 => Ok(Self {
-                inner,
-                offload: Offload::None,
-            }),
-            virtio::NEEDS_CSUM if checksum_is_canonical(claim, &inner, packet) => Ok(Self {
-                inner,
-                offload: Offload::Checksum,
-            }),
+            0 => Ok(Self { inner, offload: Offload::None }),
+            virtio::NEEDS_CSUM if checksum_is_canonical(claim, &inner, packet) => {
+                Ok(Self { inner, offload: Offload::Checksum })
+            }
             _ => Err(FrameError::Checksum),
         }
     }
@@ -162,11 +149,7 @@ impl Frame {
             return Err(FrameError::Segmentation);
         }
         let is_last = metadata.chunk + 1 == metadata.count;
-        let expected = if is_last {
-            total - size * usize::from(metadata.chunk)
-        } else {
-            size
-        };
+        let expected = if is_last { total - size * usize::from(metadata.chunk) } else { size };
         if payload_len != expected {
             return Err(FrameError::Length);
         }
@@ -190,32 +173,19 @@ impl Frame {
         if usize::from(header_len) > GSO_HEADER_MAX {
             return Err(FrameError::Segmentation);
         }
-        let payload_len = inner
-            .length
-            .checked_sub(header_len)
-            .ok_or(FrameError::Length)?;
+        let payload_len = inner.length.checked_sub(header_len).ok_or(FrameError::Length)?;
         if payload_len <= claim.gso_size {
             return if payload_len == 0 {
                 Err(FrameError::Segmentation)
             } else {
-                Ok(Self {
-                    inner,
-                    offload: Offload::Checksum,
-                })
+                Ok(Self { inner, offload: Offload::Checksum })
             };
         }
         if usize::from(payload_len.div_ceil(claim.gso_size)) > SEGMENTS_MAX {
             return Err(FrameError::Segments);
         }
-        let gso = Gso {
-            size: claim.gso_size,
-            header_len,
-            ecn,
-        };
-        Ok(Self {
-            inner,
-            offload: Offload::Gso(gso),
-        })
+        let gso = Gso { size: claim.gso_size, header_len, ecn };
+        Ok(Self { inner, offload: Offload::Gso(gso) })
     }
 
     /// Where the transport checksum stands, from the transport header; only TCP and UDP have

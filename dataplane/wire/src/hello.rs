@@ -229,19 +229,11 @@ fn check_length(kind: u8, length: u16) -> Result<(), FrameError> {
     if fits {
         return Ok(());
     }
-    Err(FrameError::Length {
-        frame,
-        found: length,
-        expected,
-    })
+    Err(FrameError::Length { frame, found: length, expected })
 }
 
 fn decode_hello(body: &[u8], length: u16) -> Result<Hello, FrameError> {
-    let wrong = FrameError::Length {
-        frame: "hello",
-        found: length,
-        expected: "20",
-    };
+    let wrong = FrameError::Length { frame: "hello", found: length, expected: "20" };
     let (&[lanes, flags, high, low], instance) = body.split_first_chunk::<4>().ok_or(wrong)?;
     Ok(Hello {
         lanes,
@@ -255,15 +247,9 @@ fn decode_indices(body: &[u8], length: u16) -> Result<Vec<ReceiverIndex>, FrameE
     let (&count, rest) = body.split_first().ok_or(FrameError::Lanes(0))?;
     let (chunks, remainder) = rest.as_chunks::<INDEX_LEN>();
     if chunks.len() != usize::from(count) || !remainder.is_empty() {
-        return Err(FrameError::Count {
-            count,
-            found: length,
-        });
+        return Err(FrameError::Count { count, found: length });
     }
-    Ok(chunks
-        .iter()
-        .map(|chunk| ReceiverIndex(u32::from_be_bytes(*chunk)))
-        .collect())
+    Ok(chunks.iter().map(|chunk| ReceiverIndex(u32::from_be_bytes(*chunk))).collect())
 }
 
 fn put_header(out: &mut Vec<u8>, kind: u8, length: usize) {

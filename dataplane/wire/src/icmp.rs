@@ -145,18 +145,11 @@ mod tests {
     #[test]
     fn v6_is_well_formed() {
         let mut packet = Vec::new();
-        PacketBuilder::ipv6([2; 16], [3; 16], 9)
-            .udp(1, 2)
-            .write(&mut packet, &[7; 10])
-            .unwrap();
+        PacketBuilder::ipv6([2; 16], [3; 16], 9).udp(1, 2).write(&mut packet, &[7; 10]).unwrap();
         let error = built(&packet, "fd00::1");
         let sliced = SlicedPacket::from_ip(&error).unwrap();
-        let Some(NetSlice::Ipv6(ip)) = sliced.net else {
-            panic!("no IPv6")
-        };
-        let Some(TransportSlice::Icmpv6(icmp)) = sliced.transport else {
-            panic!("no ICMPv6")
-        };
+        let Some(NetSlice::Ipv6(ip)) = sliced.net else { panic!("no IPv6") };
+        let Some(TransportSlice::Icmpv6(icmp)) = sliced.transport else { panic!("no ICMPv6") };
         let header = ip.header();
         assert!(icmp.is_checksum_valid(header.source(), header.destination()));
         assert_eq!((icmp.type_u8(), icmp.code_u8()), (1, 3));
@@ -170,9 +163,7 @@ mod tests {
             .write(&mut packet, &[])
             .unwrap();
         assert!(!may_answer(&Inner::parse(&packet).unwrap(), &packet));
-        let mut error = vec![
-            0x45, 0, 0, 28, 0, 0, 0, 0, 9, 1, 0, 0, 10, 0, 0, 2, 10, 0, 0, 9,
-        ];
+        let mut error = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 9, 1, 0, 0, 10, 0, 0, 2, 10, 0, 0, 9];
         error.extend([3, 1, 0, 0, 0, 0, 0, 0]);
         assert!(!may_answer(&Inner::parse(&error).unwrap(), &error));
         error[20] = 8;

@@ -170,11 +170,7 @@ struct Walk {
 }
 
 fn walk_extensions(bytes: &[u8], first: u8) -> Result<Walk, InnerError> {
-    let mut walk = Walk {
-        protocol: first,
-        transport: 40,
-        fragment: Fragment::Whole,
-    };
+    let mut walk = Walk { protocol: first, transport: 40, fragment: Fragment::Whole };
     for _ in 0..=EXTENSIONS_MAX {
         let at = usize::from(walk.transport);
         let extension_len = match walk.protocol {
@@ -200,10 +196,7 @@ fn walk_extensions(bytes: &[u8], first: u8) -> Result<Walk, InnerError> {
         };
         let is_fragment_header = walk.protocol == protocol::FRAGMENT;
         walk.protocol = *bytes.get(at).ok_or(InnerError::Short)?;
-        walk.transport = walk
-            .transport
-            .checked_add(extension_len)
-            .ok_or(InnerError::Length)?;
+        walk.transport = walk.transport.checked_add(extension_len).ok_or(InnerError::Length)?;
         if bytes.len() < usize::from(walk.transport) {
             return Err(InnerError::Short);
         }

@@ -62,20 +62,7 @@ impl Metadata {
     /// # Errors
     /// [`MetadataError`].
     pub fn decode(bytes: &[u8; METADATA_LEN]) -> Result<Self, MetadataError> {
-        let [
-            flags,
-            gso_type,
-            h0,
-            h1,
-            g0,
-            g1,
-            s0,
-            s1,
-            o0,
-            o1,
-            chunk,
-            count,
-        ] = *bytes;
+        let [flags, gso_type, h0, h1, g0, g1, s0, s1, o0, o1, chunk, count] = *bytes;
         if flags > 1 || !matches!(gso_type & !GSO_ECN, 0 | 1 | 4 | 5) {
             return Err(MetadataError::Unknown);
         }
@@ -90,11 +77,7 @@ impl Metadata {
             csum_start: u16::from_be_bytes([s0, s1]),
             csum_offset: u16::from_be_bytes([o0, o1]),
         };
-        Ok(Self {
-            virtio,
-            chunk,
-            count,
-        })
+        Ok(Self { virtio, chunk, count })
     }
 }
 
@@ -124,11 +107,7 @@ mod tests {
         assert!(Metadata::decode(&bytes).is_ok());
         for gso_type in [2, 3, 6, 0x41] {
             bytes[1] = gso_type;
-            assert_eq!(
-                Metadata::decode(&bytes),
-                Err(MetadataError::Unknown),
-                "{gso_type}"
-            );
+            assert_eq!(Metadata::decode(&bytes), Err(MetadataError::Unknown), "{gso_type}");
         }
         bytes[1] = 0;
         bytes[0] = 2;

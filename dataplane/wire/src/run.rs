@@ -53,19 +53,12 @@ pub fn apply(frame: &Frame, gso: &Gso, run: &Run, header: &mut [u8]) -> Frame {
     } else {
         header[transport + 4..transport + 6].copy_from_slice(&segment_len.to_be_bytes());
     }
-    let pseudo = checksum::pseudo(
-        inner.source,
-        inner.destination,
-        inner.protocol,
-        segment_len.into(),
-    );
+    let pseudo =
+        checksum::pseudo(inner.source, inner.destination, inner.protocol, segment_len.into());
     let at = transport + usize::from(frame.checksum_offset());
     header[at..at + 2].copy_from_slice(&pseudo.to_be_bytes());
     let offload = if run.chunks > 1 {
-        Offload::Gso(Gso {
-            ecn: gso.ecn && run.first == 0,
-            ..*gso
-        })
+        Offload::Gso(Gso { ecn: gso.ecn && run.first == 0, ..*gso })
     } else {
         Offload::Checksum
     };

@@ -37,30 +37,30 @@ pub struct VirtioHeader {
 }
 
 impl VirtioHeader {
-    /// Reads the header in the byte order of the machine, which is what TUN uses.
+    /// Reads the header; the TUN is set to little endian (`TUNSETVNETLE`).
     #[must_use]
     pub fn decode(bytes: &[u8; VIRTIO_HEADER_LEN]) -> Self {
         let [flags, gso_type, h0, h1, g0, g1, s0, s1, o0, o1] = *bytes;
         Self {
             flags,
             gso_type,
-            hdr_len: u16::from_ne_bytes([h0, h1]),
-            gso_size: u16::from_ne_bytes([g0, g1]),
-            csum_start: u16::from_ne_bytes([s0, s1]),
-            csum_offset: u16::from_ne_bytes([o0, o1]),
+            hdr_len: u16::from_le_bytes([h0, h1]),
+            gso_size: u16::from_le_bytes([g0, g1]),
+            csum_start: u16::from_le_bytes([s0, s1]),
+            csum_offset: u16::from_le_bytes([o0, o1]),
         }
     }
 
-    /// Writes the header in the byte order of the machine.
+    /// Writes the header, little endian.
     #[must_use]
     pub fn encode(&self) -> [u8; VIRTIO_HEADER_LEN] {
         let mut out = [0; VIRTIO_HEADER_LEN];
         out[0] = self.flags;
         out[1] = self.gso_type;
-        out[2..4].copy_from_slice(&self.hdr_len.to_ne_bytes());
-        out[4..6].copy_from_slice(&self.gso_size.to_ne_bytes());
-        out[6..8].copy_from_slice(&self.csum_start.to_ne_bytes());
-        out[8..10].copy_from_slice(&self.csum_offset.to_ne_bytes());
+        out[2..4].copy_from_slice(&self.hdr_len.to_le_bytes());
+        out[4..6].copy_from_slice(&self.gso_size.to_le_bytes());
+        out[6..8].copy_from_slice(&self.csum_start.to_le_bytes());
+        out[8..10].copy_from_slice(&self.csum_offset.to_le_bytes());
         out
     }
 }

@@ -70,21 +70,12 @@ impl Engine {
         if self.join.tail().len() < datagram.len() {
             self.flush(io);
         }
-        let receiver = self
-            .receivers
-            .get_mut(&header.index)
-            .ok_or(DropReason::UnknownSession)?;
+        let receiver = self.receivers.get_mut(&header.index).ok_or(DropReason::UnknownSession)?;
         let (link_slot, session) = (receiver.link, receiver.session);
-        let (clear, sealed) = datagram
-            .split_first_chunk::<HEADER_LEN>()
-            .ok_or(DropReason::Header)?;
-        let opened = receiver
-            .lane
-            .open(now, &header, clear, sealed, self.join.tail());
-        let link = self
-            .links
-            .get(link_slot)
-            .ok_or(DropReason::UnknownSession)?;
+        let (clear, sealed) =
+            datagram.split_first_chunk::<HEADER_LEN>().ok_or(DropReason::Header)?;
+        let opened = receiver.lane.open(now, &header, clear, sealed, self.join.tail());
+        let link = self.links.get(link_slot).ok_or(DropReason::UnknownSession)?;
         let environment = link.environment;
         let opened = match opened {
             Ok(opened) => opened,
@@ -98,13 +89,7 @@ impl Engine {
         if opened.is_first {
             Self::push_event(&mut self.events, Event::Alive(session));
         }
-        let opened = Opened {
-            header,
-            link: link_slot,
-            session,
-            outer,
-            len: opened.len,
-        };
+        let opened = Opened { header, link: link_slot, session, outer, len: opened.len };
         let result = match header.kind {
             Kind::Control => self.open_control(now, &opened, io),
             Kind::Data => self.open_data(environment, &opened, io),
@@ -127,11 +112,7 @@ impl Engine {
         opened: &Opened,
         io: &mut impl Io,
     ) -> Result<(), DropReason> {
-        let body = self
-            .join
-            .behind()
-            .get(..opened.len)
-            .ok_or(DropReason::Control)?;
+        let body = self.join.behind().get(..opened.len).ok_or(DropReason::Control)?;
         let control = Control::decode(body).map_err(|_| DropReason::Control)?;
         self.handle_control(now, opened.session, control, io);
         Ok(())
@@ -144,34 +125,19 @@ impl Engine {
         opened: &Opened,
         io: &mut impl Io,
     ) -> Result<(), DropReason> {
-        let plain = self
-            .join
-            .behind()
-            .get(..opened.len)
-            .ok_or(DropReason::Metadata)?;
-        let (body, metadata) = plain
-            .split_last_chunk::<METADATA_LEN>()
-            .ok_or(DropReason::Metadata)?;
+        let plain = self.join.behind().get(..opened.len).ok_or(DropReason::Metadata)?;
+        let (body, metadata) =
+            plain.split_last_chunk::<METADATA_LEN>().ok_or(DropReason::Metadata)?;
         let metadata = Metadata::decode(metadata).map_err(|_| DropReason::Metadata)?;
         let header_len = usize::from(metadata.virtio.hdr_len);
-        let payload_len = body
-            .len()
-            .checked_sub(header_len)
-            .ok_or(DropReason::Metadata)?;
+        let payload_len = body.len().checked_sub(header_len).ok_or(DropReason::Metadata)?;
         let body_len = body.len();
         if metadata.virtio.gso_type == virtio::GSO_NONE {
             return self.open_whole(environment, opened, &metadata, body_len, io);
         }
         let first = opened.header.counter.0.wrapping_sub(metadata.chunk.into());
-        let id = PacketId {
-            index: opened.header.index,
-            epoch: opened.header.epoch,
-            first,
-        };
-        match self
-            .join
-            .append_chunk(id, &metadata, opened.outer, payload_len, header_len)
-        {
+        let id = PacketId { index: opened.header.index, epoch: opened.header.epoch, first };
+        match self.join.append_chunk(id, &metadata, opened.outer, payload_len, header_len) {
             Some(true) => self.flush(io),
             Some(false) => {}
             None => {
@@ -179,13 +145,8 @@ impl Engine {
                 let header = &self.join.behind()[payload_len..payload_len + header_len];
                 let frame = Frame::from_chunk(&metadata, header, payload_len)?;
                 let to = self.admit(environment, opened.link, &frame.inner)?;
-                let start = Start {
-                    environment,
-                    to,
-                    outer: opened.outer,
-                };
-                self.join
-                    .start_chunks(start, id, metadata, frame, payload_len);
+                let start = Start { environment, to, outer: opened.outer };
+                self.join.start_chunks(start, id, metadata, frame, payload_len);
             }
         }
         Ok(())
@@ -209,11 +170,7 @@ impl Engine {
         let to = self.admit(environment, opened.link, &frame.inner)?;
         if joinable && self.attachments.get(to).is_some_and(|a| a.uso) {
             self.settle(opened.len, io);
-            let start = Start {
-                environment,
-                to,
-                outer: opened.outer,
-            };
+            let start = Start { environment, to, outer: opened.outer };
             self.join.start_udp(start, index, frame, len);
             return Ok(());
         }
@@ -251,11 +208,7 @@ impl Engine {
         link: LinkSlot,
         inner: &Inner,
     ) -> Result<AttachmentSlot, DropReason> {
-        let routes = &self
-            .environments
-            .get(environment)
-            .ok_or(DropReason::Destination)?
-            .routes;
+        let routes = &self.environments.get(environment).ok_or(DropReason::Destination)?.routes;
         if routes.get(inner.source) != Some(Target::Remote(link)) {
             return Err(DropReason::Source);
         }
@@ -279,11 +232,7 @@ impl Engine {
             return;
         };
         if ecn != frame.inner.ecn {
-            set_ecn(
-                &mut joined.header[..joined.header_len],
-                frame.inner.version,
-                ecn,
-            );
+            set_ecn(&mut joined.header[..joined.header_len], frame.inner.version, ecn);
         }
         let takes_uso = self.attachments.get(joined.to).is_some_and(|a| a.uso);
         if let Offload::Gso(gso) = frame.offload
@@ -338,14 +287,8 @@ impl Engine {
             return;
         }
         if let Some(attachment) = self.attachments.get(to) {
-            attachment
-                .counters
-                .received_packets
-                .add(frame.segments() as u64);
-            attachment
-                .counters
-                .received_bytes
-                .add(frame.inner.length.into());
+            attachment.counters.received_packets.add(frame.segments() as u64);
+            attachment.counters.received_bytes.add(frame.inner.length.into());
         }
     }
 }

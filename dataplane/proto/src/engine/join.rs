@@ -37,11 +37,7 @@ pub(super) struct PacketId {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
     /// Chunks of one superpacket, as its sender cut it.
-    Chunks {
-        id: PacketId,
-        metadata: Metadata,
-        next: u8,
-    },
+    Chunks { id: PacketId, metadata: Metadata, next: u8 },
     /// Single UDP packets of one lane.
     Udp { index: ReceiverIndex, full: bool },
 }
@@ -85,10 +81,7 @@ pub(super) struct Start {
 
 impl Join {
     pub(super) fn new() -> Self {
-        Self {
-            buffer: vec![0; BUFFER_LEN].into(),
-            run: None,
-        }
+        Self { buffer: vec![0; BUFFER_LEN].into(), run: None }
     }
 
     /// Payload bytes of the open run, which is where the next datagram is opened.
@@ -132,18 +125,11 @@ impl Join {
         header_len: usize,
     ) -> Option<bool> {
         let run = self.run.as_mut()?;
-        let Source::Chunks {
-            id: run_id,
-            metadata: run_metadata,
-            next,
-        } = &mut run.source
-        else {
+        let Source::Chunks { id: run_id, metadata: run_metadata, next } = &mut run.source else {
             return None;
         };
         let at = run.payload_len;
-        let header = self
-            .buffer
-            .get(at + payload_len..at + payload_len + header_len)?;
+        let header = self.buffer.get(at + payload_len..at + payload_len + header_len)?;
         let expected = if metadata.chunk + 1 == metadata.count {
             let total = usize::from(run.frame.inner.length - run.gso.header_len);
             total - usize::from(metadata.chunk) * usize::from(run.gso.size)
@@ -182,11 +168,7 @@ impl Join {
         let header_len = usize::from(gso.header_len);
         header[..header_len].copy_from_slice(&self.buffer[payload_len..payload_len + header_len]);
         self.run = Some(OpenRun {
-            source: Source::Chunks {
-                id,
-                metadata,
-                next: metadata.chunk + 1,
-            },
+            source: Source::Chunks { id, metadata, next: metadata.chunk + 1 },
             environment: start.environment,
             to: start.to,
             frame,
@@ -226,11 +208,7 @@ impl Join {
         let Some(run) = self.run.as_mut() else {
             return false;
         };
-        let Source::Udp {
-            index: run_index,
-            full,
-        } = &mut run.source
-        else {
+        let Source::Udp { index: run_index, full } = &mut run.source else {
             return false;
         };
         let at = run.payload_len;
@@ -277,11 +255,7 @@ impl Join {
             environment: start.environment,
             to: start.to,
             frame,
-            gso: Gso {
-                size: frame.inner.length - header_len,
-                header_len,
-                ecn: false,
-            },
+            gso: Gso { size: frame.inner.length - header_len, header_len, ecn: false },
             outer: start.outer,
             first: 0,
             chunks: 1,
@@ -296,27 +270,18 @@ impl Join {
         let mut run = self.run.take()?;
         let header_len = usize::from(run.gso.header_len);
         let (is_whole, last) = match run.source {
-            Source::Chunks { metadata, next, .. } => (
-                run.first == 0 && next == metadata.count,
-                next == metadata.count,
-            ),
+            Source::Chunks { metadata, next, .. } => {
+                (run.first == 0 && next == metadata.count, next == metadata.count)
+            }
             // A single packet is as it came.
             Source::Udp { .. } => (run.chunks == 1, true),
         };
         let frame = if is_whole {
             run.frame
         } else {
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "a run is at most one IP packet"
-            )]
+            #[expect(clippy::cast_possible_truncation, reason = "a run is at most one IP packet")]
             let payload_len = run.payload_len as u16;
-            let part = Run {
-                first: run.first,
-                chunks: run.chunks,
-                payload_len,
-                last,
-            };
+            let part = Run { first: run.first, chunks: run.chunks, payload_len, last };
             apply_run(&run.frame, &run.gso, &part, &mut run.header[..header_len])
         };
         Some(Joined {

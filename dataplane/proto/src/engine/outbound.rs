@@ -41,29 +41,19 @@ impl Engine {
         data: &mut [u8],
         io: &mut impl Io,
     ) -> Result<(), DropReason> {
-        let (claim, packet) = data
-            .split_first_chunk_mut::<VIRTIO_HEADER_LEN>()
-            .ok_or(DropReason::Malformed)?;
+        let (claim, packet) =
+            data.split_first_chunk_mut::<VIRTIO_HEADER_LEN>().ok_or(DropReason::Malformed)?;
         let frame = Frame::from_container(VirtioHeader::decode(claim), packet)?;
         let attachment = self.attachments.get(from).ok_or(DropReason::NoRoute)?;
         if !attachment.addresses.contains(&frame.inner.source) {
             return Err(DropReason::Source);
         }
-        attachment
-            .counters
-            .sent_packets
-            .add(frame.segments() as u64);
-        attachment
-            .counters
-            .sent_bytes
-            .add(frame.inner.length.into());
+        attachment.counters.sent_packets.add(frame.segments() as u64);
+        attachment.counters.sent_bytes.add(frame.inner.length.into());
         if !icmp::is_unicast(frame.inner.destination) {
             return Err(DropReason::Group);
         }
-        let tables = self
-            .environments
-            .get(environment)
-            .ok_or(DropReason::NoRoute)?;
+        let tables = self.environments.get(environment).ok_or(DropReason::NoRoute)?;
         match tables.routes.get(frame.inner.destination) {
             Some(Target::Remote(link)) => self.send(now, from, link, &frame, data, io),
             Some(Target::Local(to)) => self.relay(environment, to, &frame, data, io),
@@ -92,14 +82,8 @@ impl Engine {
         let delivered = io.deliver(to, data, &[]);
         self.count_delivery(environment, to, frame, delivered.is_ok());
         if let Some(environment) = self.environments.get(environment) {
-            environment
-                .counters
-                .relayed_packets
-                .add(frame.segments() as u64);
-            environment
-                .counters
-                .relayed_bytes
-                .add(frame.inner.length.into());
+            environment.counters.relayed_packets.add(frame.segments() as u64);
+            environment.counters.relayed_bytes.add(frame.inner.length.into());
         }
         Ok(())
     }
@@ -116,9 +100,7 @@ impl Engine {
         io: &mut impl Io,
     ) -> Result<(), DropReason> {
         let link = self.links.get_mut(link_slot).ok_or(DropReason::NoRoute)?;
-        let session = link
-            .active
-            .and_then(|id| self.sessions.get_mut(&id).map(|s| (id, s)));
+        let session = link.active.and_then(|id| self.sessions.get_mut(&id).map(|s| (id, s)));
         let Some((id, session)) = session else {
             data[..VIRTIO_HEADER_LEN].copy_from_slice(&frame.virtio().encode());
             let is_first = link.pending.is_empty();
@@ -126,21 +108,10 @@ impl Engine {
             if is_first || !kept {
                 Self::push_event(&mut self.events, Event::NeedSession(link_slot));
             }
-            return if kept {
-                Ok(())
-            } else {
-                Err(DropReason::NoSession)
-            };
+            return if kept { Ok(()) } else { Err(DropReason::NoSession) };
         };
         let packet = &mut data[VIRTIO_HEADER_LEN..];
-        let mut sender = Sender {
-            now,
-            id,
-            link,
-            session,
-            events: &mut self.events,
-            io,
-        };
+        let mut sender = Sender { now, id, link, session, events: &mut self.events, io };
         match frame.offload {
             Offload::Gso(gso) => sender.send_superpacket(frame, &gso, packet),
             Offload::None | Offload::Checksum => sender.send_whole(frame, packet),
@@ -158,10 +129,7 @@ impl Engine {
         io: &mut impl Io,
     ) {
         let packet = &data[VIRTIO_HEADER_LEN..];
-        let Some(Attachment {
-            environment, icmp, ..
-        }) = self.attachments.get_mut(from)
-        else {
+        let Some(Attachment { environment, icmp, .. }) = self.attachments.get_mut(from) else {
             return;
         };
         let Some(environment) = self.environments.get(*environment) else {
@@ -206,12 +174,7 @@ impl<I: Io> Sender<'_, I> {
             return Err(DropReason::TooBig);
         }
         self.prepare(1)?;
-        let metadata = Metadata {
-            virtio: frame.virtio(),
-            chunk: 0,
-            count: 1,
-        }
-        .encode();
+        let metadata = Metadata { virtio: frame.virtio(), chunk: 0, count: 1 }.encode();
         self.seal(frame, packet, &metadata);
         Ok(())
     }
@@ -281,11 +244,7 @@ impl<I: Io> Sender<'_, I> {
         let count = frame.segments();
         self.prepare(count)?;
         #[expect(clippy::cast_possible_truncation, reason = "at most CHUNKS_MAX")]
-        let mut metadata = Metadata {
-            virtio: frame.virtio(),
-            chunk: 0,
-            count: count as u8,
-        };
+        let mut metadata = Metadata { virtio: frame.virtio(), chunk: 0, count: count as u8 };
         let mut tail = [0; TAIL_MAX];
         let tail = &mut tail[..header.len() + METADATA_LEN];
         tail[..header.len()].copy_from_slice(header);

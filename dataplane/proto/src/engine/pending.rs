@@ -48,11 +48,7 @@ impl Pending {
             return false;
         }
         self.bytes += packet.len();
-        self.packets.push_back(Waiting {
-            since: now,
-            from,
-            packet: packet.into(),
-        });
+        self.packets.push_back(Waiting { since: now, from, packet: packet.into() });
         true
     }
 
@@ -73,12 +69,7 @@ mod tests {
     fn is_bounded_in_packets_bytes_and_time() {
         let (slot, now) = (AttachmentSlot(0), Instant::now());
         let mut pending = Pending::default();
-        assert_eq!(
-            (0..100)
-                .filter(|_| pending.push(now, slot, &[0; 10]))
-                .count(),
-            PACKETS_MAX
-        );
+        assert_eq!((0..100).filter(|_| pending.push(now, slot, &[0; 10])).count(), PACKETS_MAX);
         assert_eq!(pending.take(now).count(), PACKETS_MAX);
         assert!(pending.push(now, slot, &[0; 60_000]));
         assert!(!pending.push(now, slot, &[0; 6_000]));

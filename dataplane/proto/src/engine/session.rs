@@ -68,14 +68,7 @@ impl Engine {
         let indices = new.receive.iter().map(|(index, _)| *index).collect();
         for (index, lane) in new.receive {
             let lane = Box::new(lane);
-            self.receivers.insert(
-                index,
-                Receiver {
-                    session: new.id,
-                    link: new.link,
-                    lane,
-                },
-            );
+            self.receivers.insert(index, Receiver { session: new.id, link: new.link, lane });
         }
         let session = Session {
             link: new.link,

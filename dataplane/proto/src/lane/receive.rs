@@ -49,10 +49,7 @@ struct Generation {
 
 impl Generation {
     fn new(secret: &Secret, suite: Suite) -> Self {
-        Self {
-            key: secret.key(suite),
-            window: Box::default(),
-        }
+        Self { key: secret.key(suite), window: Box::default() }
     }
 
     /// Check, open, mark: the one place where a datagram becomes plaintext.
@@ -64,9 +61,7 @@ impl Generation {
         sealed: &[u8],
         out: &mut [u8],
     ) -> Result<usize, Rejected> {
-        self.window
-            .check(header.counter.0)
-            .map_err(Rejected::Replay)?;
+        self.window.check(header.counter.0).map_err(Rejected::Replay)?;
         let len = self
             .key
             .open(header.counter, clear, sealed, out)
@@ -153,11 +148,7 @@ impl ReceiveLane {
 
     /// Wipes the previous epoch's key when its time is over.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self
-            .previous
-            .as_ref()
-            .is_some_and(|(_, until)| now >= *until)
-        {
+        if self.previous.as_ref().is_some_and(|(_, until)| now >= *until) {
             self.previous = None;
         }
     }
@@ -203,15 +194,8 @@ impl ReceiveLane {
         sealed: &[u8],
         out: &mut [u8],
     ) -> Result<usize, Rejected> {
-        let steps = header
-            .epoch
-            .0
-            .checked_sub(self.epoch.0)
-            .ok_or(Rejected::Epoch)?;
-        if self
-            .last_look_ahead
-            .is_some_and(|last| now < last + LOOK_AHEAD_PAUSE)
-        {
+        let steps = header.epoch.0.checked_sub(self.epoch.0).ok_or(Rejected::Epoch)?;
+        if self.last_look_ahead.is_some_and(|last| now < last + LOOK_AHEAD_PAUSE) {
             return Err(Rejected::Epoch);
         }
         self.last_look_ahead = Some(now);
@@ -233,9 +217,6 @@ impl ReceiveLane {
         self.previous = Some((old, now + PREVIOUS_KEEP));
         self.epoch = epoch;
         self.next_secret = epoch.next().map(|_| secret.next());
-        self.next = self
-            .next_secret
-            .as_ref()
-            .map(|s| Generation::new(s, self.suite));
+        self.next = self.next_secret.as_ref().map(|s| Generation::new(s, self.suite));
     }
 }

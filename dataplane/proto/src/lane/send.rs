@@ -30,10 +30,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            epoch_datagrams_max: EPOCH_DATAGRAMS_MAX,
-            epoch_age_max: EPOCH_AGE_MAX,
-        }
+        Self { epoch_datagrams_max: EPOCH_DATAGRAMS_MAX, epoch_age_max: EPOCH_AGE_MAX }
     }
 }
 
@@ -132,11 +129,7 @@ impl SendLane {
         if self.first_sealed.is_none() {
             self.first_sealed = Some(now);
         }
-        Ok(if self.epoch >= EPOCH_REKEY {
-            Rekey::Soon
-        } else {
-            Rekey::NotYet
-        })
+        Ok(if self.epoch >= EPOCH_REKEY { Rekey::Soon } else { Rekey::NotYet })
     }
 
     /// Seals `payload ‖ tail` as the next datagram into `out`, which has
@@ -145,19 +138,10 @@ impl SendLane {
     #[inline]
     pub fn seal(&mut self, kind: Kind, payload: &[u8], tail: &[u8], out: &mut [u8]) -> Counter {
         let counter = self.next_counter;
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a datagram is below 2^16 bytes"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "a datagram is below 2^16 bytes")]
         let length = out.len() as u16;
-        let header = Header {
-            kind,
-            epoch: self.epoch,
-            length,
-            index: self.index,
-            counter,
-        }
-        .encode();
+        let header =
+            Header { kind, epoch: self.epoch, length, index: self.index, counter }.encode();
         let (head, body) = out.split_at_mut(HEADER_LEN);
         head.copy_from_slice(&header);
         self.key.seal(counter, &header, payload, tail, body);

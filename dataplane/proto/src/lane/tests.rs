@@ -14,13 +14,7 @@ fn pair(limits: Limits, now: Instant) -> (SendLane, ReceiveLane) {
             .lane(Role::Client, LaneId::new(0).unwrap())
     };
     let expires = now + Duration::from_secs(7200);
-    let send = SendLane::new(
-        ReceiverIndex(9),
-        Suite::Aes256Gcm,
-        secret(),
-        limits,
-        expires,
-    );
+    let send = SendLane::new(ReceiverIndex(9), Suite::Aes256Gcm, secret(), limits, expires);
     (send, ReceiveLane::new(Suite::Aes256Gcm, &secret()))
 }
 
@@ -38,10 +32,7 @@ fn open(receive: &mut ReceiveLane, now: Instant, datagram: &[u8]) -> Result<Open
 }
 
 fn per_epoch(n: u64) -> Limits {
-    Limits {
-        epoch_datagrams_max: n,
-        ..Limits::default()
-    }
+    Limits { epoch_datagrams_max: n, ..Limits::default() }
 }
 
 #[test]
@@ -49,23 +40,11 @@ fn a_datagram_opens_once() {
     let now = Instant::now();
     let (mut send, mut receive) = pair(Limits::default(), now);
     let datagram = sealed(&mut send, now);
-    assert_eq!(
-        open(&mut receive, now, &datagram),
-        Ok(Opened {
-            len: 17,
-            is_first: true
-        })
-    );
+    assert_eq!(open(&mut receive, now, &datagram), Ok(Opened { len: 17, is_first: true }));
     let again = open(&mut receive, now, &datagram);
     assert_eq!(again, Err(Rejected::Replay(ReplayError::Duplicate)));
     let next = sealed(&mut send, now);
-    assert_eq!(
-        open(&mut receive, now, &next),
-        Ok(Opened {
-            len: 17,
-            is_first: false
-        })
-    );
+    assert_eq!(open(&mut receive, now, &next), Ok(Opened { len: 17, is_first: false }));
 }
 
 #[test]
@@ -80,12 +59,7 @@ fn every_flipped_bit_is_refused_and_changes_nothing() {
             continue;
         };
         let (clear, rest) = bad.split_first_chunk::<HEADER_LEN>().unwrap();
-        assert!(
-            receive
-                .open(now, &header, clear, rest, &mut [0; 100])
-                .is_err(),
-            "bit {bit}"
-        );
+        assert!(receive.open(now, &header, clear, rest, &mut [0; 100]).is_err(), "bit {bit}");
     }
     assert_eq!(receive.epoch(), Epoch(0));
     assert!(open(&mut receive, now, &datagram).is_ok());
@@ -129,10 +103,7 @@ fn the_previous_epoch_opens_for_three_seconds() {
         Err(Rejected::Replay(ReplayError::Duplicate))
     );
     let too_late = now + Duration::from_secs(3);
-    assert_eq!(
-        open(&mut receive, too_late, &datagrams[1]),
-        Err(Rejected::Epoch)
-    );
+    assert_eq!(open(&mut receive, too_late, &datagrams[1]), Err(Rejected::Epoch));
 }
 
 #[test]
@@ -143,10 +114,7 @@ fn looks_ahead_over_lost_epochs_but_not_often_and_not_far() {
     assert_eq!(open(&mut receive, now, &datagrams[9]), Err(Rejected::Epoch));
     let mut forged = datagrams[8].clone();
     *forged.last_mut().unwrap() ^= 1;
-    assert_eq!(
-        open(&mut receive, now, &forged),
-        Err(Rejected::Authentication)
-    );
+    assert_eq!(open(&mut receive, now, &forged), Err(Rejected::Authentication));
     assert_eq!(receive.epoch(), Epoch(0));
     // The forged one used up the attempt of this tenth of a second.
     assert_eq!(open(&mut receive, now, &datagrams[8]), Err(Rejected::Epoch));
@@ -154,10 +122,7 @@ fn looks_ahead_over_lost_epochs_but_not_often_and_not_far() {
     assert!(open(&mut receive, later, &datagrams[8]).is_ok());
     assert_eq!(receive.epoch(), Epoch(8));
     assert!(open(&mut receive, later, &datagrams[9]).is_ok());
-    assert_eq!(
-        open(&mut receive, later, &datagrams[7]),
-        Err(Rejected::Epoch)
-    );
+    assert_eq!(open(&mut receive, later, &datagrams[7]), Err(Rejected::Epoch));
 }
 
 #[test]

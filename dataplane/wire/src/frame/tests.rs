@@ -36,22 +36,9 @@ fn check(claim: VirtioHeader, packet: &[u8]) -> Result<Frame, FrameError> {
 #[test]
 fn an_honest_superpacket_passes() {
     let frame = check(TCP4, &tcp(2500)).unwrap();
-    assert_eq!(
-        frame.offload,
-        Offload::Gso(Gso {
-            size: 1000,
-            header_len: 40,
-            ecn: false
-        })
-    );
+    assert_eq!(frame.offload, Offload::Gso(Gso { size: 1000, header_len: 40, ecn: false }));
     assert_eq!(frame.segments(), 3);
-    assert_eq!(
-        frame.virtio(),
-        VirtioHeader {
-            hdr_len: 40,
-            ..TCP4
-        }
-    );
+    assert_eq!(frame.virtio(), VirtioHeader { hdr_len: 40, ..TCP4 });
     let udp = VirtioHeader {
         gso_type: virtio::GSO_UDP_L4,
         csum_start: 40,
@@ -75,11 +62,7 @@ fn a_single_segment_is_no_superpacket() {
 #[test]
 fn a_checksum_on_a_port_is_made_before_the_header_is_read() {
     let mut packet = tcp(100);
-    let claim = VirtioHeader {
-        gso_type: 0,
-        csum_offset: 2,
-        ..TCP4
-    };
+    let claim = VirtioHeader { gso_type: 0, csum_offset: 2, ..TCP4 };
     let frame = Frame::from_container(claim, &mut packet).unwrap();
     assert_eq!(frame.offload, Offload::None);
     assert_eq!(frame.virtio(), VirtioHeader::default());
@@ -89,12 +72,7 @@ fn a_checksum_on_a_port_is_made_before_the_header_is_read() {
 #[test]
 fn a_checksum_on_an_address_changes_the_address_that_is_judged() {
     let mut packet = tcp(100);
-    let claim = VirtioHeader {
-        gso_type: 0,
-        csum_start: 0,
-        csum_offset: 16,
-        ..TCP4
-    };
+    let claim = VirtioHeader { gso_type: 0, csum_start: 0, csum_offset: 16, ..TCP4 };
     let frame = Frame::from_container(claim, &mut packet).unwrap();
     assert_eq!(frame.inner, Inner::parse(&packet).unwrap());
     assert_ne!(frame.inner.destination.to_string(), "10.0.0.3");
@@ -107,73 +85,15 @@ fn false_claims_are_refused() {
     let table = [
         (VirtioHeader { flags: 4, ..TCP4 }, Checksum),
         (VirtioHeader { flags: 0, ..TCP4 }, Checksum),
-        (
-            VirtioHeader {
-                csum_offset: 2,
-                ..TCP4
-            },
-            Checksum,
-        ),
-        (
-            VirtioHeader {
-                csum_start: 21,
-                ..TCP4
-            },
-            Checksum,
-        ),
-        (
-            VirtioHeader {
-                gso_type: virtio::GSO_TCPV6,
-                ..TCP4
-            },
-            Segmentation,
-        ),
-        (
-            VirtioHeader {
-                gso_type: virtio::GSO_UDP_L4,
-                ..TCP4
-            },
-            Segmentation,
-        ),
-        (
-            VirtioHeader {
-                gso_type: 3,
-                ..TCP4
-            },
-            Segmentation,
-        ),
-        (
-            VirtioHeader {
-                gso_size: 0,
-                ..TCP4
-            },
-            Segmentation,
-        ),
-        (
-            VirtioHeader {
-                gso_size: 1,
-                ..TCP4
-            },
-            FrameError::Segments,
-        ),
-        (
-            VirtioHeader {
-                gso_type: 0,
-                csum_start: 2539,
-                csum_offset: 0,
-                ..TCP4
-            },
-            Checksum,
-        ),
-        (
-            VirtioHeader {
-                gso_type: 0,
-                csum_start: u16::MAX,
-                csum_offset: 9,
-                ..TCP4
-            },
-            Checksum,
-        ),
+        (VirtioHeader { csum_offset: 2, ..TCP4 }, Checksum),
+        (VirtioHeader { csum_start: 21, ..TCP4 }, Checksum),
+        (VirtioHeader { gso_type: virtio::GSO_TCPV6, ..TCP4 }, Segmentation),
+        (VirtioHeader { gso_type: virtio::GSO_UDP_L4, ..TCP4 }, Segmentation),
+        (VirtioHeader { gso_type: 3, ..TCP4 }, Segmentation),
+        (VirtioHeader { gso_size: 0, ..TCP4 }, Segmentation),
+        (VirtioHeader { gso_size: 1, ..TCP4 }, FrameError::Segments),
+        (VirtioHeader { gso_type: 0, csum_start: 2539, csum_offset: 0, ..TCP4 }, Checksum),
+        (VirtioHeader { gso_type: 0, csum_start: u16::MAX, csum_offset: 9, ..TCP4 }, Checksum),
     ];
     for (claim, error) in table {
         assert_eq!(check(claim, &packet), Err(error), "{claim:?}");
@@ -187,48 +107,26 @@ fn false_claims_are_refused() {
     assert_eq!(check(TCP4, &short_header), Err(Segmentation));
     let mut false_udp_len = udp6(100);
     false_udp_len[45] -= 1;
-    let udp = VirtioHeader {
-        gso_type: 0,
-        csum_start: 40,
-        csum_offset: 6,
-        ..TCP4
-    };
-    let from_peer = Metadata {
-        virtio: VirtioHeader { hdr_len: 0, ..udp },
-        chunk: 0,
-        count: 1,
-    };
+    let udp = VirtioHeader { gso_type: 0, csum_start: 40, csum_offset: 6, ..TCP4 };
+    let from_peer = Metadata { virtio: VirtioHeader { hdr_len: 0, ..udp }, chunk: 0, count: 1 };
     assert_eq!(Frame::from_peer(&from_peer, &false_udp_len), Err(Checksum));
 }
 
 #[test]
 fn chunks_must_have_exactly_their_length() {
     let packet = tcp(2500);
-    let metadata = |chunk, count| Metadata {
-        virtio: TCP4,
-        chunk,
-        count,
-    };
+    let metadata = |chunk, count| Metadata { virtio: TCP4, chunk, count };
     let chunk = |m: Metadata, len| Frame::from_chunk(&m, &packet[..40], len);
     assert!(chunk(metadata(0, 3), 1000).is_ok());
     assert!(chunk(metadata(2, 3), 500).is_ok());
     for (chunk_index, len) in [(0, 999), (1, 1001), (2, 499), (2, 501), (2, 0)] {
-        assert_eq!(
-            chunk(metadata(chunk_index, 3), len),
-            Err(FrameError::Length)
-        );
+        assert_eq!(chunk(metadata(chunk_index, 3), len), Err(FrameError::Length));
     }
     assert_eq!(chunk(metadata(0, 2), 1000), Err(FrameError::Segmentation));
     assert_eq!(chunk(metadata(0, 4), 1000), Err(FrameError::Segmentation));
     // A peer may not leave a checksum to do at another place than the transport header's.
-    let elsewhere = Metadata {
-        virtio: VirtioHeader {
-            csum_offset: 2,
-            ..TCP4
-        },
-        chunk: 0,
-        count: 3,
-    };
+    let elsewhere =
+        Metadata { virtio: VirtioHeader { csum_offset: 2, ..TCP4 }, chunk: 0, count: 3 };
     assert_eq!(chunk(elsewhere, 1000), Err(FrameError::Checksum));
     // The header is exactly IP and TCP, not a byte more.
     assert_eq!(

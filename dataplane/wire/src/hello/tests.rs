@@ -6,12 +6,7 @@ use weft_types::{LANES_MAX, ReceiverIndex, WorkerId};
 use super::*;
 
 fn hello() -> Hello {
-    Hello {
-        lanes: 2,
-        uso: true,
-        datagram_max: 1472,
-        instance: *b"0123456789abcdef",
-    }
+    Hello { lanes: 2, uso: true, datagram_max: 1472, instance: *b"0123456789abcdef" }
 }
 
 fn encoded(frame: &Frame) -> Vec<u8> {
@@ -32,24 +27,15 @@ fn frames_have_these_bytes() {
     expected.extend_from_slice(b"0123456789abcdef");
     assert_eq!(encoded(&Frame::Hello(hello())), expected);
     assert_eq!(
-        encoded(&Frame::Indices(vec![
-            ReceiverIndex(0x0012_3456),
-            ReceiverIndex(0x3fff_ffff)
-        ])),
-        [
-            2, 1, 0, 9, 2, 0x00, 0x12, 0x34, 0x56, 0x3f, 0xff, 0xff, 0xff
-        ]
+        encoded(&Frame::Indices(vec![ReceiverIndex(0x0012_3456), ReceiverIndex(0x3fff_ffff)])),
+        [2, 1, 0, 9, 2, 0x00, 0x12, 0x34, 0x56, 0x3f, 0xff, 0xff, 0xff]
     );
     assert_eq!(encoded(&Frame::Ready), [3, 1, 0, 0]);
 }
 
 #[test]
 fn a_frame_cut_at_any_byte_waits_for_more() {
-    for frame in [
-        Frame::Hello(hello()),
-        Frame::Indices(indices(64)),
-        Frame::Ready,
-    ] {
+    for frame in [Frame::Hello(hello()), Frame::Indices(indices(64)), Frame::Ready] {
         let bytes = encoded(&frame);
         for cut in 0..bytes.len() {
             assert_eq!(Frame::decode(&bytes[..cut]), Ok(None), "{frame:?} at {cut}");
@@ -73,10 +59,7 @@ fn unknown_types_and_versions_are_refused_at_the_header() {
         assert_eq!(Frame::decode(&[kind, 1, 0, 0]), Err(FrameError::Type(kind)));
     }
     for version in [0, 2, 255] {
-        assert_eq!(
-            Frame::decode(&[3, version, 0, 0]),
-            Err(FrameError::Version(version))
-        );
+        assert_eq!(Frame::decode(&[3, version, 0, 0]), Err(FrameError::Version(version)));
     }
 }
 
@@ -109,10 +92,7 @@ fn values_out_of_range_are_refused_both_ways() {
     let lanes = |lanes| Hello { lanes, ..hello() };
     for n in [0, LANES_MAX + 1, 255] {
         let mut out = vec![9];
-        assert_eq!(
-            Frame::Hello(lanes(n)).encode(&mut out),
-            Err(FrameError::Lanes(n))
-        );
+        assert_eq!(Frame::Hello(lanes(n)).encode(&mut out), Err(FrameError::Lanes(n)));
         assert_eq!(out, [9], "nothing is appended");
         let mut bytes = encoded(&Frame::Hello(hello()));
         bytes[4] = n;
@@ -124,10 +104,7 @@ fn values_out_of_range_are_refused_both_ways() {
 
     let mut bytes = encoded(&Frame::Indices(indices(2)));
     bytes[4] = 3;
-    assert_eq!(
-        Frame::decode(&bytes),
-        Err(FrameError::Count { count: 3, found: 9 })
-    );
+    assert_eq!(Frame::decode(&bytes), Err(FrameError::Count { count: 3, found: 9 }));
     let twice = vec![ReceiverIndex(7), ReceiverIndex(7)];
     assert_eq!(
         Frame::Indices(twice).encode(&mut Vec::new()),
@@ -139,11 +116,7 @@ fn values_out_of_range_are_refused_both_ways() {
         Err(FrameError::Worker(no_worker))
     );
     for count in [0, 65] {
-        assert!(
-            Frame::Indices(indices(count))
-                .encode(&mut Vec::new())
-                .is_err()
-        );
+        assert!(Frame::Indices(indices(count)).encode(&mut Vec::new()).is_err());
     }
 }
 
@@ -151,14 +124,8 @@ fn values_out_of_range_are_refused_both_ways() {
 fn unknown_flags_are_ignored() {
     let mut bytes = encoded(&Frame::Hello(hello()));
     bytes[5] = 0xfe;
-    let expected = Hello {
-        uso: false,
-        ..hello()
-    };
-    assert_eq!(
-        Frame::decode(&bytes),
-        Ok(Some((Frame::Hello(expected), 24)))
-    );
+    let expected = Hello { uso: false, ..hello() };
+    assert_eq!(Frame::decode(&bytes), Ok(Some((Frame::Hello(expected), 24))));
 }
 
 fn any_frame() -> impl Strategy<Value = Frame> {

@@ -74,10 +74,7 @@ fn a_later_fragment_has_no_transport_header() {
     let inner = Inner::parse(&v6(44, &rest)).unwrap();
     assert_eq!(inner.fragment, Fragment::Later);
     rest[3] = 1;
-    assert_eq!(
-        Inner::parse(&v6(44, &rest)).unwrap().fragment,
-        Fragment::First
-    );
+    assert_eq!(Inner::parse(&v6(44, &rest)).unwrap().fragment, Fragment::First);
 }
 
 #[test]

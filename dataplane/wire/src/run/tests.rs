@@ -23,9 +23,7 @@ fn superpacket(payload: usize) -> (Vec<u8>, Frame, Gso) {
         csum_offset: 16,
     };
     let frame = Frame::from_container(claim, &mut packet).unwrap();
-    let Offload::Gso(gso) = frame.offload else {
-        panic!("no superpacket")
-    };
+    let Offload::Gso(gso) = frame.offload else { panic!("no superpacket") };
     (packet, frame, gso)
 }
 
@@ -76,10 +74,7 @@ proptest! {
 #[test]
 fn udp_runs_state_their_own_length() {
     let mut packet = Vec::new();
-    PacketBuilder::ipv6([2; 16], [3; 16], 64)
-        .udp(1, 2)
-        .write(&mut packet, &[5; 350])
-        .unwrap();
+    PacketBuilder::ipv6([2; 16], [3; 16], 64).udp(1, 2).write(&mut packet, &[5; 350]).unwrap();
     let claim = VirtioHeader {
         flags: v::NEEDS_CSUM,
         gso_type: v::GSO_UDP_L4,
@@ -89,16 +84,9 @@ fn udp_runs_state_their_own_length() {
         csum_offset: 6,
     };
     let frame = Frame::from_container(claim, &mut packet).unwrap();
-    let Offload::Gso(gso) = frame.offload else {
-        panic!("no superpacket")
-    };
+    let Offload::Gso(gso) = frame.offload else { panic!("no superpacket") };
     let mut header = packet[..48].to_vec();
-    let run = Run {
-        first: 1,
-        chunks: 3,
-        payload_len: 250,
-        last: true,
-    };
+    let run = Run { first: 1, chunks: 3, payload_len: 250, last: true };
     let made = apply(&frame, &gso, &run, &mut header);
     assert_eq!(header[4..6], 258u16.to_be_bytes());
     assert_eq!(header[44..46], 258u16.to_be_bytes());

@@ -1,0 +1,187 @@
+use super::*;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn host(name: &str) -> HostId {
+    HostId::new(name).unwrap()
+}
+
+fn smaller() -> Peer {
+    Peer::new(&host("a"), &host("b"), HOUR)
+}
+
+fn greater() -> Peer {
+    Peer::new(&host("b"), &host("a"), HOUR)
+}
+
+fn session(id: u64, role: Role, generation: u32, now: Instant) -> Established {
+    let expires = now + SESSION_AGE_MAX;
+    Established { id: SessionId(id), role, peer_instance: [0; 16], generation, expires }
+}
+
+fn actions(peer: &mut Peer) -> Vec<Action> {
+    std::iter::from_fn(|| peer.poll_action()).collect()
+}
+
+fn up(peer: &mut Peer, now: Instant, id: u64, role: Role, generation: u32) {
+    peer.handle_established(now, session(id, role, generation, now));
+    peer.handle_alive(now, SessionId(id));
+}
+
+#[test]
+fn a_session_carries_data_only_when_proven() {
+    let now = Instant::now();
+    let mut peer = smaller();
+    peer.handle_need();
+    peer.handle_need();
+    assert_eq!(actions(&mut peer), [Action::Handshake]);
+    peer.handle_established(now, session(1, Role::Client, 1, now));
+    assert_eq!(actions(&mut peer), []);
+    peer.handle_alive(now, SessionId(1));
+    peer.handle_alive(now, SessionId(1));
+    assert_eq!(actions(&mut peer), [Action::Activate(SessionId(1))]);
+}
+
+#[test]
+fn a_session_that_is_never_proven_is_given_up() {
+    let now = Instant::now();
+    let mut peer = smaller();
+    peer.handle_established(now, session(1, Role::Server, 1, now));
+    assert_eq!(peer.poll_timeout(), Some(now + PROVE_MAX));
+    peer.handle_timeout(now + PROVE_MAX);
+    assert_eq!(actions(&mut peer), [Action::Remove { id: SessionId(1), say_so: true }]);
+}
+
+/// Both hosts see the same two simultaneous handshakes, in any order, and pick the same.
+#[test]
+fn simultaneous_handshakes_end_in_one_session() {
+    let now = Instant::now();
+    for order in [[1, 2], [2, 1]] {
+        for (mut peer, own) in [(smaller(), 1), (greater(), 2)] {
+            for id in order {
+                let role = if id == own { Role::Client } else { Role::Server };
+                up(&mut peer, now, id, role, 1);
+            }
+            assert!(matches!(peer.state(), State::Active { id: SessionId(1), .. }));
+            peer.handle_timeout(now + RETIRE);
+            assert_eq!(peer.sessions().collect::<Vec<_>>(), [SessionId(1)]);
+        }
+    }
+}
+
+#[test]
+fn a_later_handshake_replaces_whoever_began_it() {
+    let now = Instant::now();
+    let mut peer = smaller();
+    up(&mut peer, now, 1, Role::Client, 1);
+    let generation = peer.next_generation();
+    up(&mut peer, now, 2, Role::Server, generation);
+    assert!(matches!(peer.state(), State::Active { id: SessionId(2), .. }));
+    assert_eq!(peer.next_generation(), 3);
+}
+
+#[test]
+fn a_restarted_peer_s_session_wins_at_once_and_the_old_is_gone() {
+    let now = Instant::now();
+    let mut peer = smaller();
+    up(&mut peer, now, 1, Role::Client, 9);
+    let new = Established { peer_instance: [1; 16], ..session(2, Role::Server, 1, now) };
+    peer.handle_established(now, new);
+    peer.handle_alive(now, SessionId(2));
+    peer.handle_timeout(now);
+    assert_eq!(peer.sessions().collect::<Vec<_>>(), [SessionId(2)]);
+}
+
+#[test]
+fn regular_handshakes_are_the_smaller_host_s_first() {
+    let now = Instant::now();
+    for (mut peer, at) in [(smaller(), now + HOUR), (greater(), now + HOUR + SECOND_DELAY)] {
+        up(&mut peer, now, 1, Role::Client, 1);
+        actions(&mut peer);
+        assert_eq!(peer.poll_timeout(), Some(at));
+        peer.handle_timeout(at - Duration::from_nanos(1));
+        assert_eq!(actions(&mut peer), []);
+        peer.handle_timeout(at);
+        assert_eq!(actions(&mut peer), [Action::Handshake]);
+        // The old session carries data until the new one is proven, then ten seconds more.
+        up(&mut peer, at, 2, Role::Client, 2);
+        assert_eq!(actions(&mut peer), [Action::Activate(SessionId(2))]);
+        peer.handle_timeout(at + RETIRE);
+        assert_eq!(actions(&mut peer), [Action::Remove { id: SessionId(1), say_so: false }]);
+    }
+}
+
+#[test]
+fn failures_back_off_to_a_minute_and_success_forgets_them() {
+    let mut now = Instant::now();
+    let mut peer = smaller();
+    peer.handle_need();
+    let mut pauses = Vec::new();
+    for _ in 0..10 {
+        actions(&mut peer);
+        peer.handle_failed(now, u32::MAX / 2);
+        peer.handle_need();
+        assert_eq!(actions(&mut peer), [], "a need does not shorten the pause");
+        let until = peer.poll_timeout().unwrap();
+        pauses.push((until - now).as_secs_f64().round());
+        now = until;
+        peer.handle_timeout(now);
+        assert_eq!(peer.state(), State::Handshaking);
+    }
+    assert_eq!(pauses, [1., 2., 4., 8., 16., 32., 60., 60., 60., 60.]);
+    up(&mut peer, now, 1, Role::Client, 1);
+    peer.handle_closed(now, SessionId(1));
+    peer.handle_need();
+    peer.handle_failed(now, u32::MAX / 2);
+    assert!(peer.poll_timeout().unwrap() - now < Duration::from_millis(1100));
+}
+
+#[test]
+fn an_old_session_ends_even_without_another() {
+    let now = Instant::now();
+    let mut peer = smaller();
+    up(&mut peer, now, 1, Role::Client, 1);
+    peer.handle_timeout(now + HOUR);
+    peer.handle_failed(now + HOUR, 0);
+    actions(&mut peer);
+    peer.handle_timeout(now + SESSION_AGE_MAX);
+    let done = actions(&mut peer);
+    assert!(done.contains(&Action::Remove { id: SessionId(1), say_so: true }));
+    assert!(done.contains(&Action::Handshake));
+    assert_eq!(peer.state(), State::Handshaking);
+}
+
+#[test]
+fn keys_that_run_out_bring_a_handshake_once() {
+    let now = Instant::now();
+    let mut peer = greater();
+    up(&mut peer, now, 1, Role::Server, 1);
+    actions(&mut peer);
+    peer.handle_rekey_soon(SessionId(7));
+    peer.handle_rekey_soon(SessionId(1));
+    peer.handle_rekey_soon(SessionId(1));
+    assert_eq!(actions(&mut peer), [Action::Handshake]);
+}
+
+#[test]
+fn sessions_are_bounded() {
+    let now = Instant::now();
+    let mut peer = smaller();
+    up(&mut peer, now, 0, Role::Client, 1);
+    for id in 1..50 {
+        peer.handle_established(now, session(id, Role::Server, 1, now));
+        assert!(peer.sessions().count() <= SESSIONS_MAX);
+    }
+    assert!(peer.sessions().any(|s| s == SessionId(0)), "the active one stays");
+}
+
+#[test]
+fn a_closed_peer_is_told() {
+    let now = Instant::now();
+    let mut peer = smaller();
+    up(&mut peer, now, 1, Role::Client, 1);
+    actions(&mut peer);
+    peer.close();
+    assert_eq!(actions(&mut peer), [Action::Remove { id: SessionId(1), say_so: true }]);
+    assert_eq!(peer.state(), State::Idle);
+}
