@@ -1,2 +1,44 @@
-//! Placeholder.
-fn main() {}
+//! `weft`, the command that people use.
+
+mod net;
+mod pki;
+
+use std::{io, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(version, about = "Encrypted overlay networks, one for each environment")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make and inspect the certificates of environments and hosts
+    #[command(subcommand)]
+    Pki(pki::PkiCommand),
+    /// Look at and change the running network daemon of this host
+    Net(net::NetArguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Pki(command) => pki::run(command),
+        Command::Net(arguments) => net::run(arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read the output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("weft: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,1 +1,36 @@
-//! Placeholder.
+//! The daemon's configuration file: its form, its checks, and what a reload must do.
+//!
+//! [`load`] reads the file and every certificate that it names and either returns a [`Config`]
+//! that the daemon can run, or every [`Problem`] at once. [`plan()`] compares two configurations.
+//! Nothing here opens a socket or a namespace.
+//!
+//! ```text
+//!  weftd.toml ─▶ document (tables, lines) ─▶ host, environment (fields) ─▶ Config ─┐
+//!  *.pem *.key ─────────────────────────────▶ credentials ────────────────┘        ├─▶ plan
+//!                                                        the running Config ───────┘
+//! ```
+
+mod credentials;
+mod document;
+mod environment;
+mod host;
+mod limits;
+mod load;
+mod member;
+mod model;
+pub mod plan;
+mod problem;
+
+pub use limits::{
+    ADDRESSES_PER_PEER_MAX, ATTACHMENTS_PER_ENVIRONMENT_MAX, ENVIRONMENTS_MAX,
+    EPOCH_DATAGRAMS_LIMIT, EPOCH_DATAGRAMS_MIN, EPOCH_SECONDS_LIMIT, FILE_LEN_MAX,
+    INTERFACE_LEN_MAX, PEERS_PER_ENVIRONMENT_MAX, REHANDSHAKE_SECONDS_LIMIT,
+    REHANDSHAKE_SECONDS_MIN, SOCKET_PATH_LEN_MAX, SUBNET_PREFIX_MAX, SUBNET6_PREFIX_MAX,
+};
+pub use load::{check_text, load, load_at};
+pub use model::{
+    Attachment, Config, Environment, INTERFACE_DEFAULT, KeyLimits, LogConfig, LogFormat, LogLevel,
+    Peer,
+};
+pub use plan::{Change, RestartNeeded, plan};
+pub use problem::Problem;

@@ -27,10 +27,7 @@ fn check(name: &str) -> Result<(), NameError> {
     if name.len() > NAME_LEN_MAX {
         return Err(NameError::TooLong(name.chars().count()));
     }
-    if let Some(c) = name
-        .chars()
-        .find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-'))
-    {
+    if let Some(c) = name.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-')) {
         return Err(NameError::Character(c));
     }
     if name.starts_with('-') || name.ends_with('-') {
@@ -120,19 +117,10 @@ mod tests {
         }
         assert_eq!(HostId::new(""), Err(NameError::Empty));
         assert_eq!(HostId::new(&"x".repeat(64)), Err(NameError::TooLong(64)));
-        for (bad, c) in [
-            ("Acme", 'A'),
-            ("a.b", '.'),
-            ("-a", '-'),
-            ("a-", '-'),
-            ("ä", 'ä'),
-            ("a/b", '/'),
-        ] {
-            assert_eq!(
-                EnvironmentId::new(bad),
-                Err(NameError::Character(c)),
-                "{bad}"
-            );
+        for (bad, c) in
+            [("Acme", 'A'), ("a.b", '.'), ("-a", '-'), ("a-", '-'), ("ä", 'ä'), ("a/b", '/')]
+        {
+            assert_eq!(EnvironmentId::new(bad), Err(NameError::Character(c)), "{bad}");
         }
     }
 }

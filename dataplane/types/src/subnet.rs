@@ -38,10 +38,7 @@ impl Subnet {
         if prefix_len > max {
             return Err(SubnetError::Length(prefix_len, max));
         }
-        let clean = Self {
-            address: mask(address, prefix_len),
-            prefix_len,
-        };
+        let clean = Self { address: mask(address, prefix_len), prefix_len };
         if clean.address != address {
             return Err(SubnetError::HostBits(address, clean));
         }
@@ -82,9 +79,9 @@ impl Subnet {
     #[must_use]
     pub fn broadcast(&self) -> Option<IpAddr> {
         match self.address {
-            IpAddr::V4(a) if self.prefix_len < 31 => Some(IpAddr::V4(Ipv4Addr::from(
-                u32::from(a) | u32::MAX >> self.prefix_len,
-            ))),
+            IpAddr::V4(a) if self.prefix_len < 31 => {
+                Some(IpAddr::V4(Ipv4Addr::from(u32::from(a) | u32::MAX >> self.prefix_len)))
+            }
             _ => None,
         }
     }
@@ -93,15 +90,11 @@ impl Subnet {
 fn mask(address: IpAddr, prefix_len: u8) -> IpAddr {
     match address {
         IpAddr::V4(a) => {
-            let keep = u32::MAX
-                .checked_shl(32 - u32::from(prefix_len.min(32)))
-                .unwrap_or(0);
+            let keep = u32::MAX.checked_shl(32 - u32::from(prefix_len.min(32))).unwrap_or(0);
             IpAddr::V4(Ipv4Addr::from(u32::from(a) & keep))
         }
         IpAddr::V6(a) => {
-            let keep = u128::MAX
-                .checked_shl(128 - u32::from(prefix_len.min(128)))
-                .unwrap_or(0);
+            let keep = u128::MAX.checked_shl(128 - u32::from(prefix_len.min(128))).unwrap_or(0);
             IpAddr::V6(Ipv6Addr::from(u128::from(a) & keep))
         }
     }
@@ -150,33 +143,18 @@ mod tests {
     #[test]
     fn says_what_is_wrong() {
         assert_eq!("10.0.0.0".parse::<Subnet>(), Err(SubnetError::Form));
-        assert_eq!(
-            "10.0.0.0/33".parse::<Subnet>(),
-            Err(SubnetError::Length(33, 32))
-        );
+        assert_eq!("10.0.0.0/33".parse::<Subnet>(), Err(SubnetError::Length(33, 32)));
         assert_eq!(
             "10.0.0.1/8".parse::<Subnet>(),
-            Err(SubnetError::HostBits(
-                "10.0.0.1".parse().unwrap(),
-                net("10.0.0.0/8")
-            ))
+            Err(SubnetError::HostBits("10.0.0.1".parse().unwrap(), net("10.0.0.0/8")))
         );
     }
 
     #[test]
     fn gateway_and_broadcast() {
-        assert_eq!(
-            net("10.40.0.0/16").gateway(),
-            "10.40.0.1".parse::<IpAddr>().unwrap()
-        );
-        assert_eq!(
-            net("fd40::/64").gateway(),
-            "fd40::1".parse::<IpAddr>().unwrap()
-        );
-        assert_eq!(
-            net("10.40.0.0/16").broadcast(),
-            Some("10.40.255.255".parse().unwrap())
-        );
+        assert_eq!(net("10.40.0.0/16").gateway(), "10.40.0.1".parse::<IpAddr>().unwrap());
+        assert_eq!(net("fd40::/64").gateway(), "fd40::1".parse::<IpAddr>().unwrap());
+        assert_eq!(net("10.40.0.0/16").broadcast(), Some("10.40.255.255".parse().unwrap()));
         assert_eq!(net("10.40.0.0/31").broadcast(), None);
         assert_eq!(net("fd40::/64").broadcast(), None);
     }

@@ -14,7 +14,7 @@
 //!          │ type   │ version │ body length   │ body
 //!          │ u8     │ u8 = 1  │ u16 BE ≤ 1024 │
 //!          └────────┴─────────┴───────────────┴──────────────
-//!  Hello   1: lanes u8 (1..=64) │ flags u8 │ datagram_max u16 BE (≥ 1232) │ instance 16 B
+//!  Hello   1: lanes u8 (1..=64) │ flags u8 │ datagram_max u16 BE (≥ 1232) │ instance 16 B │ generation u32 BE
 //!  Indices 2: count u8 (1..=64) │ count × index u32 BE
 //!  Ready   3: empty
 //! ```
@@ -35,15 +35,17 @@ pub const BODY_LEN_MAX: usize = 1024;
 /// after 40 bytes of IPv6 and 8 bytes of UDP header.
 pub const DATAGRAM_MAX_MIN: u16 = 1232;
 
-const HELLO_LEN: usize = 20;
+const HELLO_LEN: usize = 24;
 const INDEX_LEN: usize = 4;
 const FLAG_USO: u8 = 1 << 0;
+const FLAG_NO_AES: u8 = 1 << 1;
 
 const TYPE_HELLO: u8 = 1;
 const TYPE_INDICES: u8 = 2;
 const TYPE_READY: u8 = 3;
 
-const _: () = assert!(1 + LANES_MAX as usize * INDEX_LEN <= BODY_LEN_MAX);
+const INDICES_LEN_MAX: usize = 1 + LANES_MAX as usize * INDEX_LEN;
+const _: () = assert!(INDICES_LEN_MAX <= BODY_LEN_MAX);
 
 /// What one side tells of itself first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +59,11 @@ pub struct Hello {
     /// Random per process and peer. Another value than before means that the peer restarted and
     /// that sessions made before are dead.
     pub instance: [u8; 16],
+    /// Counts the handshakes of two hosts: the client sends one more than the greatest it knows,
+    /// and that is the session's. What the server sends means nothing.
+    pub generation: u32,
+    /// Whether its processor has no AES instructions; ChaCha20-Poly1305 is used if either says so.
+    pub no_aes: bool,
 }
 
 /// A frame.
@@ -133,9 +140,10 @@ impl Frame {
             Self::Hello(hello) => {
                 put_header(out, TYPE_HELLO, HELLO_LEN);
                 out.push(hello.lanes);
-                out.push(if hello.uso { FLAG_USO } else { 0 });
+                out.push(flag(hello.uso, FLAG_USO) | flag(hello.no_aes, FLAG_NO_AES));
                 out.extend_from_slice(&hello.datagram_max.to_be_bytes());
                 out.extend_from_slice(&hello.instance);
+                out.extend_from_slice(&hello.generation.to_be_bytes());
             }
             Self::Indices(indices) => {
                 put_header(out, TYPE_INDICES, 1 + indices.len() * INDEX_LEN);
@@ -216,11 +224,10 @@ fn check_indices(indices: &[ReceiverIndex]) -> Result<(), FrameError> {
 fn check_length(kind: u8, length: u16) -> Result<(), FrameError> {
     let body = usize::from(length);
     let (frame, fits, expected) = match kind {
-        TYPE_HELLO => ("hello", body == HELLO_LEN, "20"),
+        TYPE_HELLO => ("hello", body == HELLO_LEN, "24"),
         TYPE_INDICES => {
-            let max = 1 + usize::from(LANES_MAX) * INDEX_LEN;
             let whole = body % INDEX_LEN == 1;
-            let fits = whole && (1 + INDEX_LEN..=max).contains(&body);
+            let fits = whole && (1 + INDEX_LEN..=INDICES_LEN_MAX).contains(&body);
             ("indices", fits, "1 + 4 × 1 to 64")
         }
         TYPE_READY => ("ready", body == 0, "0"),
@@ -233,13 +240,16 @@ fn check_length(kind: u8, length: u16) -> Result<(), FrameError> {
 }
 
 fn decode_hello(body: &[u8], length: u16) -> Result<Hello, FrameError> {
-    let wrong = FrameError::Length { frame: "hello", found: length, expected: "20" };
-    let (&[lanes, flags, high, low], instance) = body.split_first_chunk::<4>().ok_or(wrong)?;
+    let wrong = FrameError::Length { frame: "hello", found: length, expected: "24" };
+    let (&[lanes, flags, high, low], rest) = body.split_first_chunk::<4>().ok_or(wrong)?;
+    let (instance, generation) = rest.split_first_chunk::<16>().ok_or(wrong)?;
     Ok(Hello {
         lanes,
         uso: flags & FLAG_USO != 0,
         datagram_max: u16::from_be_bytes([high, low]),
-        instance: instance.try_into().map_err(|_| wrong)?,
+        instance: *instance,
+        generation: u32::from_be_bytes(generation.try_into().map_err(|_| wrong)?),
+        no_aes: flags & FLAG_NO_AES != 0,
     })
 }
 
@@ -250,6 +260,10 @@ fn decode_indices(body: &[u8], length: u16) -> Result<Vec<ReceiverIndex>, FrameE
         return Err(FrameError::Count { count, found: length });
     }
     Ok(chunks.iter().map(|chunk| ReceiverIndex(u32::from_be_bytes(*chunk))).collect())
+}
+
+fn flag(is_set: bool, bit: u8) -> u8 {
+    if is_set { bit } else { 0 }
 }
 
 fn put_header(out: &mut Vec<u8>, kind: u8, length: usize) {

@@ -128,6 +128,11 @@ impl Join {
         let Source::Chunks { id: run_id, metadata: run_metadata, next } = &mut run.source else {
             return None;
         };
+        // First whose chunk it is: only with the run's own number of chunks does the length of the
+        // last one follow from the run's length.
+        if *run_id != id || *next != metadata.chunk || run_metadata.count != metadata.count {
+            return None;
+        }
         let at = run.payload_len;
         let header = self.buffer.get(at + payload_len..at + payload_len + header_len)?;
         let expected = if metadata.chunk + 1 == metadata.count {
@@ -136,10 +141,7 @@ impl Join {
         } else {
             usize::from(run.gso.size)
         };
-        let fits = *run_id == id
-            && *next == metadata.chunk
-            && run_metadata.count == metadata.count
-            && run_metadata.virtio == metadata.virtio
+        let fits = run_metadata.virtio == metadata.virtio
             && run.outer == outer
             && payload_len == expected
             && header == &run.header[..usize::from(run.gso.header_len)];

@@ -6,7 +6,14 @@ use weft_types::{LANES_MAX, ReceiverIndex, WorkerId};
 use super::*;
 
 fn hello() -> Hello {
-    Hello { lanes: 2, uso: true, datagram_max: 1472, instance: *b"0123456789abcdef" }
+    Hello {
+        lanes: 2,
+        uso: true,
+        datagram_max: 1472,
+        instance: *b"0123456789abcdef",
+        generation: 0x0001_0203,
+        no_aes: false,
+    }
 }
 
 fn encoded(frame: &Frame) -> Vec<u8> {
@@ -23,8 +30,9 @@ fn indices(count: usize) -> Vec<ReceiverIndex> {
 
 #[test]
 fn frames_have_these_bytes() {
-    let mut expected = vec![1, 1, 0, 20, 2, 1, 0x05, 0xc0];
+    let mut expected = vec![1, 1, 0, 24, 2, 1, 0x05, 0xc0];
     expected.extend_from_slice(b"0123456789abcdef");
+    expected.extend_from_slice(&[0, 1, 2, 3]);
     assert_eq!(encoded(&Frame::Hello(hello())), expected);
     assert_eq!(
         encoded(&Frame::Indices(vec![ReceiverIndex(0x0012_3456), ReceiverIndex(0x3fff_ffff)])),
@@ -67,8 +75,8 @@ fn unknown_types_and_versions_are_refused_at_the_header() {
 fn wrong_lengths_are_refused_at_the_header() {
     for (kind, length) in [
         (1, 0u16),
-        (1, 19),
-        (1, 21),
+        (1, 23),
+        (1, 25),
         (2, 0),
         (2, 1),
         (2, 4),
@@ -123,9 +131,9 @@ fn values_out_of_range_are_refused_both_ways() {
 #[test]
 fn unknown_flags_are_ignored() {
     let mut bytes = encoded(&Frame::Hello(hello()));
-    bytes[5] = 0xfe;
+    bytes[5] = 0xfc;
     let expected = Hello { uso: false, ..hello() };
-    assert_eq!(Frame::decode(&bytes), Ok(Some((Frame::Hello(expected), 24))));
+    assert_eq!(Frame::decode(&bytes), Ok(Some((Frame::Hello(expected), 28))));
 }
 
 fn any_frame() -> impl Strategy<Value = Frame> {

@@ -1,0 +1,36 @@
+//! How much a configuration may hold.
+
+/// Longest configuration file in bytes: [`ENVIRONMENTS_MAX`] environments with 1,000 peers of 5
+/// addresses each are about 40 MB; a file beyond that is a mistake.
+pub const FILE_LEN_MAX: u64 = 64 << 20;
+/// Most environments on one host.
+pub const ENVIRONMENTS_MAX: usize = 256;
+/// Most attachments of one environment on one host. Each holds one descriptor per worker: with 64
+/// workers, 64 full environments reach 2^20, the kernel's default `nr_open`.
+pub const ATTACHMENTS_PER_ENVIRONMENT_MAX: usize = 256;
+/// Most peers of one environment.
+pub const PEERS_PER_ENVIRONMENT_MAX: usize = 1_024;
+/// Most overlay addresses at one peer.
+pub const ADDRESSES_PER_PEER_MAX: usize = 4_096;
+
+/// Longest interface name in bytes: `IFNAMSIZ` less the closing zero.
+pub const INTERFACE_LEN_MAX: usize = 15;
+/// Longest path of the API's socket in bytes: `sun_path` less the closing zero (unix(7)).
+pub const SOCKET_PATH_LEN_MAX: usize = 107;
+
+/// Longest IPv4 prefix of a subnet: network, gateway, one container, broadcast.
+pub const SUBNET_PREFIX_MAX: u8 = 30;
+/// Longest IPv6 prefix of a subnet: subnet-router anycast, gateway, two containers.
+pub const SUBNET6_PREFIX_MAX: u8 = 126;
+
+/// Most datagrams under one key, and the default: the bound of the protocol for datagrams of up
+/// to 2^11 bytes.
+pub const EPOCH_DATAGRAMS_LIMIT: u64 = 1 << 28;
+/// Fewest datagrams under one key: one full superpacket.
+pub const EPOCH_DATAGRAMS_MIN: u64 = 64;
+/// Longest use of one key in seconds, and the default.
+pub const EPOCH_SECONDS_LIMIT: u64 = 120;
+/// Longest time between handshakes in seconds, and the default.
+pub const REHANDSHAKE_SECONDS_LIMIT: u64 = 3_600;
+/// Shortest time between handshakes in seconds.
+pub const REHANDSHAKE_SECONDS_MIN: u64 = 5;

@@ -1,0 +1,166 @@
+//! A configuration that has passed every check.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+use weft_pki::{Credentials, TrustAnchor};
+use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
+
+use crate::limits::{EPOCH_DATAGRAMS_LIMIT, EPOCH_SECONDS_LIMIT, REHANDSHAKE_SECONDS_LIMIT};
+
+/// Name of an attachment's interface in its container unless the file says otherwise.
+pub const INTERFACE_DEFAULT: &str = "weft0";
+
+/// Everything that the daemon needs to run. All paths are absolute or relative to the current
+/// folder, no longer to the file.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// This host's id, as in its certificates.
+    pub host: HostId,
+    /// Where UDP data and TCP handshakes arrive; the port is not 0.
+    pub listen: SocketAddr,
+    /// Path of the local API's unix socket.
+    pub api: PathBuf,
+    /// Where Prometheus may scrape; none without.
+    pub metrics: Option<SocketAddr>,
+    /// Worker threads, 1 to 64; the daemon decides without.
+    pub workers: Option<u8>,
+    /// What is logged and how.
+    pub log: LogConfig,
+    /// When keys change.
+    pub keys: KeyLimits,
+    /// The environments in the order of the file, each id once.
+    pub environments: Vec<Environment>,
+}
+
+/// Section `[log]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogConfig {
+    /// The least severe level that is written.
+    pub level: LogLevel,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// The least severe level that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogLevel {
+    /// What an operator must see to.
+    Error,
+    /// What an operator should know.
+    Warn,
+    /// What happens in normal operation.
+    #[default]
+    Info,
+    /// What helps to find a fault.
+    Debug,
+    /// Every packet.
+    Trace,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+macro_rules! words {
+    ($type:ident { $($variant:ident = $word:literal),+ }) => {
+        impl $type {
+            /// Every value in the order of their declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The word in the file.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+words!(LogLevel { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" });
+words!(LogFormat { Text = "text", Json = "json" });
+
+/// Section `[keys]`: limits that make keys change earlier than the protocol demands. They can
+/// only tighten it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyLimits {
+    /// Datagrams under one key before a lane starts its next epoch: 64 to 2^28.
+    pub epoch_datagrams_max: u64,
+    /// Seconds of use of one key before a lane starts its next epoch: 1 to 120.
+    pub epoch_seconds_max: u64,
+    /// Seconds between handshakes with a peer: 5 to 3,600.
+    pub rehandshake_seconds: u64,
+}
+
+impl Default for KeyLimits {
+    fn default() -> Self {
+        Self {
+            epoch_datagrams_max: EPOCH_DATAGRAMS_LIMIT,
+            epoch_seconds_max: EPOCH_SECONDS_LIMIT,
+            rehandshake_seconds: REHANDSHAKE_SECONDS_LIMIT,
+        }
+    }
+}
+
+/// Section `[[environment]]`.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// Its id.
+    pub id: EnvironmentId,
+    /// Its address ranges: one of IPv4, or one of IPv6, or one of each in this order.
+    pub subnets: Vec<Subnet>,
+    /// Path of the authority's certificate.
+    pub ca: PathBuf,
+    /// Path of this host's certificate.
+    pub cert: PathBuf,
+    /// Path of this host's private key.
+    pub key: PathBuf,
+    /// The authority, as loaded.
+    pub anchor: TrustAnchor,
+    /// This host's certificate and key, as loaded: verified against the authority and valid at
+    /// the time of loading.
+    pub credentials: Credentials,
+    /// Containers of the environment on this host, each name once.
+    pub attachments: Vec<Attachment>,
+    /// The other hosts of the environment, each once.
+    pub peers: Vec<Peer>,
+}
+
+/// Section `[[environment.attachment]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// Its name.
+    pub name: AttachmentName,
+    /// Path of the container's network namespace. Whether there is one is seen when attaching.
+    pub netns: PathBuf,
+    /// Name of the interface there, 1 to 15 bytes.
+    pub interface: String,
+    /// Overlay addresses: one of IPv4, or one of IPv6, or one of each in this order.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Section `[[environment.peer]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its host id, as in its certificate; not this host.
+    pub host: HostId,
+    /// Where its daemon listens.
+    pub endpoint: SocketAddr,
+    /// Overlay addresses that live there, in the order of the file.
+    pub addresses: Vec<IpAddr>,
+}

@@ -1,0 +1,327 @@
+//! Reading a configuration: what is right loads, what is wrong is said with its place.
+
+use std::{fs, net::IpAddr, time::SystemTime};
+
+use weft_config::{KeyLimits, LogConfig, LogFormat, LogLevel, check_text, load_at};
+use weft_pki::issue::{HostUsages, Validity};
+
+use crate::fixture::{DAY, Fixture, GOOD, HOUR};
+
+/// The good file with one change, which must apply.
+fn with(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from:?} is not in the file");
+    GOOD.replacen(from, to, 1)
+}
+
+#[test]
+fn the_contract_loads() {
+    let fixture = Fixture::new();
+    let config = fixture.load(GOOD).unwrap();
+    assert_eq!(config.host.as_str(), "host-a");
+    assert_eq!(config.listen, "192.0.2.1:5820".parse().unwrap());
+    assert_eq!(config.api, fixture.path("run/weftd.sock"), "relative to the file");
+    assert_eq!(config.metrics, Some("127.0.0.1:9820".parse().unwrap()));
+    assert_eq!(config.workers, Some(2));
+    assert_eq!(config.log, LogConfig::default());
+    assert_eq!(config.keys, KeyLimits::default());
+    let [acme, globex] = &config.environments[..] else { panic!("two environments") };
+    assert_eq!(acme.attachments[0].interface, "eth7");
+    assert_eq!(acme.attachments[0].netns.to_str(), Some("/run/netns/web1"));
+    assert_eq!(acme.peers[0].addresses.len(), 2);
+    assert_eq!(acme.credentials.identity().host.as_str(), "host-a");
+    assert_eq!(globex.attachments[0].interface, "weft0");
+    assert_eq!(globex.attachments[0].netns, fixture.path("netns/web1"));
+    let both: Vec<IpAddr> = vec!["10.40.0.2".parse().unwrap(), "fd40::2".parse().unwrap()];
+    assert_eq!(globex.attachments[0].addresses, both);
+    assert_ne!(acme.anchor.tag(), globex.anchor.tag());
+}
+
+#[test]
+fn what_is_optional_may_be_absent() {
+    let fixture = Fixture::new();
+    let text = GOOD.replace("workers = 2", "").replace("metrics = \"127.0.0.1:9820\"", "");
+    let config = fixture.load(&text).unwrap();
+    assert_eq!((config.workers, config.metrics), (None, None));
+    let none = "host = \"host-a\"\nlisten = \"[2001:db8::1]:5820\"\napi = \"/run/weft/weftd.sock\"";
+    assert!(fixture.load(none).unwrap().environments.is_empty());
+}
+
+#[test]
+fn log_and_keys_are_read() {
+    let text = with(
+        "workers = 2",
+        "log = { level = \"debug\", format = \"json\" }\n[keys]\nepoch_datagrams_max = 64\n\
+         epoch_seconds_max = 1\nrehandshake_seconds = 5\n",
+    );
+    let config = Fixture::new().load(&text).unwrap();
+    assert_eq!(config.log.level, LogLevel::Debug);
+    assert_eq!(config.log.format, LogFormat::Json);
+    let keys = KeyLimits { epoch_datagrams_max: 64, epoch_seconds_max: 1, rehandshake_seconds: 5 };
+    assert_eq!(config.keys, keys);
+}
+
+/// Each change to the good file, and the one problem that it must give.
+#[rustfmt::skip]
+const WRONG: &[(&str, &str, &str)] = &[
+    ("host = \"host-a\"", "host = \"Host\"",
+     "2: host: \"Host\": 'H' is not allowed; expected a-z, 0-9 and '-' (not first or last)"),
+    ("192.0.2.1:5820", "192.0.2.1", "3: listen: \"192.0.2.1\": expected ADDRESS:PORT or [IPv6]:PORT"),
+    ("192.0.2.1:5820", "192.0.2.1:0", "3: listen: \"192.0.2.1:0\": port 0 is not usable; expected 1 to 65535"),
+    ("192.0.2.1:5820", "224.0.0.1:1",
+     "3: listen: \"224.0.0.1:1\": 224.0.0.1 is no single host; expected a unicast address"),
+    ("api = \"run/weftd.sock\"\n", "", "1: api: is missing; expected the path of a socket"),
+    ("run/weftd.sock", "", "4: api: \"\": is empty; expected a path"),
+    ("127.0.0.1:9820", "192.0.2.1:5820",
+     "5: metrics: 192.0.2.1:5820 overlaps listen = \"192.0.2.1:5820\"; expected another port or address"),
+    ("127.0.0.1:9820", "0.0.0.0:5820",
+     "5: metrics: 0.0.0.0:5820 overlaps listen = \"192.0.2.1:5820\"; expected another port or address"),
+    ("workers = 2", "workers = 0", "6: workers: 0 is out of range; expected 1 to 64"),
+    ("workers = 2", "workers = 65", "6: workers: 65 is out of range; expected 1 to 64"),
+    ("workers = 2", "workers = \"2\"", "6: workers: is a string; expected a number of 1 to 64"),
+    ("workers = 2", "worker = 2",
+     "6: worker: unknown field; expected one of host, listen, api, metrics, workers, log, keys, environment"),
+    ("workers = 2", "log = { level = \"all\" }",
+     "6: log.level: \"all\": expected one of error, warn, info, debug, trace"),
+    ("workers = 2", "log = { file = \"x\" }", "6: log.file: unknown field; expected one of level, format"),
+    ("workers = 2", "keys = { epoch_datagrams_max = 268435457 }",
+     "6: keys.epoch_datagrams_max: 268435457 is out of range; expected 64 to 268435456"),
+    ("workers = 2", "keys = { epoch_seconds_max = 0 }",
+     "6: keys.epoch_seconds_max: 0 is out of range; expected 1 to 120"),
+    ("workers = 2", "keys = { rehandshake_seconds = 4 }",
+     "6: keys.rehandshake_seconds: 4 is out of range; expected 5 to 3600"),
+    ("10.40.0.0/16", "10.40.0.1/16",
+     "10: environment[0].subnet: \"10.40.0.1/16\": 10.40.0.1 has bits set below the prefix; expected 10.40.0.0/16"),
+    ("10.40.0.0/16", "10.40.0.0/31",
+     "10: environment[0].subnet: \"10.40.0.0/31\": leaves no room; expected a prefix of at most 30 bits"),
+    ("10.40.0.0/16", "0.0.0.0/0",
+     "10: environment[0].subnet: \"0.0.0.0/0\": overlaps 0.0.0.0/8 (this network); expected a range of its own"),
+    ("10.40.0.0/16", "fd40::/64",
+     "10: environment[0].subnet: \"fd40::/64\": is of the other family; expected IPv4, for example 10.40.0.0/16"),
+    ("fd40::/64", "fe80::/64",
+     "29: environment[1].subnet6: \"fe80::/64\": overlaps fe80::/10 (link-local); expected a range of its own"),
+    ("  name = \"web-1\"\n", "", "15: environment[0].attachment[0].name: is missing; expected a name"),
+    ("eth7", "sixteen-letters-", 
+     "18: environment[0].attachment[0].interface: \"sixteen-letters-\": has 16 bytes; expected 1 to 15"),
+    ("eth7", "eth%d",
+     "18: environment[0].attachment[0].interface: \"eth%d\": '%' is not allowed; expected letters, digits, '-', '_' and '.'"),
+    ("eth7", "lo", "18: environment[0].attachment[0].interface: \"lo\": is reserved; expected another name"),
+    ("\"10.40.0.2\"", "\"10.41.0.2\"",
+     "19: environment[0].attachment[0].address: 10.41.0.2 is outside; expected one of 10.40.0.0/16"),
+    ("\"10.40.0.2\"", "\"10.40.0.0\"",
+     "19: environment[0].attachment[0].address: 10.40.0.0 is the network address of 10.40.0.0/16; expected another"),
+    ("\"10.40.0.2\"", "\"10.40.0.1\"",
+     "19: environment[0].attachment[0].address: 10.40.0.1 is the gateway address of 10.40.0.0/16; expected another"),
+    ("\"10.40.0.2\"", "\"10.40.255.255\"",
+     "19: environment[0].attachment[0].address: 10.40.255.255 is the broadcast address of 10.40.0.0/16; expected another"),
+    ("\"10.40.0.2\"", "\"fd40::2\"",
+     "19: environment[0].attachment[0].address: \"fd40::2\": expected an IPv4 address"),
+    ("  address = \"10.40.0.2\"\n", "",
+     "15: environment[0].attachment[0].address: is missing; expected address, address6 or both"),
+    ("\"host-b\"", "\"host-a\"", "22: environment[0].peer[0].host: host-a is this host; expected another one"),
+    ("192.0.2.2:5820", "192.0.2.1:5820",
+     "23: environment[0].peer[0].endpoint: 192.0.2.1:5820 is where this host listens; expected an address of the peer"),
+    ("192.0.2.2:5820", "0.0.0.0:5820",
+     "23: environment[0].peer[0].endpoint: 0.0.0.0 names no host; expected an address of the peer"),
+    ("192.0.2.2:5820", "[2001:db8::2]:5820",
+     "23: environment[0].peer[0].endpoint: [2001:db8::2]:5820 cannot be reached from listen = \"192.0.2.1:5820\"; expected IPv4"),
+    ("10.40.0.4", "10.40.0.2",
+     "24: environment[0].peer[0].addresses[1]: 10.40.0.2 is already environment[0].attachment[0].address; expected each address in one place"),
+    ("10.40.0.4", "10.40.0.3",
+     "24: environment[0].peer[0].addresses[1]: 10.40.0.3 is already environment[0].peer[0].addresses[0]; expected each address in one place"),
+    ("10.40.0.4", "10.40.0.x",
+     "24: environment[0].peer[0].addresses[1]: \"10.40.0.x\": expected an IPv4 or IPv6 address"),
+    ("[\"10.40.0.3\", \"10.40.0.4\"]", "\"10.40.0.3\"",
+     "24: environment[0].peer[0].addresses: is a string; expected an array of overlay addresses"),
+    ("\"fd40::5\"", "\"fd40::2\"",
+     "43: environment[1].attachment[1].address6: fd40::2 is already environment[1].attachment[0].address6; expected each address in one place"),
+    ("\"fd40::5\"", "\"fd40::\"",
+     "43: environment[1].attachment[1].address6: fd40:: is the network address of fd40::/64; expected another"),
+    ("db-1", "web-1",
+     "41: environment[1].attachment[1].name: web-1 is already environment[1].attachment[0].name; expected each attachment name once"),
+    ("netns/db1", "netns/web1",
+     "40: environment[1].attachment[1]: environment[1].attachment[0] already makes weft0 in netns/web1; expected one interface of a name in a namespace"),
+    ("ca = \"acme/ca.pem\"", "ca = 5", "11: environment[0].ca: is a whole number; expected the path of a PEM file"),
+    ("key = \"acme/host-a.key\"", "key = \"\"\"-----BEGIN\nKEY\"\"\"",
+     "13: environment[0].key: has a line break or another control character; expected the path of a file"),
+    ("acme/ca.pem", "globex/ca.pem",
+     "11: environment[0].ca: globex/ca.pem: is of environment globex; expected acme"),
+    ("key = \"globex/host-a.key\"", "key = \"acme/host-a.key\"",
+     "32: environment[1].key: acme/host-a.key: the private key does not belong to the host certificate"),
+    ("key = \"acme/host-a.key\"", "key = \"none.key\"",
+     "13: environment[0].key: none.key: cannot be read: No such file or directory (os error 2)"),
+    ("key = \"acme/host-a.key\"", "key = \"acme\"",
+     "13: environment[0].key: acme: cannot be read: Is a directory (os error 21)"),
+];
+
+#[test]
+fn each_fault_is_said_once_with_its_line() {
+    let fixture = Fixture::new();
+    for (from, to, expected) in WRONG {
+        assert_eq!(fixture.problems(&with(from, to)), [*expected], "{from:?} -> {to:?}");
+    }
+}
+
+#[test]
+fn a_certificate_of_another_environment_or_host_is_refused() {
+    let fixture = Fixture::new();
+    let text = with("acme/host-a.pem", "globex/host-a.pem").replacen(
+        "acme/host-a.key",
+        "globex/host-a.key",
+        1,
+    );
+    assert_eq!(
+        fixture.problems(&text),
+        ["12: environment[0].cert: globex/host-a.pem: is of environment globex; expected acme"]
+    );
+    let authority = fixture.authority("acme", "acme");
+    fixture.issue(&authority, "acme", "host-z", crate::fixture::validity());
+    assert_eq!(
+        fixture.problems(GOOD),
+        ["12: environment[0].cert: acme/host-a.pem: is of host host-z; expected host-a"]
+    );
+}
+
+#[test]
+fn a_certificate_that_no_peer_would_accept_is_refused() {
+    let fixture = Fixture::new();
+    let now = SystemTime::now();
+    let authority = fixture.authority("acme", "acme");
+    let expect = |part: &str| {
+        let problems = fixture.problems(GOOD);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(
+            problems[0].starts_with("12: environment[0].cert: acme/host-a.pem: "),
+            "{problems:?}"
+        );
+        assert!(problems[0].contains(part), "{problems:?}");
+    };
+    let from_to = |not_before, not_after| Validity { not_before, not_after };
+    fixture.issue(&authority, "acme", "host-a", from_to(now - DAY, now - HOUR));
+    expect("expired at");
+    fixture.issue(&authority, "acme", "host-a", from_to(now + HOUR, now + DAY));
+    expect("not valid before");
+    let usages = HostUsages::ClientOnly;
+    fixture.issue_for(&authority, "acme", "host-a", crate::fixture::validity(), usages);
+    expect("serverAuth");
+    fixture.issue(&authority, "acme", "host-a", crate::fixture::validity());
+    fixture.authority("acme", "acme");
+    expect("not signed by this environment's authority");
+}
+
+#[test]
+fn time_is_judged_as_given() {
+    let fixture = Fixture::new();
+    fixture.load(GOOD).unwrap();
+    let problems = load_at(&fixture.path("weftd.toml"), SystemTime::now() + 2 * DAY).unwrap_err();
+    let fields: Vec<_> = problems.iter().map(|p| p.field.as_str()).collect();
+    assert_eq!(fields, ["environment[0].cert", "environment[1].cert"]);
+}
+
+#[test]
+fn a_file_that_is_no_certificate_is_refused() {
+    let fixture = Fixture::new();
+    for (file, field) in
+        [("acme/ca.pem", "11: environment[0].ca"), ("acme/host-a.pem", "12: environment[0].cert")]
+    {
+        let good = fs::read(fixture.path(file)).unwrap();
+        for bad in [&b""[..], b"nonsense", &vec![b'x'; 100_000]] {
+            fs::write(fixture.path(file), bad).unwrap();
+            let problems = fixture.problems(GOOD);
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(problems[0].starts_with(field), "{problems:?}");
+        }
+        fs::write(fixture.path(file), good).unwrap();
+    }
+    fixture.load(GOOD).unwrap();
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let fixture = Fixture::new();
+    let text = GOOD
+        .replace("host-a\"\nlisten", "HOST\"\nlisten")
+        .replacen("id = \"globex\"", "id = \"acme\"", 1)
+        .replacen("10.40.0.3", "10.41.0.3", 1)
+        .replacen("web-1", "WEB", 1)
+        .replace("workers", "wrokers");
+    let fields: Vec<_> = fixture.load(&text).unwrap_err().into_iter().map(|p| p.field).collect();
+    let expected = [
+        "host",
+        "wrokers",
+        "environment[0].attachment[0].name",
+        "environment[0].peer[0].addresses[0]",
+        "environment[1].id",
+        "environment[1].ca",
+        "environment[1].cert",
+    ];
+    assert_eq!(fields, expected);
+}
+
+#[test]
+fn syntax_errors_do_not_hide_the_rest() {
+    let text = "host = \nlisten = 5\napi = [1,\n";
+    let problems: Vec<_> = check_text(text).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        problems,
+        [
+            "weftd.toml:1: syntax: string values must be quoted, expected literal string",
+            "weftd.toml:2: listen: is a whole number; expected ADDRESS:PORT or [IPv6]:PORT",
+            "weftd.toml:3: syntax: unclosed array, expected `]`",
+        ]
+    );
+    assert_eq!(
+        check_text("host = \"a\"\nhost = \"b\"")[0].to_string(),
+        "weftd.toml:2: syntax: duplicate key"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_problem() {
+    let fixture = Fixture::new();
+    let problems = weft_config::load(&fixture.path("none.toml")).unwrap_err();
+    assert_eq!(problems.len(), 1);
+    assert_eq!((problems[0].line, problems[0].field.as_str()), (None, "file"));
+    let path = fixture.path("binary.toml");
+    fs::write(&path, b"host = \"a\"\n\xff").unwrap();
+    let problem = weft_config::load(&path).unwrap_err()[0].to_string();
+    assert!(problem.ends_with("is not UTF-8 at line 2; expected TOML"), "{problem}");
+}
+
+#[test]
+fn limits_hold() {
+    let addresses: Vec<_> =
+        (0..4_097).map(|i| format!("\"10.40.{}.{}\"", 16 + i / 200, i % 200)).collect();
+    let text = with("\"10.40.0.3\", \"10.40.0.4\"", &addresses.join(","));
+    assert_eq!(
+        Fixture::new().problems(&text),
+        ["24: environment[0].peer[0].addresses: has 4097 entries; expected at most 4096"]
+    );
+}
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever the text is, checking ends and every place is in it.
+        #[test]
+        fn any_text_is_checked(text in ".{0,300}") {
+            let lines = text.bytes().filter(|b| *b == b'\n').count() + 1;
+            for problem in check_text(&text) {
+                prop_assert!(problem.line.is_some_and(|line| (1..=lines).contains(&line)));
+            }
+        }
+
+        /// A good file with a part cut out or doubled is still checked to its end.
+        #[test]
+        fn any_damage_is_checked(start in 0..GOOD.len(), len in 0_usize..200, twice: bool) {
+            let end = (start + len).min(GOOD.len());
+            let (head, middle, tail) = (&GOOD[..start], &GOOD[start..end], &GOOD[end..]);
+            let middle = if twice { middle.repeat(2) } else { String::new() };
+            for problem in check_text(&format!("{head}{middle}{tail}")) {
+                prop_assert!(!problem.message.is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Who may begin a handshake, decided before any signature work. Sans-IO: addresses and the time
+//! come in, decisions go out.
+//!
+//! ```text
+//!  connection ─▶ rate of its source ─▶ room among the half-open? ─▶ Ticket ─▶ TLS ─▶ end(ticket)
+//!                │                      │ full: the oldest half-open handshake of an
+//!                │                      │ unknown source makes room and is to be aborted
+//!                ▼                      ▼
+//!              Refusal::Rate          Refusal::HalfOpen (all of them are of known sources)
+//! ```
+//!
+//! A source is an IPv4 address or the first 64 bits of an IPv6 address. It is *known* for an hour
+//! after a session of it was authenticated, and has a far higher rate then and is never made to
+//! give way. So connections that stall, however many, cost each other their place but not a good
+//! peer.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    net::{IpAddr, Ipv6Addr},
+    time::{Duration, Instant},
+};
+
+/// How often something may happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Times per second in the long run, at least 1.
+    pub per_second: u32,
+    /// Times at once after a pause, at least 1.
+    pub burst: u32,
+}
+
+/// Every bound of [`Admission`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// For a source that is not known.
+    pub unknown: Rate,
+    /// For a source with an authenticated session within [`Limits::known_for`].
+    pub known: Rate,
+    /// For all unknown sources together that find no room in the table.
+    pub overflow: Rate,
+    /// How long a source stays known.
+    pub known_for: Duration,
+    /// Most handshakes that are under way at once.
+    pub half_open_max: usize,
+    /// Most unknown sources that are remembered, and as many known ones.
+    pub sources_max: usize,
+}
+
+impl Default for Limits {
+    /// The table takes at most 2 × 4,096 × about 50 B = 400 KiB; 256 half-open handshakes take as
+    /// many file descriptors and about 20 KiB each while they are inside TLS.
+    fn default() -> Self {
+        Self {
+            unknown: Rate {
+                per_second: 20,
+                burst: 5,
+            },
+            known: Rate {
+                per_second: 500,
+                burst: 125,
+            },
+            overflow: Rate {
+                per_second: 200,
+                burst: 50,
+            },
+            known_for: Duration::from_secs(60 * 60),
+            half_open_max: 256,
+            sources_max: 4096,
+        }
+    }
+}
+
+/// A handshake that is under way. Tickets are ordered by when they were given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+/// Leave to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admitted {
+    /// To be given back with [`Admission::end`].
+    pub ticket: Ticket,
+    /// A handshake that has to be aborted, because this one takes its place.
+    pub evicted: Option<Ticket>,
+}
+
+/// Why a connection is closed before its first byte is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Its source came too often.
+    #[error("too many handshakes from this source")]
+    Rate,
+    /// Too many are under way, all of known sources.
+    #[error("too many handshakes at once")]
+    HalfOpen,
+}
+
+impl Refusal {
+    /// A word for a metric label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Rate => "admission_rate",
+            Self::HalfOpen => "admission_half_open",
+        }
+    }
+}
+
+/// What counts as one source: an IPv4 address, or the /64 of an IPv6 address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Source(IpAddr);
+
+impl Source {
+    fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(v6) => Self(IpAddr::V6(Ipv6Addr::from(
+                u128::from(v6) & !u128::from(u64::MAX),
+            ))),
+            v4 @ IpAddr::V4(_) => Self(v4),
+        }
+    }
+}
+
+/// When the next one is due at the long-run rate (the generic cell rate algorithm): one may be
+/// early by as much as the burst allows.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    due: Instant,
+}
+
+impl Bucket {
+    fn new(now: Instant) -> Self {
+        Self { due: now }
+    }
+
+    fn take(&mut self, rate: Rate, now: Instant) -> bool {
+        let interval = Duration::from_secs(1) / rate.per_second.max(1);
+        let tolerance = interval * rate.burst.saturating_sub(1);
+        if self.due > now + tolerance {
+            return false;
+        }
+        self.due = self.due.max(now) + interval;
+        true
+    }
+
+    /// Whether it is as good as new, so that forgetting it changes nothing.
+    fn is_idle(&self, now: Instant) -> bool {
+        self.due <= now
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    bucket: Bucket,
+    authenticated: Instant,
+}
+
+/// The state of all sources and of all handshakes under way; see the module's text.
+#[derive(Debug)]
+pub struct Admission {
+    limits: Limits,
+    unknown: HashMap<Source, Bucket>,
+    known: HashMap<Source, Known>,
+    overflow: Option<Bucket>,
+    /// When it is worth looking for idle buckets again.
+    next_sweep: Option<Instant>,
+    half_open_unknown: BTreeSet<Ticket>,
+    half_open_known: HashSet<Ticket>,
+    next_ticket: u64,
+}
+
+/// A full table is searched for idle buckets at most this often: 4,096 entries take about 10 µs.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
+
+impl Admission {
+    /// Nobody is known yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            unknown: HashMap::new(),
+            known: HashMap::new(),
+            overflow: None,
+            next_sweep: None,
+            half_open_unknown: BTreeSet::new(),
+            half_open_known: HashSet::new(),
+            next_ticket: 0,
+        }
+    }
+
+    /// A connection from `address` was accepted.
+    ///
+    /// # Errors
+    /// [`Refusal`]: close it without a word.
+    pub fn begin(&mut self, address: IpAddr, now: Instant) -> Result<Admitted, Refusal> {
+        let known = self.take_token(Source::of(address), now)?;
+        let evicted = if self.half_open() < self.limits.half_open_max {
+            None
+        } else {
+            Some(self.half_open_unknown.pop_first().ok_or(Refusal::HalfOpen)?)
+        };
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        if known {
+            self.half_open_known.insert(ticket);
+        } else {
+            self.half_open_unknown.insert(ticket);
+        }
+        Ok(Admitted { ticket, evicted })
+    }
+
+    /// A handshake is over, whatever came of it. Harmless for one that was evicted.
+    pub fn end(&mut self, ticket: Ticket) {
+        let _ = self.half_open_unknown.remove(&ticket) || self.half_open_known.remove(&ticket);
+    }
+
+    /// A session with a peer at `address` was authenticated, by a handshake or by its datagrams.
+    pub fn authenticated(&mut self, address: IpAddr, now: Instant) {
+        let source = Source::of(address);
+        if let Some(known) = self.known.get_mut(&source) {
+            known.authenticated = now;
+            return;
+        }
+        if self.known.len() >= self.limits.sources_max {
+            let oldest = self.known.iter().min_by_key(|(_, known)| known.authenticated);
+            if let Some(oldest) = oldest.map(|(source, _)| *source) {
+                self.known.remove(&oldest);
+            }
+        }
+        self.unknown.remove(&source);
+        let bucket = Bucket::new(now);
+        let authenticated = now;
+        self.known.insert(
+            source,
+            Known {
+                bucket,
+                authenticated,
+            },
+        );
+    }
+
+    /// Handshakes that are under way.
+    #[must_use]
+    pub fn half_open(&self) -> usize {
+        self.half_open_unknown.len() + self.half_open_known.len()
+    }
+
+    /// Counts against the source's rate; returns whether the source is known.
+    fn take_token(&mut self, source: Source, now: Instant) -> Result<bool, Refusal> {
+        let known_for = self.limits.known_for;
+        if let Some(known) = self.known.get_mut(&source) {
+            if now.saturating_duration_since(known.authenticated) <= known_for {
+                let taken = known.bucket.take(self.limits.known, now);
+                return if taken { Ok(true) } else { Err(Refusal::Rate) };
+            }
+            self.known.remove(&source);
+        }
+        let (bucket, rate) = self.unknown_bucket(source, now);
+        if bucket.take(rate, now) {
+            Ok(false)
+        } else {
+            Err(Refusal::Rate)
+        }
+    }
+
+    /// The bucket of an unknown source, with its rate; the common one when the table is full.
+    fn unknown_bucket(&mut self, source: Source, now: Instant) -> (&mut Bucket, Rate) {
+        let full = self.unknown.len() >= self.limits.sources_max;
+        if full && !self.unknown.contains_key(&source) {
+            self.sweep(now);
+            if self.unknown.len() >= self.limits.sources_max {
+                let overflow = self.overflow.get_or_insert(Bucket::new(now));
+                return (overflow, self.limits.overflow);
+            }
+        }
+        let bucket = self.unknown.entry(source).or_insert(Bucket::new(now));
+        (bucket, self.limits.unknown)
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        if self.next_sweep.is_none_or(|due| due <= now) {
+            self.unknown.retain(|_, bucket| !bucket.is_idle(now));
+            self.next_sweep = Some(now + SWEEP_INTERVAL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

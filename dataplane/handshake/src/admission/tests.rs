@@ -1,0 +1,236 @@
+//! Rates against a plain count, and the promise about stalled connections.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn small() -> Limits {
+    Limits {
+        half_open_max: 4,
+        sources_max: 3,
+        ..Limits::default()
+    }
+}
+
+fn v4(n: u32) -> IpAddr {
+    IpAddr::V4(n.into())
+}
+
+fn after(begun: Instant, ms: u64) -> Instant {
+    begun + Duration::from_millis(ms)
+}
+
+#[test]
+fn a_source_has_a_burst_and_then_its_rate() {
+    let begun = Instant::now();
+    let mut admission = Admission::new(Limits::default());
+    let mut admitted_at = |ms| {
+        let admitted = admission.begin(v4(1), after(begun, ms));
+        if let Ok(a) = admitted {
+            admission.end(a.ticket);
+        }
+        admitted.is_ok()
+    };
+    assert_eq!((0..9).filter(|_| admitted_at(0)).count(), 5, "burst");
+    assert_eq!((0..1000).filter(|ms| admitted_at(*ms)).count(), 19);
+    assert_eq!((0..9).filter(|_| admitted_at(5000)).count(), 5, "burst again");
+}
+
+#[test]
+fn ipv6_counts_by_64_bits_and_mapped_ipv4_as_ipv4() {
+    let now = Instant::now();
+    let mut admission = Admission::new(Limits::default());
+    let mut begin = |address: &str| admission.begin(address.parse().unwrap(), now);
+    for last in 0..5 {
+        assert!(begin(&format!("2001:db8::{last}")).is_ok());
+    }
+    assert_eq!(begin("2001:db8::ffff:0:0:1"), Err(Refusal::Rate));
+    assert!(begin("2001:db8:0:1::1").is_ok());
+    for _ in 0..5 {
+        assert!(begin("192.0.2.1").is_ok());
+    }
+    assert_eq!(begin("::ffff:192.0.2.1"), Err(Refusal::Rate));
+}
+
+#[test]
+fn a_known_source_has_the_higher_rate_for_an_hour() {
+    let begun = Instant::now();
+    let mut admission = Admission::new(Limits::default());
+    admission.authenticated(v4(1), begun);
+    let mut burst_at = |now| {
+        let mut count = 0;
+        while let Ok(admitted) = admission.begin(v4(1), now) {
+            admission.end(admitted.ticket);
+            count += 1;
+        }
+        count
+    };
+    let hour = Duration::from_secs(3600);
+    assert_eq!(burst_at(begun), 125);
+    assert_eq!(burst_at(begun + hour), 125);
+    assert_eq!(burst_at(begun + hour + Duration::from_secs(1)), 5);
+}
+
+#[test]
+fn stalled_connections_do_not_keep_a_good_peer_out() {
+    let begun = Instant::now();
+    let mut admission = Admission::new(Limits::default());
+    let mut open = HashSet::new();
+    // 5,000 connections from 1,000 sources within a second, none of which goes on.
+    for n in 0..5000u32 {
+        let now = begun + Duration::from_micros(u64::from(n) * 200);
+        if let Ok(admitted) = admission.begin(v4(n % 1000), now) {
+            open.insert(admitted.ticket);
+            if let Some(evicted) = admitted.evicted {
+                assert!(open.remove(&evicted), "only what is open is evicted");
+            }
+        }
+    }
+    assert_eq!(open.len(), 256);
+    let good = admission.begin(v4(5_000_000), after(begun, 1000)).unwrap();
+    // It keeps its place while fewer than all places are taken after it.
+    for n in 0..255u32 {
+        let later = admission.begin(v4(6_000_000 + n), after(begun, 1001));
+        assert_ne!(later.unwrap().evicted, Some(good.ticket));
+    }
+    admission.end(good.ticket);
+    // Once it is known, nothing evicts it.
+    admission.authenticated(v4(5_000_000), after(begun, 1002));
+    let again = admission.begin(v4(5_000_000), after(begun, 1003)).unwrap();
+    for n in 0..5000u32 {
+        let stalled = admission.begin(v4(7_000_000 + n), after(begun, 1004));
+        assert_ne!(stalled.ok().and_then(|s| s.evicted), Some(again.ticket));
+    }
+    assert!(admission.begin(v4(5_000_000), after(begun, 1005)).is_ok());
+}
+
+#[test]
+fn known_sources_do_not_evict_each_other() {
+    let now = Instant::now();
+    let mut admission = Admission::new(small());
+    admission.authenticated(v4(1), now);
+    for _ in 0..4 {
+        assert_eq!(admission.begin(v4(1), now).unwrap().evicted, None);
+    }
+    assert_eq!(admission.begin(v4(1), now), Err(Refusal::HalfOpen));
+    assert_eq!(admission.begin(v4(2), now), Err(Refusal::HalfOpen));
+}
+
+#[test]
+fn a_full_table_leaves_a_common_rate_and_empties_itself() {
+    let begun = Instant::now();
+    let mut admission = Admission::new(small());
+    for n in 0..3 {
+        assert!(admission.begin(v4(n), begun).is_ok());
+    }
+    let newcomers = (100..1000).filter(|n| admission.begin(v4(*n), begun).is_ok());
+    assert_eq!(newcomers.count(), 50, "the overflow's burst");
+    assert_eq!(admission.unknown.len(), 3);
+    // The three are idle after 50 ms and make room.
+    assert!(admission.begin(v4(2000), after(begun, 60)).is_ok());
+    assert_eq!(admission.unknown.len(), 1);
+    for n in 0..9 {
+        admission.authenticated(v4(n), after(begun, 100 + u64::from(n)));
+    }
+    assert_eq!(admission.known.len(), 3, "the oldest are forgotten");
+    assert!(admission.known.contains_key(&Source::of(v4(8))));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Wait(u16),
+    Begin(u8),
+    End(prop::sample::Index),
+    Authenticated(u8),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        3 => (0u16..400).prop_map(Step::Wait),
+        8 => (0u8..6).prop_map(Step::Begin),
+        3 => any::<prop::sample::Index>().prop_map(Step::End),
+        1 => (0u8..6).prop_map(Step::Authenticated),
+    ];
+    prop::collection::vec(step, 0..300)
+}
+
+proptest! {
+    /// The plain model: a list of open tickets, and for every source a list of its admissions.
+    #[test]
+    fn behaves_like_a_plain_model(steps in steps()) {
+        let limits = small();
+        let mut admission = Admission::new(limits);
+        let mut now = Instant::now();
+        let mut open: Vec<(Ticket, bool)> = Vec::new();
+        let mut known: HashSet<u8> = HashSet::new();
+        for step in steps {
+            match step {
+                Step::Wait(ms) => now += Duration::from_millis(ms.into()),
+                Step::End(index) if !open.is_empty() => {
+                    let (ticket, _) = open.remove(index.index(open.len()));
+                    admission.end(ticket);
+                    admission.end(ticket);
+                }
+                Step::End(_) => {}
+                Step::Authenticated(source) => {
+                    // At most as many as the table holds, so that none is forgotten.
+                    if known.len() < limits.sources_max || known.contains(&source) {
+                        known.insert(source);
+                        admission.authenticated(v4(source.into()), now);
+                    }
+                }
+                Step::Begin(source) => match admission.begin(v4(source.into()), now) {
+                    Ok(admitted) => {
+                        if let Some(evicted) = admitted.evicted {
+                            prop_assert_eq!(open.len(), limits.half_open_max);
+                            let oldest = open.iter().position(|(_, known)| !known);
+                            prop_assert_eq!(oldest.map(|at| open.remove(at).0), Some(evicted));
+                        }
+                        open.push((admitted.ticket, known.contains(&source)));
+                    }
+                    Err(Refusal::HalfOpen) => {
+                        prop_assert_eq!(open.len(), limits.half_open_max);
+                        prop_assert!(open.iter().all(|(_, known)| *known));
+                    }
+                    Err(Refusal::Rate) => {}
+                },
+            }
+            prop_assert_eq!(admission.half_open(), open.len());
+            prop_assert!(admission.half_open() <= limits.half_open_max);
+            prop_assert!(admission.unknown.len() <= limits.sources_max);
+            prop_assert!(admission.known.len() <= limits.sources_max);
+        }
+    }
+
+    /// In every window of time there are at most burst + rate × window admissions, and one that
+    /// keeps below the rate is never refused.
+    #[test]
+    fn the_rate_holds_in_every_window(
+        per_second in 1u32..600,
+        burst in 1u32..150,
+        gaps in prop::collection::vec(0u64..200_000, 1..200),
+    ) {
+        let rate = Rate { per_second, burst };
+        let begun = Instant::now();
+        let mut bucket = Bucket::new(begun);
+        let mut now = begun;
+        let mut admitted = Vec::new();
+        for gap in gaps {
+            now += Duration::from_micros(gap);
+            if bucket.take(rate, now) {
+                admitted.push(now);
+            }
+        }
+        for (i, from) in admitted.iter().enumerate() {
+            for (j, to) in admitted.iter().enumerate().skip(i) {
+                let most = f64::from(burst) + (*to - *from).as_secs_f64() * f64::from(per_second);
+                prop_assert!((j - i + 1) as f64 <= most + 1e-6);
+            }
+        }
+        let interval = Duration::from_secs(1) / per_second + Duration::from_nanos(1);
+        let mut patient = Bucket::new(begun);
+        for n in 0..50 {
+            prop_assert!(patient.take(rate, begun + interval * n));
+        }
+    }
+}

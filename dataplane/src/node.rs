@@ -1,0 +1,323 @@
+//! The node: everything of the daemon that is not on the packet path. One task owns all state and
+//! takes requests, worker events and handshake results one at a time; workers and handshakes run
+//! beside it.
+//!
+//! ```text
+//!  local API ─▶ NodeHandle ─┐                  ┌─▶ Worker (commands)
+//!  SIGHUP ──────────────────┼─▶ Node (1 task) ─┼─▶ handshake tasks ─▶ results ─┐
+//!  worker events ───────────┘        ▲         └─▶ events, status              │
+//!                                    └─────────────────────────────────────────┘
+//! ```
+
+mod attachment;
+mod directory;
+mod environment;
+mod handle;
+mod handshakes;
+mod link;
+mod listener;
+mod model;
+mod reload;
+mod sessions;
+mod slots;
+mod status;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use weft_config::Config;
+use weft_handshake::{Established, HandshakeError, ServerEnvironments};
+use weft_proto::{AttachmentSlot, EnvironmentSlot, Event, IndexTable, LinkSlot, SessionId};
+use weft_sys::{thread, udp};
+use weft_types::{AttachmentName, EnvironmentId, HostId, WORKERS_MAX, WorkerId};
+
+use crate::worker::{Command, Worker, WorkerEvent, WorkerSetup};
+
+pub use handle::{NodeHandle, Request};
+pub use model::{
+    AttachSpec, AttachmentState, AttachmentStatus, EnvironmentStatus, EventKind, NodeEvent,
+    PeerSpec, PeerStatus, RequestError, SessionState, Status, Traffic, WorkerStatus,
+};
+
+use directory::Directory;
+use environment::EnvironmentState;
+use handshakes::Indices;
+use sessions::SessionEntry;
+use slots::SlotPool;
+
+/// Requests, worker events and handshake results that may wait for the node.
+const INBOX_MAX: usize = 4096;
+/// Worker events that may wait; a worker makes few, and every one is repeated by its cause.
+const WORKER_EVENTS_MAX: usize = 16_384;
+/// Events that a slow watcher may be behind before it loses the oldest.
+const EVENTS_MAX: usize = 1024;
+/// How often attachments of the configuration that could not be made are tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
+/// UDP overhead of the outer headers with the longer family: 40 (IPv6) + 8 (UDP).
+const OUTER_OVERHEAD: u32 = 48;
+/// The underlay MTU that is taken for granted; a greater one is not used yet, a smaller one is
+/// respected.
+const UNDERLAY_MTU: u32 = 1500;
+/// Smallest MTU of an attachment: what IPv6 demands of every link (RFC 8200 section 5).
+const TUN_MTU_MIN: u32 = 1280;
+
+/// Sizes that follow from the underlay.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    datagram_max: u16,
+    tun_mtu: u16,
+    gso_max_size: u32,
+}
+
+impl Sizes {
+    fn of_underlay(mtu: u32) -> Self {
+        let overhead = u32::try_from(weft_wire::OVERHEAD).unwrap_or(0);
+        let datagram_max = (mtu.min(UNDERLAY_MTU) - OUTER_OVERHEAD).max(TUN_MTU_MIN + overhead);
+        let tun_mtu = datagram_max - overhead;
+        // So many datagrams fit one GSO send; a superpacket of so much payload, less room for
+        // headers, is one send.
+        let datagrams = u32::try_from(weft_buffers::BATCH_BYTES_MAX).unwrap_or(0) / datagram_max;
+        let gso_max_size = datagrams * (tun_mtu - 64);
+        let small = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
+        Self { datagram_max: small(datagram_max), tun_mtu: small(tun_mtu), gso_max_size }
+    }
+}
+
+/// What reaches the node.
+enum Message {
+    Request(Request),
+    /// A handshake that this host began is over.
+    Connected {
+        environment: EnvironmentId,
+        host: HostId,
+        result: Box<Result<Established, HandshakeError>>,
+    },
+    /// A peer's handshake is over.
+    Accepted(Box<Result<Established, HandshakeError>>),
+}
+
+/// The node's state. See the module documentation.
+pub struct Node {
+    config: Config,
+    started: Instant,
+    sizes: Sizes,
+    workers: Vec<Worker>,
+    environments: BTreeMap<EnvironmentId, EnvironmentState>,
+    environment_slots: SlotPool,
+    attachment_slots: SlotPool,
+    link_slots: SlotPool,
+    /// Who owns a slot that a worker names.
+    attachments_by_slot: HashMap<AttachmentSlot, (EnvironmentId, AttachmentName)>,
+    links_by_slot: HashMap<LinkSlot, (EnvironmentId, HostId)>,
+    sessions: HashMap<SessionId, SessionEntry>,
+    next_session: u64,
+    indices: Arc<Indices>,
+    directory: Arc<Directory>,
+    server_environments: Arc<ServerEnvironments>,
+    listener: Arc<listener::Shared>,
+    events: broadcast::Sender<NodeEvent>,
+    inbox: mpsc::Sender<Message>,
+    /// When some peer wants its timeout handled.
+    next_peer_timeout: Option<Instant>,
+}
+
+/// A node that is ready to run.
+pub struct Prepared {
+    node: Node,
+    inbox: mpsc::Receiver<Message>,
+    worker_events: mpsc::Receiver<(WorkerId, WorkerEvent)>,
+    tcp: tokio::net::TcpListener,
+    /// For the API, metrics and signals.
+    pub handle: NodeHandle,
+}
+
+/// Opens sockets and starts workers, but attaches nothing yet.
+///
+/// # Errors
+/// When the listening address is taken, or the kernel refuses something; the message says what.
+pub async fn prepare(config: Config) -> anyhow::Result<Prepared> {
+    let listen = config.listen;
+    let cpus = thread::available_cpus();
+    let count = config.workers.map_or(cpus.len(), usize::from).clamp(1, WORKERS_MAX.into());
+    let tcp = listener::bind(listen).with_context(|| format!("cannot listen on TCP {listen}"))?;
+    let workers_u8 = u8::try_from(count).unwrap_or(WORKERS_MAX);
+    let group = udp::bind_group(listen, workers_u8)
+        .with_context(|| format!("cannot listen on UDP {listen}"))?;
+    let (event_sender, worker_events) = mpsc::channel(WORKER_EVENTS_MAX);
+    let mut workers = Vec::with_capacity(count);
+    for (i, group) in group.into_iter().enumerate() {
+        let lane = udp::bind_lane(listen.ip(), lane_ports(listen.port()))
+            .context("cannot open a worker's sending socket")?;
+        let cpu = cpus.get(i % cpus.len().max(1)).copied().unwrap_or(0);
+        let id = WorkerId::new(i)?;
+        let setup = WorkerSetup { id, cpu, group, lane, events: event_sender.clone() };
+        workers.push(Worker::start(setup).with_context(|| format!("cannot start worker {i}"))?);
+    }
+    let mtu = weft_sys::link::interface_mtu_of(listen.ip())
+        .context("cannot ask for the underlay's MTU")?
+        .unwrap_or(UNDERLAY_MTU);
+    let server_environments =
+        ServerEnvironments::new([]).context("cannot make the decoy certificate")?;
+    let (inbox, messages) = mpsc::channel(INBOX_MAX);
+    let node = Node {
+        started: Instant::now(),
+        sizes: Sizes::of_underlay(mtu),
+        workers,
+        environments: BTreeMap::new(),
+        environment_slots: SlotPool::default(),
+        attachment_slots: SlotPool::default(),
+        link_slots: SlotPool::default(),
+        attachments_by_slot: HashMap::new(),
+        links_by_slot: HashMap::new(),
+        sessions: HashMap::new(),
+        next_session: 1,
+        indices: Arc::new(Indices::new(Mutex::new(IndexTable::default()), count)),
+        directory: Arc::default(),
+        server_environments: Arc::new(server_environments),
+        listener: Arc::default(),
+        events: broadcast::channel(EVENTS_MAX).0,
+        inbox: inbox.clone(),
+        next_peer_timeout: None,
+        config,
+    };
+    let handle = NodeHandle::new(inbox, node.events.clone());
+    Ok(Prepared { node, inbox: messages, worker_events, tcp, handle })
+}
+
+/// Where workers' sending sockets are: the 512 ports behind the listening port, or before it when
+/// there are not so many.
+fn lane_ports(listen: u16) -> std::ops::RangeInclusive<u16> {
+    const RANGE: u16 = 512;
+    match listen.checked_add(RANGE) {
+        Some(last) => listen + 1..=last,
+        None => listen - RANGE..=listen - 1,
+    }
+}
+
+impl Prepared {
+    /// Applies the configuration and serves until `stop`; then tells all peers, removes all
+    /// interfaces and returns.
+    ///
+    /// # Errors
+    /// When an environment of the configuration cannot be set up.
+    pub async fn run(self, mut stop: oneshot::Receiver<()>) -> anyhow::Result<()> {
+        let Self { mut node, mut inbox, mut worker_events, tcp, handle: _ } = self;
+        node.apply_initial().await?;
+        let accepting = tokio::spawn(listener::serve(
+            tcp,
+            Arc::clone(&node.listener),
+            Arc::clone(&node.server_environments),
+            Arc::clone(&node.directory),
+            node.inbox.clone(),
+        ));
+        let mut retry = tokio::time::interval(RETRY_INTERVAL);
+        loop {
+            let peer_timeout = node.next_peer_timeout;
+            tokio::select! {
+                biased;
+                _ = &mut stop => break,
+                Some((_, event)) = worker_events.recv() => node.handle_worker(event).await,
+                Some(message) = inbox.recv() => node.handle_message(message).await,
+                () = sleep_until(peer_timeout) => node.handle_peer_timeouts(),
+                _ = retry.tick() => node.retry_attachments().await,
+            }
+        }
+        accepting.abort();
+        node.stop().await;
+        Ok(())
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Node {
+    async fn handle_message(&mut self, message: Message) {
+        match message {
+            Message::Request(request) => self.handle_request(request).await,
+            Message::Connected { environment, host, result } => {
+                self.handle_connected(&environment, &host, *result);
+            }
+            Message::Accepted(result) => self.handle_accepted(*result),
+        }
+    }
+
+    async fn handle_worker(&mut self, event: WorkerEvent) {
+        match event {
+            WorkerEvent::QueueLost(slot) => self.handle_queue_lost(slot).await,
+            WorkerEvent::Engine(Event::NeedSession(link)) => self.handle_need(link),
+            WorkerEvent::Engine(Event::Alive(id)) => self.handle_alive(id),
+            WorkerEvent::Engine(Event::RekeySoon(id)) => self.handle_rekey_soon(id),
+            WorkerEvent::Engine(Event::Closed(id)) => self.handle_closed(id),
+        }
+    }
+
+    /// Sends the same kind of command to every worker.
+    fn command_all(&self, mut command: impl FnMut(usize) -> Command) {
+        for (i, worker) in self.workers.iter().enumerate() {
+            worker.send(command(i));
+        }
+    }
+
+    /// Waits until all workers have done what they were told.
+    async fn barrier(&self) {
+        let mut waiting = Vec::with_capacity(self.workers.len());
+        self.command_all(|_| {
+            let (sender, receiver) = oneshot::channel();
+            waiting.push(receiver);
+            Command::Barrier(sender)
+        });
+        for done in waiting {
+            // A worker that ended has nothing left to do.
+            let _ = done.await;
+        }
+    }
+
+    fn publish(&self, event: NodeEvent) {
+        tracing::info!(
+            environment = event.environment.as_ref().map(EnvironmentId::as_str),
+            attachment = event.attachment.as_ref().map(AttachmentName::as_str),
+            peer = event.host.as_ref().map(HostId::as_str),
+            "{}",
+            event.message
+        );
+        // Nobody watches: fine.
+        let _ = self.events.send(event);
+    }
+
+    /// Everything ends: peers are told, interfaces go, threads stop.
+    async fn stop(&mut self) {
+        self.publish(NodeEvent::new(EventKind::Stopping, "the daemon stops"));
+        let ids: Vec<_> = self.environments.keys().cloned().collect();
+        for id in ids {
+            self.remove_environment(&id).await;
+        }
+        for worker in &mut self.workers {
+            worker.stop();
+        }
+    }
+}
+
+/// The environment's own addresses, by family.
+fn gateways(subnets: &[weft_types::Subnet]) -> (Option<IpAddr>, Option<IpAddr>) {
+    let of = |v4: bool| {
+        subnets.iter().map(weft_types::Subnet::gateway).find(|gateway| gateway.is_ipv4() == v4)
+    };
+    (of(true), of(false))
+}
+
+/// An environment's slot with its counters, one set per worker.
+struct EnvironmentPlace {
+    slot: EnvironmentSlot,
+    counters: Vec<Arc<weft_proto::EnvironmentCounters>>,
+}

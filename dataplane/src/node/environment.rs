@@ -1,0 +1,211 @@
+//! Environments of this host: adding, removing, routes, credentials.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use weft_handshake::{Environment, KeyExchange};
+use weft_pki::{Credentials, TrustAnchor};
+use weft_proto::{
+    AttachmentSlot, EnvironmentCounters, EnvironmentSlot, LinkSlot, NewEnvironment, RouteTable,
+    Target,
+};
+use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
+
+use super::{
+    EnvironmentPlace, EventKind, Node, NodeEvent, RequestError, attachment::AttachmentEntry,
+    gateways, link::PeerEntry,
+};
+use crate::worker::Command;
+
+/// One environment on this host.
+pub(super) struct EnvironmentState {
+    pub(super) place: EnvironmentPlace,
+    pub(super) subnets: Vec<Subnet>,
+    pub(super) tls: Arc<Environment>,
+    pub(super) attachments: BTreeMap<AttachmentName, AttachmentEntry>,
+    pub(super) peers: BTreeMap<HostId, PeerEntry>,
+}
+
+impl EnvironmentState {
+    /// Checks an address that is to live somewhere in this environment: inside, not the
+    /// environment's own, and nobody else's. `owner` says whose it may be already.
+    pub(super) fn check_address(
+        &self,
+        environment: &EnvironmentId,
+        address: IpAddr,
+        owner: Owner<'_>,
+    ) -> Result<(), RequestError> {
+        let Some(subnet) = self.subnets.iter().find(|s| s.contains(address)) else {
+            let subnets: Vec<_> = self.subnets.iter().map(ToString::to_string).collect();
+            return Err(RequestError::Invalid(format!(
+                "address {address} is outside environment {environment}; expected one of {}",
+                subnets.join(" or ")
+            )));
+        };
+        let reserved = [Some(subnet.address()), Some(subnet.gateway()), subnet.broadcast()];
+        if subnet.prefix_len() < if address.is_ipv4() { 31 } else { 127 }
+            && reserved.contains(&Some(address))
+        {
+            return Err(RequestError::Invalid(format!(
+                "address {address} is reserved in {subnet}: network, gateway and broadcast \
+                 addresses cannot be used"
+            )));
+        }
+        let taken_by = self
+            .attachments
+            .values()
+            .find(|a| a.spec.addresses.contains(&address) && owner != Owner::Here(&a.spec.name))
+            .map(|a| format!("attachment {}", a.spec.name))
+            .or_else(|| {
+                self.peers
+                    .values()
+                    .find(|p| {
+                        p.spec.addresses.contains(&address) && owner != Owner::Peer(&p.spec.host)
+                    })
+                    .map(|p| format!("peer {}", p.spec.host))
+            });
+        match taken_by {
+            Some(who) => Err(RequestError::Exists(format!(
+                "address {address} of environment {environment} belongs to {who} already"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn routes(&self) -> RouteTable {
+        let local = self.attachments.values().filter_map(|a| Some((a.slot()?, a)));
+        let local = local.flat_map(|(slot, a): (AttachmentSlot, _)| {
+            a.spec.addresses.iter().map(move |address| (*address, Target::Local(slot)))
+        });
+        let remote = self.peers.values().flat_map(|p| {
+            let slot: LinkSlot = p.slot;
+            p.spec.addresses.iter().map(move |address| (*address, Target::Remote(slot)))
+        });
+        local.chain(remote).collect()
+    }
+}
+
+/// Whose an address may be when it is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner<'a> {
+    /// This attachment's.
+    Here(&'a AttachmentName),
+    /// This peer's.
+    Peer(&'a HostId),
+}
+
+impl Node {
+    pub(super) fn environment(
+        &self,
+        id: &EnvironmentId,
+    ) -> Result<&EnvironmentState, RequestError> {
+        self.environments.get(id).ok_or_else(|| not_here(id))
+    }
+
+    pub(super) fn environment_mut(
+        &mut self,
+        id: &EnvironmentId,
+    ) -> Result<&mut EnvironmentState, RequestError> {
+        self.environments.get_mut(id).ok_or_else(|| not_here(id))
+    }
+
+    pub(super) fn add_environment(
+        &mut self,
+        id: &EnvironmentId,
+        subnets: Vec<Subnet>,
+        anchor: TrustAnchor,
+        credentials: Credentials,
+    ) -> Result<(), RequestError> {
+        let tls = tls_environment(anchor, credentials)?;
+        let slot = EnvironmentSlot(self.environment_slots.take());
+        let counters: Vec<Arc<EnvironmentCounters>> =
+            self.workers.iter().map(|_| Arc::default()).collect();
+        let (gateway, gateway6) = gateways(&subnets);
+        self.command_all(|worker| {
+            let counters = Arc::clone(&counters[worker]);
+            Command::AddEnvironment(slot, NewEnvironment { gateway, gateway6, counters })
+        });
+        let state = EnvironmentState {
+            place: EnvironmentPlace { slot, counters },
+            subnets,
+            tls,
+            attachments: BTreeMap::new(),
+            peers: BTreeMap::new(),
+        };
+        self.environments.insert(id.clone(), state);
+        self.publish_tls()?;
+        self.publish(NodeEvent::new(EventKind::EnvironmentChanged, "environment added").of(id));
+        Ok(())
+    }
+
+    /// Removes an environment with everything in it.
+    pub(super) async fn remove_environment(&mut self, id: &EnvironmentId) {
+        let Some(state) = self.environments.get(id) else { return };
+        let slot = state.place.slot;
+        let peers: Vec<_> = state.peers.keys().cloned().collect();
+        let attachments: Vec<_> = state.attachments.keys().cloned().collect();
+        for host in peers {
+            self.forget_peer(id, &host).await;
+        }
+        for name in attachments {
+            self.forget_attachment(id, &name).await;
+        }
+        self.command_all(|_| Command::RemoveEnvironment(slot));
+        self.barrier().await;
+        self.environments.remove(id);
+        self.environment_slots.give_back(slot.0);
+        // Fewer environments cannot clash.
+        let _ = self.publish_tls();
+        self.publish(NodeEvent::new(EventKind::EnvironmentRemoved, "environment removed").of(id));
+    }
+
+    /// Uses another authority or certificate from now on: new handshakes with all peers, while the
+    /// sessions of the old certificate serve until then.
+    pub(super) fn replace_credentials(
+        &mut self,
+        id: &EnvironmentId,
+        anchor: TrustAnchor,
+        credentials: Credentials,
+    ) -> Result<(), RequestError> {
+        let tls = tls_environment(anchor, credentials)?;
+        self.environment_mut(id)?.tls = tls;
+        self.publish_tls()?;
+        let hosts: Vec<_> = self.environment(id)?.peers.keys().cloned().collect();
+        for host in hosts {
+            if let Some(entry) = self.peer_mut(id, &host) {
+                entry.machine.handle_renew();
+            }
+            self.drive_peer(id, &host);
+        }
+        let event = NodeEvent::new(EventKind::EnvironmentChanged, "credentials replaced");
+        self.publish(event.of(id));
+        Ok(())
+    }
+
+    /// Hands the present routes of an environment to all workers.
+    pub(super) fn publish_routes(&self, id: &EnvironmentId) {
+        let Some(state) = self.environments.get(id) else { return };
+        let routes = Arc::new(state.routes());
+        let slot = state.place.slot;
+        self.command_all(|_| Command::SetRoutes(slot, Arc::clone(&routes)));
+    }
+
+    fn publish_tls(&self) -> Result<(), RequestError> {
+        let all = self.environments.values().map(|e| Arc::clone(&e.tls));
+        self.server_environments
+            .replace(all)
+            .map_err(|error| RequestError::Invalid(error.to_string()))
+    }
+}
+
+fn tls_environment(
+    anchor: TrustAnchor,
+    credentials: Credentials,
+) -> Result<Arc<Environment>, RequestError> {
+    Environment::new(anchor, credentials, KeyExchange::default())
+        .map(Arc::new)
+        .map_err(|error| RequestError::Invalid(error.to_string()))
+}
+
+fn not_here(id: &EnvironmentId) -> RequestError {
+    RequestError::NotFound(format!("environment {id} is not configured on this host"))
+}

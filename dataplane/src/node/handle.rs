@@ -1,0 +1,142 @@
+//! The node as others see it.
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+use weft_config::Config;
+use weft_types::{AttachmentName, EnvironmentId, HostId};
+
+use super::{AttachSpec, Message, NodeEvent, PeerSpec, RequestError, Status};
+
+type Reply<T> = oneshot::Sender<Result<T, RequestError>>;
+
+/// A question to the node, with where the answer goes.
+pub enum Request {
+    /// Make an attachment; answers whether it is new.
+    Attach(EnvironmentId, AttachSpec, Reply<bool>),
+    /// Remove an attachment.
+    Detach(EnvironmentId, AttachmentName, Reply<()>),
+    /// Add or change a peer; answers whether it is new.
+    AddPeer(EnvironmentId, PeerSpec, Reply<bool>),
+    /// Remove a peer.
+    RemovePeer(EnvironmentId, HostId, Reply<()>),
+    /// Replace the addresses that live at a peer.
+    SetRoutes(EnvironmentId, HostId, Vec<std::net::IpAddr>, Reply<()>),
+    /// Tell everything, or about one environment.
+    Status(Option<EnvironmentId>, Reply<Box<Status>>),
+    /// Run another configuration.
+    Reload(Box<Config>, Reply<()>),
+}
+
+/// Asks the node things. Cheap to clone.
+#[derive(Clone)]
+pub struct NodeHandle {
+    inbox: mpsc::Sender<Message>,
+    events: broadcast::Sender<NodeEvent>,
+}
+
+macro_rules! ask {
+    ($self:ident, $variant:ident $(, $argument:expr)*) => {{
+        let (reply, answer) = oneshot::channel();
+        let request = Request::$variant($($argument,)* reply);
+        $self
+            .inbox
+            .send(Message::Request(request))
+            .await
+            .map_err(|_| RequestError::Stopping)?;
+        answer.await.map_err(|_| RequestError::Stopping)?
+    }};
+}
+
+impl NodeHandle {
+    pub(super) fn new(
+        inbox: mpsc::Sender<Message>,
+        events: broadcast::Sender<NodeEvent>,
+    ) -> Self {
+        Self { inbox, events }
+    }
+
+    /// Makes an attachment. Idempotent by name; answers whether this call made it.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn attach(
+        &self,
+        environment: EnvironmentId,
+        spec: AttachSpec,
+    ) -> Result<bool, RequestError> {
+        ask!(self, Attach, environment, spec)
+    }
+
+    /// Removes an attachment and its interface.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn detach(
+        &self,
+        environment: EnvironmentId,
+        name: AttachmentName,
+    ) -> Result<(), RequestError> {
+        ask!(self, Detach, environment, name)
+    }
+
+    /// Adds a peer, or changes the one that is there; answers whether this call made it.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn add_peer(
+        &self,
+        environment: EnvironmentId,
+        spec: PeerSpec,
+    ) -> Result<bool, RequestError> {
+        ask!(self, AddPeer, environment, spec)
+    }
+
+    /// Removes a peer with its routes and sessions.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn remove_peer(
+        &self,
+        environment: EnvironmentId,
+        host: HostId,
+    ) -> Result<(), RequestError> {
+        ask!(self, RemovePeer, environment, host)
+    }
+
+    /// Replaces the overlay addresses that live at a peer.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn set_routes(
+        &self,
+        environment: EnvironmentId,
+        host: HostId,
+        addresses: Vec<std::net::IpAddr>,
+    ) -> Result<(), RequestError> {
+        ask!(self, SetRoutes, environment, host, addresses)
+    }
+
+    /// Everything that the daemon knows about itself, or about one environment.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn status(
+        &self,
+        environment: Option<EnvironmentId>,
+    ) -> Result<Box<Status>, RequestError> {
+        ask!(self, Status, environment)
+    }
+
+    /// Runs another configuration; what did not change is not touched.
+    ///
+    /// # Errors
+    /// [`RequestError`]; the running configuration stays then.
+    pub async fn reload(&self, config: Box<Config>) -> Result<(), RequestError> {
+        ask!(self, Reload, config)
+    }
+
+    /// Events from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<NodeEvent> {
+        self.events.subscribe()
+    }
+}

@@ -1,0 +1,266 @@
+//! Peers of an environment, and what their state machines want done.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use weft_handshake::{LocalParams, LocalSide};
+use weft_proto::{
+    LinkCounters, LinkSlot, NewLink, SessionId,
+    peer::{Action, Peer, State},
+};
+use weft_types::{EnvironmentId, HostId};
+
+use super::{
+    EventKind, Node, NodeEvent, PeerSpec, RequestError, environment::Owner, handshakes::Tally,
+};
+use crate::worker::Command;
+
+/// Most peers of one environment.
+const PEERS_MAX: usize = 4096;
+/// Most overlay addresses that live at one peer.
+const PEER_ADDRESSES_MAX: usize = 65_536;
+
+/// One peer in one environment.
+pub(super) struct PeerEntry {
+    pub(super) spec: PeerSpec,
+    pub(super) slot: LinkSlot,
+    pub(super) machine: Peer,
+    pub(super) side: LocalSide,
+    pub(super) counters: Vec<Arc<LinkCounters>>,
+    pub(super) tally: Tally,
+}
+
+impl Node {
+    pub(super) fn peer_mut(
+        &mut self,
+        environment: &EnvironmentId,
+        host: &HostId,
+    ) -> Option<&mut PeerEntry> {
+        self.environments.get_mut(environment)?.peers.get_mut(host)
+    }
+
+    /// Adds a peer, or changes the endpoint and addresses of the one that is there.
+    pub(super) async fn add_peer(
+        &mut self,
+        environment: &EnvironmentId,
+        spec: PeerSpec,
+    ) -> Result<bool, RequestError> {
+        self.check_peer(environment, &spec)?;
+        let Some(entry) = self.peer_mut(environment, &spec.host) else {
+            self.insert_peer(environment, spec)?;
+            return Ok(true);
+        };
+        let (slot, endpoint) = (entry.slot, spec.endpoint);
+        let moved = entry.spec.endpoint != endpoint;
+        let host = spec.host.clone();
+        entry.spec = spec;
+        if moved {
+            self.command_all(|_| Command::SetEndpoint(slot, endpoint));
+        }
+        self.publish_routes(environment);
+        self.barrier().await;
+        let event = NodeEvent::new(EventKind::PeerChanged, "peer changed");
+        self.publish(event.of(environment).peer(&host));
+        Ok(false)
+    }
+
+    pub(super) async fn set_routes(
+        &mut self,
+        environment: &EnvironmentId,
+        host: &HostId,
+        addresses: Vec<IpAddr>,
+    ) -> Result<(), RequestError> {
+        let entry = self.environment(environment)?.peers.get(host);
+        let endpoint = entry.ok_or_else(|| no_peer(environment, host))?.spec.endpoint;
+        let spec = PeerSpec { host: host.clone(), endpoint, addresses };
+        self.add_peer(environment, spec).await.map(|_| ())
+    }
+
+    pub(super) async fn remove_peer(
+        &mut self,
+        environment: &EnvironmentId,
+        host: &HostId,
+    ) -> Result<(), RequestError> {
+        if !self.environment(environment)?.peers.contains_key(host) {
+            return Err(no_peer(environment, host));
+        }
+        self.forget_peer(environment, host).await;
+        Ok(())
+    }
+
+    fn check_peer(
+        &self,
+        environment: &EnvironmentId,
+        spec: &PeerSpec,
+    ) -> Result<(), RequestError> {
+        let state = self.environment(environment)?;
+        if spec.host == self.config.host {
+            return Err(RequestError::Invalid(format!(
+                "host {} is this host; expected another one",
+                spec.host
+            )));
+        }
+        let (endpoint, listen) = (spec.endpoint, self.config.listen);
+        if endpoint.is_ipv4() != listen.is_ipv4() {
+            return Err(RequestError::Invalid(format!(
+                "endpoint {endpoint} is of another IP version than this host's listen address \
+                 {listen}"
+            )));
+        }
+        if endpoint.port() == 0 || endpoint.ip().is_unspecified() || endpoint.ip().is_multicast() {
+            return Err(RequestError::Invalid(format!(
+                "endpoint {endpoint} is nobody's; expected ADDRESS:PORT or [ADDRESS]:PORT"
+            )));
+        }
+        if spec.addresses.len() > PEER_ADDRESSES_MAX || state.peers.len() >= PEERS_MAX {
+            return Err(RequestError::Precondition(format!(
+                "the limits are {PEERS_MAX} peers and {PEER_ADDRESSES_MAX} addresses per peer"
+            )));
+        }
+        let owner = Owner::Peer(&spec.host);
+        spec.addresses.iter().try_for_each(|a| state.check_address(environment, *a, owner))
+    }
+
+    fn insert_peer(
+        &mut self,
+        environment: &EnvironmentId,
+        spec: PeerSpec,
+    ) -> Result<(), RequestError> {
+        let environment_slot = self.environment(environment)?.place.slot;
+        let mut instance = [0; 16];
+        getrandom::fill(&mut instance)
+            .map_err(|e| RequestError::Precondition(format!("no random numbers: {e}")))?;
+        let params = LocalParams {
+            lanes: u8::try_from(self.workers.len()).unwrap_or(weft_types::LANES_MAX),
+            uso: true,
+            datagram_max: self.sizes.datagram_max,
+            instance,
+        };
+        let side = LocalSide { params, indices: Arc::clone(&self.indices) as _ };
+        let slot = LinkSlot(self.link_slots.take());
+        let counters: Vec<Arc<LinkCounters>> =
+            self.workers.iter().map(|_| Arc::default()).collect();
+        let endpoint = spec.endpoint;
+        self.command_all(|worker| {
+            let counters = Arc::clone(&counters[worker]);
+            Command::AddLink(slot, NewLink { environment: environment_slot, endpoint, counters })
+        });
+        let host = spec.host.clone();
+        let rehandshake = Duration::from_secs(self.config.keys.rehandshake_seconds);
+        let mut machine = Peer::new(&self.config.host, &host, rehandshake);
+        machine.handle_need();
+        self.directory.insert(environment, &host, side.clone());
+        self.links_by_slot.insert(slot, (environment.clone(), host.clone()));
+        let entry = PeerEntry { spec, slot, machine, side, counters, tally: Tally::default() };
+        self.environment_mut(environment)?.peers.insert(host.clone(), entry);
+        self.publish_routes(environment);
+        let event = NodeEvent::new(EventKind::PeerAdded, "peer added");
+        self.publish(event.of(environment).peer(&host));
+        self.drive_peer(environment, &host);
+        Ok(())
+    }
+
+    pub(super) async fn forget_peer(&mut self, environment: &EnvironmentId, host: &HostId) {
+        self.directory.remove(environment, host);
+        if let Some(entry) = self.peer_mut(environment, host) {
+            entry.machine.close();
+        }
+        self.drive_peer(environment, host);
+        let Some(state) = self.environments.get_mut(environment) else { return };
+        let Some(entry) = state.peers.remove(host) else { return };
+        self.publish_routes(environment);
+        self.command_all(|_| Command::RemoveLink(entry.slot));
+        self.barrier().await;
+        self.links_by_slot.remove(&entry.slot);
+        self.link_slots.give_back(entry.slot.0);
+        let event = NodeEvent::new(EventKind::PeerRemoved, "peer removed");
+        self.publish(event.of(environment).peer(host));
+    }
+
+    /// Packets wait for a session.
+    pub(super) fn handle_need(&mut self, slot: LinkSlot) {
+        let Some((environment, host)) = self.links_by_slot.get(&slot).cloned() else { return };
+        if let Some(entry) = self.peer_mut(&environment, &host) {
+            entry.machine.handle_need();
+        }
+        self.drive_peer(&environment, &host);
+    }
+
+    pub(super) fn handle_alive(&mut self, id: SessionId) {
+        self.with_session(id, |machine, now| machine.handle_alive(now, id));
+    }
+
+    pub(super) fn handle_rekey_soon(&mut self, id: SessionId) {
+        self.with_session(id, |machine, _| machine.handle_rekey_soon(id));
+    }
+
+    pub(super) fn handle_closed(&mut self, id: SessionId) {
+        self.with_session(id, |machine, now| machine.handle_closed(now, id));
+    }
+
+    fn with_session(&mut self, id: SessionId, act: impl FnOnce(&mut Peer, Instant)) {
+        let Some(entry) = self.sessions.get(&id) else { return };
+        let (environment, host) = (entry.environment.clone(), entry.host.clone());
+        if let Some(peer) = self.peer_mut(&environment, &host) {
+            act(&mut peer.machine, Instant::now());
+        }
+        self.drive_peer(&environment, &host);
+    }
+
+    /// Time has passed for some peer.
+    pub(super) fn handle_peer_timeouts(&mut self) {
+        let now = Instant::now();
+        self.next_peer_timeout = None;
+        let all: Vec<_> = self.links_by_slot.values().cloned().collect();
+        for (environment, host) in all {
+            if let Some(entry) = self.peer_mut(&environment, &host)
+                && entry.machine.poll_timeout().is_some_and(|at| at <= now)
+            {
+                entry.machine.handle_timeout(now);
+            }
+            self.drive_peer(&environment, &host);
+        }
+    }
+
+    /// Does what a peer's state machine wants.
+    pub(super) fn drive_peer(&mut self, environment: &EnvironmentId, host: &HostId) {
+        while let Some(entry) = self.peer_mut(environment, host) {
+            let Some(action) = entry.machine.poll_action() else { break };
+            match action {
+                Action::Handshake => self.begin_handshake(environment, host),
+                Action::Activate(id) => {
+                    self.command_all(|_| Command::Activate(id));
+                    let event = NodeEvent::new(
+                        EventKind::SessionEstablished,
+                        "session carries data",
+                    );
+                    self.publish(event.of(environment).peer(host));
+                }
+                Action::Remove { id, say_so } => {
+                    self.remove_session(id, say_so);
+                    self.publish_end_of(environment, host);
+                }
+            }
+        }
+        let timeout = self.peer_mut(environment, host).and_then(|e| e.machine.poll_timeout());
+        self.next_peer_timeout = match (self.next_peer_timeout, timeout) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+    }
+
+    fn publish_end_of(&mut self, environment: &EnvironmentId, host: &HostId) {
+        let Some(entry) = self.peer_mut(environment, host) else { return };
+        if !matches!(entry.machine.state(), State::Active { .. }) {
+            let event = NodeEvent::new(EventKind::SessionEnded, "no session any more");
+            self.publish(event.of(environment).peer(host));
+        }
+    }
+}
+
+fn no_peer(environment: &EnvironmentId, host: &HostId) -> RequestError {
+    RequestError::NotFound(format!("environment {environment} has no peer {host}"))
+}

@@ -1,0 +1,274 @@
+//! What the node is asked and what it answers, free of any wire format.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use weft_proto::{DropReason, keys::Role};
+use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
+
+/// An attachment to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachSpec {
+    /// Its name.
+    pub name: AttachmentName,
+    /// Path of the container's network namespace.
+    pub netns: PathBuf,
+    /// Name of the interface there.
+    pub interface: String,
+    /// Overlay addresses: one of each family at most, one at least.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A peer to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerSpec {
+    /// Its host id.
+    pub host: HostId,
+    /// Where its daemon listens.
+    pub endpoint: SocketAddr,
+    /// Overlay addresses that live there.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Why a request was not carried out. Nothing was changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// A field is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// No such thing on this host.
+    #[error("{0}")]
+    NotFound(String),
+    /// Something else has that name or address.
+    #[error("{0}")]
+    Exists(String),
+    /// The namespace is missing, or the kernel refuses.
+    #[error("{0}")]
+    Precondition(String),
+    /// The daemon stops.
+    #[error("the daemon stops")]
+    Stopping,
+}
+
+/// Bytes and packets of both directions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+}
+
+/// What an attachment is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AttachmentState {
+    /// The interface is there.
+    Up,
+    /// The interface or its namespace disappeared.
+    Gone,
+    /// The interface could not be made; why.
+    Failed(String),
+}
+
+/// One attachment.
+#[derive(Debug, Clone)]
+pub struct AttachmentStatus {
+    /// As it was asked for.
+    pub spec: AttachSpec,
+    /// What it is doing.
+    pub state: AttachmentState,
+    /// As the container's interface counts.
+    pub traffic: Traffic,
+}
+
+/// What the session with a peer is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionState {
+    /// None, and nothing asks for one.
+    Idle,
+    /// A handshake runs.
+    Handshaking,
+    /// The last handshake failed.
+    Backoff,
+    /// It carries data.
+    Established {
+        /// This host's side.
+        role: Role,
+        /// Time since its handshake.
+        age: Duration,
+        /// Newest epoch of this host's lanes.
+        epoch: u64,
+        /// Age of the oldest sending key in use.
+        key_age: Option<Duration>,
+    },
+}
+
+/// One peer.
+#[derive(Debug, Clone)]
+pub struct PeerStatus {
+    /// As it was asked for.
+    pub spec: PeerSpec,
+    /// What the session is doing.
+    pub session: SessionState,
+    /// Handshakes that succeeded.
+    pub handshakes_ok: u64,
+    /// Handshakes that failed, by cause.
+    pub handshakes_failed: Vec<(&'static str, u64)>,
+    /// How long successful handshakes took, together.
+    pub handshake_time: Duration,
+    /// Why the last handshake failed; empty when the last one succeeded.
+    pub last_error: String,
+    /// UDP payload of datagrams opened and sealed.
+    pub traffic: Traffic,
+}
+
+/// One environment.
+#[derive(Debug, Clone)]
+pub struct EnvironmentStatus {
+    /// Its id.
+    pub id: EnvironmentId,
+    /// Its ranges.
+    pub subnets: Vec<Subnet>,
+    /// When this host's certificate expires.
+    pub certificate_expires: SystemTime,
+    /// Its attachments.
+    pub attachments: Vec<AttachmentStatus>,
+    /// The other hosts.
+    pub peers: Vec<PeerStatus>,
+    /// Packets relayed on this host, and their bytes.
+    pub relayed: (u64, u64),
+    /// Packets dropped, all causes.
+    pub drops: Vec<(DropReason, u64)>,
+    /// Sessions, active or not.
+    pub sessions: usize,
+}
+
+/// One worker.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WorkerStatus {
+    /// Core that it is pinned to.
+    pub cpu: usize,
+    /// Port that it sends from.
+    pub lane_port: u16,
+    /// Returns from waiting with something to do.
+    pub wakeups: u64,
+    /// Receive calls that returned something.
+    pub receive_batches: u64,
+    /// Datagrams in them.
+    pub receive_datagrams: u64,
+    /// Send calls.
+    pub send_batches: u64,
+    /// Datagrams in them.
+    pub send_datagrams: u64,
+    /// Datagrams that the kernel did not take.
+    pub send_errors: u64,
+    /// Packets read from interfaces.
+    pub tun_reads: u64,
+    /// Packets written to interfaces.
+    pub tun_writes: u64,
+    /// Whether segmented sends are used.
+    pub gso: bool,
+}
+
+/// Everything that the daemon knows about itself.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// This host.
+    pub host: HostId,
+    /// Time since the daemon's start.
+    pub uptime: Duration,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Resident memory in bytes.
+    pub resident_bytes: u64,
+    /// By worker.
+    pub workers: Vec<WorkerStatus>,
+    /// By environment.
+    pub environments: Vec<EnvironmentStatus>,
+    /// Datagrams dropped before they belonged to any environment.
+    pub drops: Vec<(DropReason, u64)>,
+    /// Handshakes of others that failed before they belonged to a peer, by cause.
+    pub rejected_handshakes: Vec<(&'static str, u64)>,
+}
+
+/// What kind of thing happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// An interface is there.
+    Attached,
+    /// An attachment was removed.
+    Detached,
+    /// An interface disappeared or could not be made.
+    AttachmentLost,
+    /// A peer was added.
+    PeerAdded,
+    /// A peer's endpoint or addresses changed.
+    PeerChanged,
+    /// A peer was removed.
+    PeerRemoved,
+    /// A session carries data.
+    SessionEstablished,
+    /// A session ended and none took its place.
+    SessionEnded,
+    /// A handshake failed.
+    HandshakeFailed,
+    /// An environment was added or its credentials replaced.
+    EnvironmentChanged,
+    /// An environment was removed.
+    EnvironmentRemoved,
+    /// The configuration was reloaded.
+    Reloaded,
+    /// A reload was refused.
+    ReloadFailed,
+    /// The daemon stops.
+    Stopping,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub struct NodeEvent {
+    /// What kind of thing.
+    pub kind: EventKind,
+    /// When.
+    pub time: SystemTime,
+    /// Whose, if it is not the daemon's own.
+    pub environment: Option<EnvironmentId>,
+    /// About which attachment.
+    pub attachment: Option<AttachmentName>,
+    /// About which peer.
+    pub host: Option<HostId>,
+    /// One sentence.
+    pub message: String,
+}
+
+impl NodeEvent {
+    pub(super) fn new(kind: EventKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            time: SystemTime::now(),
+            environment: None,
+            attachment: None,
+            host: None,
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn of(self, environment: &EnvironmentId) -> Self {
+        Self { environment: Some(environment.clone()), ..self }
+    }
+
+    pub(super) fn attachment(self, name: &AttachmentName) -> Self {
+        Self { attachment: Some(name.clone()), ..self }
+    }
+
+    pub(super) fn peer(self, host: &HostId) -> Self {
+        Self { host: Some(host.clone()), ..self }
+    }
+}

@@ -1,0 +1,180 @@
+//! A worker: one pinned thread that owns one queue of every TUN, two UDP sockets and one engine,
+//! and shares nothing but counters.
+//!
+//! ```text
+//!   commands ─▶┐                        ┌─▶ events
+//!              ▼                        │
+//!   TUN queues ─▶ Driver ─▶ proto::Engine ─▶ PacketIo ─▶ TUN queues
+//!   UDP group, lane ─▶                             └──▶ UDP lane (batched)
+//! ```
+
+mod command;
+mod counters;
+mod epoll;
+mod packet_io;
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+};
+
+use tokio::sync::mpsc;
+use weft_proto::{Engine, EnvironmentCounters, Event};
+use weft_sys::{poll::Waker, thread, udp::UdpSocket};
+use weft_types::WorkerId;
+
+pub use command::Command;
+pub use counters::WorkerCounters;
+
+use epoll::EpollDriver;
+use packet_io::PacketIo;
+use weft_proto::AttachmentSlot;
+
+/// Commands that wait for a worker; it takes all of them at every wake-up.
+const COMMANDS_MAX: usize = 4096;
+
+/// What a worker reports.
+#[derive(Debug, Clone, Copy)]
+pub enum WorkerEvent {
+    /// The engine has something to say.
+    Engine(Event),
+    /// An attachment's interface is gone: its namespace was deleted.
+    QueueLost(AttachmentSlot),
+}
+
+/// How a worker waits for packets and moves them; one implementation per kernel interface.
+pub trait Driver {
+    /// Waits until there is something to do or the engine's timeout is over, and does it. Gives
+    /// `false` when the worker is to stop.
+    ///
+    /// # Errors
+    /// When waiting itself fails; the worker cannot go on then.
+    fn turn(&mut self, engine: &mut Engine) -> io::Result<bool>;
+
+    /// The next attachment whose interface disappeared, if any.
+    fn poll_lost(&mut self) -> Option<AttachmentSlot>;
+}
+
+/// The sockets and queues of one worker, made by the daemon.
+pub struct WorkerSetup {
+    /// Its number.
+    pub id: WorkerId,
+    /// Core to pin it to.
+    pub cpu: usize,
+    /// Its socket in the group on the listening port.
+    pub group: UdpSocket,
+    /// The socket that it sends from.
+    pub lane: UdpSocket,
+    /// Where its events go.
+    pub events: mpsc::Sender<(WorkerId, WorkerEvent)>,
+}
+
+/// A running worker.
+pub struct Worker {
+    /// Core that it is pinned to.
+    pub cpu: usize,
+    /// Port that it sends from.
+    pub lane_port: u16,
+    /// What it did.
+    pub counters: Arc<WorkerCounters>,
+    /// Drops that belong to no environment.
+    pub unattributed: Arc<EnvironmentCounters>,
+    commands: SyncSender<Command>,
+    waker: Waker,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the kernel gives no thread, epoll or buffers.
+    pub fn start(setup: WorkerSetup) -> io::Result<Self> {
+        let (commands, inbox) = sync_channel(COMMANDS_MAX);
+        let waker = Waker::new()?;
+        let counters = Arc::<WorkerCounters>::default();
+        let unattributed = Arc::<EnvironmentCounters>::default();
+        let cpu = setup.cpu;
+        let lane_port = setup.lane.local_addr()?.port();
+        let io = PacketIo::new(setup.lane, Arc::clone(&counters));
+        let mut driver = EpollDriver::new(setup.group, io, Inbox { inbox, waker: waker.clone() })?;
+        let mut engine = Engine::new(setup.id, Arc::clone(&unattributed));
+        let events = setup.events;
+        let id = setup.id;
+        let thread =
+            std::thread::Builder::new().name(format!("weft-worker-{id}")).spawn(move || {
+                if let Err(error) = thread::pin_current_thread(cpu) {
+                    tracing::warn!(worker = %id, cpu, %error, "worker is not pinned");
+                }
+                run(id, &mut driver, &mut engine, &events);
+            })?;
+        Ok(Self {
+            cpu,
+            lane_port,
+            counters,
+            unattributed,
+            commands,
+            waker,
+            thread: Some(thread),
+        })
+    }
+
+    /// Hands a command over; commands are carried out in order.
+    pub fn send(&self, command: Command) {
+        // A worker that has ended has nothing left to do.
+        if self.commands.send(command).is_ok() {
+            self.waker.wake();
+        }
+    }
+
+    /// Stops the thread and waits for its end.
+    pub fn stop(&mut self) {
+        self.send(Command::Stop);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("worker panicked");
+        }
+    }
+}
+
+/// Where a driver finds its commands.
+struct Inbox {
+    inbox: Receiver<Command>,
+    waker: Waker,
+}
+
+fn run(
+    id: WorkerId,
+    driver: &mut impl Driver,
+    engine: &mut Engine,
+    events: &mpsc::Sender<(WorkerId, WorkerEvent)>,
+) {
+    loop {
+        match driver.turn(engine) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::error!(worker = %id, %error, "worker cannot wait for packets");
+                return;
+            }
+        }
+        while let Some(event) = engine.poll_event() {
+            report(id, events, WorkerEvent::Engine(event));
+        }
+        while let Some(slot) = driver.poll_lost() {
+            report(id, events, WorkerEvent::QueueLost(slot));
+        }
+    }
+}
+
+fn report(id: WorkerId, events: &mpsc::Sender<(WorkerId, WorkerEvent)>, event: WorkerEvent) {
+    // The daemon is slow only when it is stopping or swamped; the cause of an event repeats it.
+    if events.try_send((id, event)).is_err() {
+        tracing::debug!(worker = %id, ?event, "event lost");
+    }
+}

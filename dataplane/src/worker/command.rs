@@ -1,0 +1,45 @@
+//! What the daemon asks of a worker.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::sync::oneshot;
+use weft_proto::{
+    AttachmentSlot, EnvironmentSlot, LinkSlot, NewAttachment, NewEnvironment, NewLink, NewSession,
+    RouteTable, SessionId,
+};
+use weft_sys::tun::TunQueue;
+
+/// A change of a worker's tables. Carried out in order, between packets.
+pub enum Command {
+    /// See [`weft_proto::Engine::add_environment`].
+    AddEnvironment(EnvironmentSlot, NewEnvironment),
+    /// See [`weft_proto::Engine::remove_environment`].
+    RemoveEnvironment(EnvironmentSlot),
+    /// See [`weft_proto::Engine::set_routes`].
+    SetRoutes(EnvironmentSlot, Arc<RouteTable>),
+    /// See [`weft_proto::Engine::add_attachment`]; the worker owns the queue from now on.
+    AddAttachment(AttachmentSlot, NewAttachment, TunQueue),
+    /// Forgets the attachment and closes its queue.
+    RemoveAttachment(AttachmentSlot),
+    /// See [`weft_proto::Engine::add_link`].
+    AddLink(LinkSlot, NewLink),
+    /// See [`weft_proto::Engine::set_endpoint`].
+    SetEndpoint(LinkSlot, SocketAddr),
+    /// See [`weft_proto::Engine::remove_link`].
+    RemoveLink(LinkSlot),
+    /// See [`weft_proto::Engine::install_session`].
+    Install(Box<NewSession>),
+    /// See [`weft_proto::Engine::activate`].
+    Activate(SessionId),
+    /// See [`weft_proto::Engine::remove_session`].
+    RemoveSession {
+        /// Which.
+        id: SessionId,
+        /// Whether the peer is told.
+        say_so: bool,
+    },
+    /// Answers when all commands before are done.
+    Barrier(oneshot::Sender<()>),
+    /// Ends the worker.
+    Stop,
+}

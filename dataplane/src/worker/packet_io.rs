@@ -1,0 +1,99 @@
+//! Where a worker's packets go: TUN queues and the lane socket.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use weft_buffers::Batch;
+use weft_proto::{AttachmentSlot, Io, Undeliverable};
+use weft_sys::{tun::TunQueue, udp::UdpSocket};
+use weft_wire::Ecn;
+
+use super::WorkerCounters;
+
+/// The outgoing side of a worker.
+pub(super) struct PacketIo {
+    pub(super) lane: UdpSocket,
+    batch: Batch,
+    queues: Vec<Option<TunQueue>>,
+    pub(super) counters: Arc<WorkerCounters>,
+}
+
+impl PacketIo {
+    pub(super) fn new(lane: UdpSocket, counters: Arc<WorkerCounters>) -> Self {
+        counters.gso.set(1);
+        Self { lane, batch: Batch::default(), queues: Vec::new(), counters }
+    }
+
+    pub(super) fn add_queue(&mut self, slot: AttachmentSlot, queue: TunQueue) {
+        let at = usize::from(slot);
+        if self.queues.len() <= at {
+            self.queues.resize_with(at + 1, || None);
+        }
+        self.queues[at] = Some(queue);
+    }
+
+    pub(super) fn remove_queue(&mut self, slot: AttachmentSlot) -> Option<TunQueue> {
+        self.queues.get_mut(usize::from(slot)).and_then(Option::take)
+    }
+
+    pub(super) fn queue(&self, slot: AttachmentSlot) -> Option<&TunQueue> {
+        self.queues.get(usize::from(slot)).and_then(Option::as_ref)
+    }
+
+    /// Sends what waits in the batch.
+    pub(super) fn flush(&mut self) {
+        let Some(out) = self.batch.content() else { return };
+        let count = out.count as u64;
+        let sent = match self.lane.send(&out.to, out.ecn, out.segment, out.data) {
+            // The buffer is full: the path is slower than we are. A short wait hands that back to
+            // the containers, whose interface queues fill meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self
+                .lane
+                .wait_writable(SEND_WAIT)
+                .and_then(|()| self.lane.send(&out.to, out.ecn, out.segment, out.data)),
+            result => result,
+        };
+        self.batch.clear();
+        self.counters.send_batches.add(1);
+        match sent {
+            Ok(()) => self.counters.send_datagrams.add(count),
+            Err(error) => {
+                self.counters.send_errors.add(count);
+                tracing::trace!(%error, "datagrams not sent");
+            }
+        }
+        self.counters.gso.set(self.lane.gso_enabled().into());
+    }
+}
+
+/// How long a worker waits for room in its socket's send buffer (4 MiB, some 30 ms at 1 Gbit/s).
+const SEND_WAIT: std::time::Duration = std::time::Duration::from_millis(5);
+
+impl Io for PacketIo {
+    #[inline]
+    fn datagram(&mut self, to: SocketAddr, ecn: Ecn, len: usize) -> &mut [u8] {
+        if !self.batch.accepts(to, ecn as u8, len) {
+            self.flush();
+        }
+        self.batch.push(to, ecn as u8, len)
+    }
+
+    #[inline]
+    fn deliver(
+        &mut self,
+        to: AttachmentSlot,
+        head: &[u8],
+        payload: &[u8],
+    ) -> Result<(), Undeliverable> {
+        let queue = self.queue(to).ok_or(Undeliverable)?;
+        match queue.write(head, payload) {
+            Ok(_) => {
+                self.counters.tun_writes.add(1);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::trace!(?to, %error, "packet not delivered");
+                Err(Undeliverable)
+            }
+        }
+    }
+}

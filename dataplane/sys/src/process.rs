@@ -1,0 +1,65 @@
+//! The process as a whole: no core dumps, no swapping, how much memory it holds.
+
+use std::io;
+
+use crate::syscall::check;
+
+/// Forbids core dumps and reading by debuggers of the same user, since memory holds keys.
+///
+/// # Errors
+/// Not on Linux.
+pub fn set_nondumpable() -> io::Result<()> {
+    // SAFETY: PR_SET_DUMPABLE takes its argument by value.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })?;
+    Ok(())
+}
+
+/// Keeps all memory, also future, out of swap. Pages count only once they are touched.
+///
+/// # Errors
+/// `EPERM` or `ENOMEM` when the limit on locked memory is too small and the process is not
+/// privileged.
+pub fn lock_memory() -> io::Result<()> {
+    let flags = libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT;
+    // SAFETY: `mlockall` changes no contents.
+    check(unsafe { libc::mlockall(flags) })?;
+    Ok(())
+}
+
+/// Bytes of memory that the process holds now (resident set).
+///
+/// # Errors
+/// When `/proc` is not there.
+pub fn resident_bytes() -> io::Result<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm")?;
+    let pages: u64 = statm
+        .split_whitespace()
+        .nth(1)
+        .and_then(|field| field.parse().ok())
+        .ok_or_else(|| io::Error::other("/proc/self/statm: expected a second number"))?;
+    // SAFETY: `sysconf` has no memory preconditions.
+    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    Ok(pages * u64::try_from(page_bytes).unwrap_or(4096))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_can_be_hardened() {
+        set_nondumpable().unwrap();
+        // SAFETY: PR_GET_DUMPABLE takes no argument.
+        assert_eq!(unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) }, 0);
+        lock_memory().unwrap();
+    }
+
+    #[test]
+    fn resident_bytes_grow_with_use() {
+        let before = resident_bytes().unwrap();
+        assert!(before > 100_000);
+        let block = std::hint::black_box(vec![1_u8; 64 << 20]);
+        assert!(resident_bytes().unwrap() >= before + (32 << 20));
+        drop(block);
+    }
+}

@@ -1,0 +1,143 @@
+//! The daemon's configuration as data, so that a test can bend any field before it is written.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::Serialize;
+
+/// A configuration file of `weftd`. Numbers and addresses that a test may want wrong are strings.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Config {
+    /// Host id.
+    pub host: String,
+    /// `address:port`.
+    pub listen: String,
+    /// Path of the API socket.
+    pub api: PathBuf,
+    /// `address:port` of the metrics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
+    /// Worker threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers: Option<u8>,
+    /// Limits of key use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeyLimits>,
+    /// Environments.
+    #[serde(rename = "environment")]
+    pub environments: Vec<Environment>,
+}
+
+/// How long keys serve.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct KeyLimits {
+    /// Datagrams under one key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch_datagrams_max: Option<u64>,
+    /// Seconds of use of one key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch_seconds_max: Option<u64>,
+    /// Seconds between handshakes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rehandshake_seconds: Option<u64>,
+}
+
+/// One `[[environment]]`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Environment {
+    /// Environment id.
+    pub id: String,
+    /// IPv4 subnet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subnet: Option<String>,
+    /// IPv6 subnet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subnet6: Option<String>,
+    /// CA certificate.
+    pub ca: PathBuf,
+    /// Own certificate.
+    pub cert: PathBuf,
+    /// Own key.
+    pub key: PathBuf,
+    /// Containers of this host.
+    #[serde(rename = "attachment", skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
+    /// Other hosts.
+    #[serde(rename = "peer", skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<Peer>,
+}
+
+/// One `[[environment.attachment]]`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Attachment {
+    /// Unique in its environment.
+    pub name: String,
+    /// Path of the container's network namespace.
+    pub netns: PathBuf,
+    /// Name that the interface gets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// IPv4 address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// IPv6 address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address6: Option<String>,
+}
+
+/// One `[[environment.peer]]`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Peer {
+    /// Host id.
+    pub host: String,
+    /// `address:port`.
+    pub endpoint: String,
+    /// Overlay addresses that live there.
+    pub addresses: Vec<String>,
+}
+
+impl Config {
+    /// As TOML.
+    ///
+    /// # Errors
+    /// Never for these types.
+    pub fn to_toml(&self) -> Result<String> {
+        Ok(toml::to_string(self)?)
+    }
+
+    /// The environment of this id. Panics when a test asks for one that it did not make.
+    pub fn environment(&mut self, id: &str) -> &mut Environment {
+        let found = self.environments.iter_mut().find(|e| e.id == id);
+        found.unwrap_or_else(|| panic!("no environment {id}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_the_documented_schema() {
+        let environment = Environment {
+            id: "acme".into(),
+            subnet: Some("10.40.0.0/16".into()),
+            attachments: vec![Attachment { name: "web-1".into(), ..Attachment::default() }],
+            peers: vec![Peer { host: "host-b".into(), ..Peer::default() }],
+            ..Environment::default()
+        };
+        let keys = KeyLimits { epoch_datagrams_max: Some(300), ..KeyLimits::default() };
+        let config = Config {
+            host: "host-a".into(),
+            keys: Some(keys),
+            environments: vec![environment],
+            ..Config::default()
+        };
+        let text = config.to_toml().unwrap();
+        for line in
+            ["[keys]", "[[environment]]", "[[environment.attachment]]", "[[environment.peer]]"]
+        {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+        assert!(!text.contains("workers"), "absent options are not written:\n{text}");
+    }
+}

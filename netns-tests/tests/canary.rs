@@ -1,0 +1,216 @@
+//! No plaintext on the underlay, at no time.
+//!
+//! A container sends a canary without pause, 1,000 bytes of it every few milliseconds and over
+//! TCP as well, while sessions come and go. Everything on the wire is captured and searched; the
+//! same search finds the canary where it may be.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use netns_tests::config::KeyLimits;
+use netns_tests::daemon::STOP_LIMIT;
+use netns_tests::process::{pause, wait_for};
+use netns_tests::seeded::seed;
+use netns_tests::site::{OVERLAY_INTERFACE, SETTLE_LIMIT, reach};
+use netns_tests::status::number;
+use netns_tests::topology::{Offloads, UNDERLAY_INTERFACE, Underlay};
+use netns_tests::traffic::datagrams::socket;
+use netns_tests::{
+    ACME, Capture, Container, Family, Load, Plan, Result, Site, World, ensure, scenario,
+};
+use nix::sys::signal::Signal;
+
+/// Nothing else on earth looks like this, and any 64 bytes of the payload hold it whole.
+const CANARY: &[u8; 32] = b"weft-canary-9f27c1d04be88a35e6b7";
+const PORT: u16 = 7_777;
+const PAUSE: Duration = Duration::from_millis(3);
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Sends the canary over UDP, in single packets and superpackets, and over TCP, until told to stop.
+fn sing(from: &Container, to: &Container, stop: &AtomicBool) -> Result<()> {
+    let song = CANARY.repeat(1_300 / CANARY.len());
+    let single = socket(&from.ns, SocketAddr::new(from.address(Family::V4), 0))?;
+    let goal = SocketAddr::new(to.address(Family::V4), PORT);
+    let mut stream: Option<TcpStream> = None;
+    while !stop.load(Ordering::Relaxed) {
+        // No route, no session: it goes on regardless.
+        let _ = single.send_to(&song, goal);
+        if stream.is_none() {
+            let short = Duration::from_millis(20);
+            stream = from.ns.enter(|| Ok(TcpStream::connect_timeout(&goal, short).ok()))?;
+            if let Some(stream) = &stream {
+                stream.set_nonblocking(true)?;
+            }
+        }
+        if let Some(open) = &mut stream {
+            let _ = open.write(&song.repeat(20));
+        }
+        pause(PAUSE)?;
+    }
+    Ok(())
+}
+
+/// Reads and forgets whatever is sent over TCP.
+fn listen(to: &Container, stop: &AtomicBool) -> Result<()> {
+    let listener = to.ns.enter(|| Ok(TcpListener::bind(("0.0.0.0", PORT))?))?;
+    listener.set_nonblocking(true)?;
+    let mut open = Vec::new();
+    let mut buffer = vec![0; 1 << 16];
+    while !stop.load(Ordering::Relaxed) {
+        if let Ok((stream, _)) = listener.accept() {
+            stream.set_nonblocking(true)?;
+            open.push(stream);
+        }
+        for stream in &mut open {
+            while std::io::Read::read(stream, &mut buffer).is_ok_and(|len| len > 0) {}
+        }
+        pause(PAUSE)?;
+    }
+    Ok(())
+}
+
+/// Runs `events` while the canary sings from `a1` to `b1`, and searches every wire.
+fn no_canary(
+    world: &World,
+    site: &mut Site,
+    events: impl FnOnce(&mut Site) -> Result<()>,
+) -> Result<()> {
+    let (from, to) = (site.container(ACME, "a1")?.clone(), site.container(ACME, "b1")?.clone());
+    let captures: Vec<Capture> = ["host-a", "host-b"]
+        .iter()
+        .map(|name| {
+            let ns = &site.topology.host(name)?.ns;
+            Capture::start(ns, UNDERLAY_INTERFACE, "", world.dir(), name)
+        })
+        .collect::<Result<_>>()?;
+    let stop = AtomicBool::new(false);
+    let happened = std::thread::scope(|scope| {
+        let singing = scope.spawn(|| sing(&from, &to, &stop));
+        let listening = scope.spawn(|| listen(&to, &stop));
+        let happened = events(site);
+        stop.store(true, Ordering::Relaxed);
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        happened.and(join(singing)).and(join(listening))
+    });
+    happened?;
+    for capture in captures {
+        let caught = capture.finish()?;
+        ensure!(caught.count() > 20, "nothing was captured");
+        let found = caught.containing(CANARY);
+        ensure!(found == 0, "{found} of {} packets hold the canary", caught.count());
+    }
+    Ok(())
+}
+
+fn plan() -> Plan {
+    Plan::pair().underlay(Underlay { offloads: Offloads::Off, ..Underlay::default() })
+}
+
+/// How many packets with the canary come out at the receiver within a while.
+fn heard(world: &World, site: &Site, label: &str) -> Result<usize> {
+    let b = &site.container(ACME, "b1")?.ns;
+    let capture = Capture::start(b, OVERLAY_INTERFACE, "", world.dir(), label)?;
+    pause(Duration::from_millis(500))?;
+    Ok(capture.finish()?.containing(CANARY))
+}
+
+#[test]
+fn not_at_the_start_and_not_in_a_session() {
+    scenario(Load::Heavy, |world| {
+        let mut site = Site::prepare(world, &plan())?;
+        no_canary(world, &mut site, |site| {
+            // Before there is a daemon, while only one runs, and with both.
+            pause(Duration::from_millis(300))?;
+            site.start_host("host-a")?;
+            pause(Duration::from_secs(1))?;
+            site.start_host("host-b")?;
+            reach(site.container(ACME, "a1")?, site.container(ACME, "b1")?)?;
+            let heard = heard(world, site, "heard")?;
+            ensure!(heard > 50, "the canary is heard where it belongs: {heard}");
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn not_while_a_handshake_is_pending() {
+    scenario(Load::Heavy, |world| {
+        let mut relayed = plan().relayed();
+        relayed.underlay.offloads = Offloads::Off;
+        let mut site = Site::prepare(world, &relayed)?;
+        let relay = site.relay(seed())?;
+        relay.stall_handshakes(true);
+        no_canary(world, &mut site, |site| {
+            site.start()?;
+            pause(Duration::from_secs(4))?;
+            let status = site.daemon("host-a")?.status()?;
+            ensure!(!status.established(ACME, "host-b")?, "the relay stalls all handshakes");
+            Ok(())
+        })?;
+        let ns = site.topology.hosts[0].ns.clone();
+        ensure!(ns.link(UNDERLAY_INTERFACE)?.tx_packets > 0);
+        Ok(())
+    });
+}
+
+#[test]
+fn not_at_a_change_of_keys() {
+    scenario(Load::Heavy, |world| {
+        let keys = KeyLimits {
+            epoch_datagrams_max: Some(64),
+            epoch_seconds_max: Some(1),
+            rehandshake_seconds: Some(5),
+        };
+        let mut site = Site::prepare(world, &plan().keys(keys))?;
+        no_canary(world, &mut site, |site| {
+            site.start()?;
+            site.settle()?;
+            // Long enough for many epochs and a handshake from either side.
+            let end = Instant::now() + Duration::from_secs(13);
+            while Instant::now() < end {
+                pause(Duration::from_millis(200))?;
+            }
+            let status = site.daemon("host-a")?.status()?;
+            let handshakes = number(&status.peer(ACME, "host-b")?["handshakes_ok"]);
+            ensure!(handshakes >= 2, "{handshakes} handshakes in 13 s");
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn not_after_the_peer_is_gone() {
+    scenario(Load::Heavy, |world| {
+        let mut site = Site::prepare(world, &plan())?;
+        no_canary(world, &mut site, |site| {
+            site.start()?;
+            site.settle()?;
+            // host-b dies, comes back, is removed from host-a's configuration, and added again.
+            let other = site.daemon_mut("host-b")?;
+            other.stop(Signal::SIGKILL, STOP_LIMIT)?;
+            pause(LIMIT)?;
+            site.start_host("host-b")?;
+            reach(site.container(ACME, "a1")?, site.container(ACME, "b1")?)?;
+            let config = site.config("host-a").environment(ACME);
+            let peers = std::mem::take(&mut config.peers);
+            site.reload("host-a")?;
+            wait_for("the peer is gone", SETTLE_LIMIT, || {
+                let status = site.daemon("host-a")?.status()?;
+                Ok(status.peer(ACME, "host-b").is_err().then_some(()))
+            })?;
+            pause(LIMIT)?;
+            let quiet = heard(world, site, "quiet")?;
+            ensure!(quiet == 0, "{quiet} packets after the peer was removed");
+            site.config("host-a").environment(ACME).peers = peers;
+            site.reload("host-a")?;
+            reach(site.container(ACME, "a1")?, site.container(ACME, "b1")?)?;
+            let again = heard(world, site, "again")?;
+            ensure!(again > 50, "the canary is heard again: {again}");
+            Ok(())
+        })
+    });
+}

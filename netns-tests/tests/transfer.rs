@@ -1,0 +1,99 @@
+//! Gigabytes with equal SHA-256, also over a network that loses, reorders and repeats.
+
+use netns_tests::seeded::seed;
+use netns_tests::traffic::datagrams::{Flow, send};
+use netns_tests::traffic::transfer::transfer;
+use netns_tests::{ACME, Family, Faults, Load, Plan, Site, Way, ensure, scenario};
+
+/// What has to arrive unchanged.
+const BYTES: u64 = 2 << 30;
+/// For the versions and directions that the long runs do not cover.
+const SHORT: u64 = 128 << 20;
+/// Share of datagrams that are dropped, reordered and repeated, each.
+const ROUGH: f64 = 0.01;
+
+#[test]
+fn two_gibibytes_arrive_unchanged() {
+    scenario(Load::Heavy, |world| {
+        let mut site = Site::up(world, &Plan::pair())?;
+        let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
+        let run = transfer(&a.ns, &b.ns, (b.address(Family::V4), 0).into(), BYTES, seed())?;
+        println!("{:.2} Gbit/s", run.bits_per_second() / 1e9);
+        run.assert_equal(BYTES)?;
+        let run = transfer(&b.ns, &a.ns, (a.address(Family::V6), 0).into(), SHORT, seed())?;
+        run.assert_equal(SHORT)?;
+        site.assert_healthy()
+    });
+}
+
+#[test]
+fn two_gibibytes_arrive_unchanged_over_a_rough_network() {
+    scenario(Load::Heavy, |world| {
+        let mut site = Site::prepare(world, &Plan::pair().relayed())?;
+        let relay = site.relay(seed())?;
+        site.start()?;
+        site.settle()?;
+        relay.faults(Faults::rough(ROUGH));
+        let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
+        let run = transfer(&a.ns, &b.ns, (b.address(Family::V4), 0).into(), BYTES, seed())?;
+        let tally = relay.tally(Way::There);
+        println!("{:.2} Gbit/s, {tally:?}", run.bits_per_second() / 1e9);
+        run.assert_equal(BYTES)?;
+        let share = tally.received / 200;
+        ensure!(tally.dropped > share && tally.reordered > share, "the faults were at work");
+        ensure!(tally.duplicated > share, "the faults were at work: {tally:?}");
+        let run = transfer(&b.ns, &a.ns, (a.address(Family::V6), 0).into(), SHORT, seed())?;
+        run.assert_equal(SHORT)?;
+        ensure!(site.drops_by("host-b", ACME, "replay")? > 0, "duplicates are recognised");
+        site.assert_healthy()
+    });
+}
+
+#[test]
+fn damaged_datagrams_are_as_good_as_lost() {
+    scenario(Load::Heavy, |world| {
+        let mut site = Site::prepare(world, &Plan::pair().relayed())?;
+        let relay = site.relay(seed())?;
+        site.start()?;
+        site.settle()?;
+        relay.faults(Faults { flip: ROUGH, truncate: ROUGH, ..Faults::NONE });
+        let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
+        let run = transfer(&a.ns, &b.ns, (b.address(Family::V4), 0).into(), SHORT, seed())?;
+        run.assert_equal(SHORT)?;
+        ensure!(relay.tally(Way::There).damaged > 100, "the faults were at work");
+        ensure!(site.drops_by("host-b", ACME, "authentication")? > 0);
+        site.assert_healthy()
+    });
+}
+
+#[test]
+fn what_is_left_of_a_broken_superpacket_is_whole_packets() {
+    scenario(Load::Heavy, |world| {
+        let mut site = Site::prepare(world, &Plan::pair().relayed())?;
+        let relay = site.relay(seed())?;
+        site.start()?;
+        site.settle()?;
+        let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
+        for family in [Family::V4, Family::V6] {
+            // UDP superpackets of every size that a container can make, the largest included.
+            for segments in [2, 40, 128] {
+                let flow = Flow {
+                    packets: 20_000,
+                    payload: 500,
+                    segments,
+                    ..Flow::between(a.address(family), b.address(family))
+                };
+                relay.faults(Faults::NONE);
+                let whole = send(&a.ns, &b.ns, &flow)?;
+                ensure!(whole.complete() && whole.late == 0, "{segments} segments: {whole:?}");
+                relay.faults(Faults::rough(0.05));
+                let rough = send(&a.ns, &b.ns, &flow)?;
+                ensure!(rough.damaged == 0 && rough.duplicates == 0, "{segments}: {rough:?}");
+                // 5 % are dropped; reordered ones may come too late to be joined, not be lost.
+                let share = rough.received * 100 / rough.sent;
+                ensure!((90..=98).contains(&share), "{segments} segments: {rough:?}");
+            }
+        }
+        site.assert_healthy()
+    });
+}
