@@ -70,10 +70,9 @@ impl Daemon {
     /// # Errors
     /// When it cannot be started or does not end.
     pub fn weft_net(&self, arguments: &str) -> Result<Output> {
-        let mut words = arguments.split_whitespace();
         let mut command = self.ns.command(binary("weft")?);
-        command.args(["net", words.next().unwrap_or("status"), "--socket"]).arg(&self.socket);
-        run(command.args(words), START_LIMIT)
+        command.arg("net").args(arguments.split_whitespace());
+        run(command.arg("--socket").arg(&self.socket), START_LIMIT)
     }
 
     /// `weft net status --json`.

@@ -36,6 +36,7 @@ pub mod status;
 pub mod topology;
 pub mod traffic;
 pub mod vnet;
+pub mod vxlan;
 mod world;
 
 pub use anyhow::{Context, Result, ensure};

@@ -86,6 +86,8 @@ pub struct Established {
     pub peer_params: Hello,
     /// The session's generation: the one that the client sent.
     pub generation: u32,
+    /// Whether either processor has no AES instructions.
+    pub no_aes: bool,
     /// The last moment at which both sides' certificates are valid.
     pub not_after: SystemTime,
     /// How long it took.
@@ -317,6 +319,7 @@ impl Established {
         role: Role,
         begun: Instant,
     ) -> Self {
+        let (local, other) = (agreed.local_params, agreed.peer_params);
         Self {
             environment: environment.id().clone(),
             not_after: peer.not_after.min(environment.not_after()),
@@ -325,11 +328,12 @@ impl Established {
             secret,
             local_indices: agreed.local_indices,
             peer_indices: agreed.peer_indices,
+            peer_params: other,
             generation: match role {
-                Role::Client => agreed.local_generation,
-                Role::Server => agreed.peer_params.generation,
+                Role::Client => local.generation,
+                Role::Server => other.generation,
             },
-            peer_params: agreed.peer_params,
+            no_aes: local.no_aes || other.no_aes,
             elapsed: begun.elapsed(),
         }
     }

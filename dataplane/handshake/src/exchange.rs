@@ -15,7 +15,7 @@ pub(crate) struct Agreed {
     pub(crate) local_indices: IndexGuard,
     pub(crate) peer_indices: Vec<ReceiverIndex>,
     pub(crate) peer_params: Hello,
-    pub(crate) local_generation: u32,
+    pub(crate) local_params: Hello,
 }
 
 /// Frames on a TLS stream.
@@ -34,7 +34,8 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Frames<'a, T> {
 
     /// Hellos, then indices, both ways.
     pub(crate) async fn agree(&mut self, local: &LocalSide) -> Result<Agreed, HandshakeError> {
-        self.send(&Frame::Hello(local.params.hello())).await?;
+        let local_params = local.params.hello();
+        self.send(&Frame::Hello(local_params)).await?;
         let peer_params = match self.receive().await? {
             Frame::Hello(hello) => hello,
             other => return Err(unexpected(&other, "hello")),
@@ -55,7 +56,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Frames<'a, T> {
             local_indices,
             peer_indices,
             peer_params,
-            local_generation: local.params.generation,
+            local_params,
         })
     }
 

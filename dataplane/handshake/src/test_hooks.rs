@@ -58,8 +58,8 @@ impl std::fmt::Debug for ComplementLog {
     }
 }
 
-/// How often the complement of `complement` occurs in the writable memory of a process, and where.
-/// The search holds no copy of it.
+/// Where the secret whose complement is given occurs in the writable memory of a process: address
+/// and mapping. The process may be the caller's own; the search's buffer does not count.
 ///
 /// # Errors
 /// Those of reading `/proc/PID/maps` and `/proc/PID/mem`, which needs the right to trace.
@@ -67,37 +67,37 @@ pub fn occurrences_in_process(pid: u32, complement: &[u8]) -> io::Result<Vec<(u6
     const CHUNK: usize = 1 << 20;
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let memory = File::open(format!("/proc/{pid}/mem"))?;
+    let mut buffer = vec![0; CHUNK + complement.len() - 1];
+    let own = pid == std::process::id();
+    let begin = buffer.as_ptr().addr() as u64;
+    let buffer_range = begin..begin + buffer.len() as u64;
     let mut found = Vec::new();
-    // One buffer that is turned into its complement as it is read, so that searching a process
-    // from inside does not find what the search itself copied.
-    let mut buffer = vec![0; CHUNK + complement.len()];
     for line in maps.lines() {
-        let Some((start, end)) = writable_range(line) else {
-            continue;
-        };
+        let Some((start, end)) = writable_range(line) else { continue };
         let mut at = start;
         while at < end {
-            let length = usize::try_from(end - at).unwrap_or(CHUNK).min(buffer.len());
-            let read = memory.read_at(&mut buffer[..length], at).unwrap_or(0);
-            if read == 0 {
-                break;
+            let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+            // Some mappings cannot be read; there is nothing of ours in them.
+            let Ok(read @ 1..) = memory.read_at(&mut buffer[..wanted], at) else { break };
+            for offset in matches(&buffer[..read], complement) {
+                let address = at + offset as u64;
+                if !(own && buffer_range.contains(&address)) {
+                    found.push((address, line.to_owned()));
+                }
             }
-            for byte in &mut buffer[..read] {
-                *byte = !*byte;
-            }
-            let hits = buffer[..read]
-                .windows(complement.len())
-                .enumerate()
-                .filter(|(_, window)| *window == complement)
-                .map(|(offset, _)| (at + offset as u64, line.to_owned()));
-            found.extend(hits);
+            // Chunks overlap by one byte less than a secret, so that each place is seen once.
             at += read.min(CHUNK) as u64;
         }
     }
-    // Overlapping reads can see the same place twice.
-    found.dedup();
     buffer.fill(0);
     Ok(found)
+}
+
+/// Where the inverse of `complement` is, without ever building it.
+fn matches<'a>(memory: &'a [u8], complement: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+    let is_inverse = |window: &[u8]| window.iter().zip(complement).all(|(m, c)| *m == !*c);
+    let windows = memory.windows(complement.len()).enumerate();
+    windows.filter(move |(_, window)| is_inverse(window)).map(|(offset, _)| offset)
 }
 
 fn writable_range(line: &str) -> Option<(u64, u64)> {

@@ -68,7 +68,7 @@ pub enum IssueError {
     Library(#[from] rcgen::Error),
 }
 
-/// From when to when a certificate is valid, in whole seconds.
+/// From when to when a certificate is valid. Certificates count whole seconds; fractions are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
     /// First valid second.
@@ -91,11 +91,16 @@ impl Validity {
         let error = IssueError::Validity(self.not_before, self.not_after);
         match self.not_after.duration_since(self.not_before) {
             Ok(length) if length > Duration::ZERO && length <= DAY * (DAYS_MAX + 1) => {
-                Ok((self.not_before.into(), self.not_after.into()))
+                Ok((whole_seconds(self.not_before).into(), whole_seconds(self.not_after).into()))
             }
             _ => Err(error),
         }
     }
+}
+
+fn whole_seconds(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since.unwrap_or_default().as_secs())
 }
 
 /// A certificate and its private key, both as PEM text. The key's text is wiped on drop.
@@ -199,7 +204,7 @@ impl Authority {
     /// [`IssueError::OutlivesAuthority`] when it would be valid longer than the authority.
     pub fn issue_host(&self, request: &HostRequest) -> Result<Issued, IssueError> {
         let authority = self.not_after();
-        let leaf = request.validity.not_after;
+        let leaf = whole_seconds(request.validity.not_after);
         if leaf > authority {
             return Err(IssueError::OutlivesAuthority { leaf, authority });
         }

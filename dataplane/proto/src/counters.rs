@@ -44,7 +44,13 @@ impl EnvironmentCounters {
     /// Counts a drop.
     #[inline]
     pub fn dropped(&self, reason: DropReason) {
-        self.drops[reason as usize].add(1);
+        self.dropped_many(reason, 1);
+    }
+
+    /// Counts several drops of one cause.
+    #[inline]
+    pub fn dropped_many(&self, reason: DropReason, count: usize) {
+        self.drops[reason as usize].add(count as u64);
     }
 }
 

@@ -68,7 +68,6 @@ impl Window {
 
 #[inline]
 fn place(counter: u64) -> (usize, u64) {
-    #[expect(clippy::cast_possible_truncation, reason = "below WORDS")]
     let word = (counter / WORD_BITS % WORDS as u64) as usize;
     (word, 1 << (counter % WORD_BITS))
 }

@@ -138,6 +138,8 @@ impl Node {
             uso: true,
             datagram_max: self.sizes.datagram_max,
             instance,
+            generation: 0,
+            no_aes: !super::sessions::has_aes(),
         };
         let side = LocalSide { params, indices: Arc::clone(&self.indices) as _ };
         let slot = LinkSlot(self.link_slots.take());

@@ -47,7 +47,7 @@ impl Node {
             id,
             role,
             peer_instance: params.instance,
-            generation: params.generation,
+            generation: established.generation,
             expires,
         };
         for session in self.lanes(id, link, role, expires, &established)? {
@@ -76,7 +76,8 @@ impl Node {
         established: &Established,
     ) -> Result<Vec<(usize, NewSession)>, weft_types::IndexError> {
         let exported = Secret::exported(Zeroizing::new(*established.secret.expose()));
-        let suite = Suite::Aes256Gcm;
+        let no_aes = established.no_aes;
+        let suite = if no_aes { Suite::ChaCha20Poly1305 } else { Suite::Aes256Gcm };
         let limits = Limits {
             epoch_datagrams_max: self.config.keys.epoch_datagrams_max,
             epoch_age_max: Duration::from_secs(self.config.keys.epoch_seconds_max),
@@ -118,4 +119,15 @@ impl Node {
         self.command_all(|worker| Command::RemoveSession { id, say_so: say_so && worker == 0 });
         self.indices.release_all(&entry.indices);
     }
+}
+
+/// Whether this processor has AES instructions; without, AES-GCM is slow and its tables leak by
+/// timing.
+pub(super) fn has_aes() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("aes");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    return false;
 }

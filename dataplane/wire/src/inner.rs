@@ -186,7 +186,8 @@ fn walk_extensions(bytes: &[u8], first: u8) -> Result<Walk, InnerError> {
                 let field = bytes.get(at + 2..at + 4).ok_or(InnerError::Short)?;
                 let field = u16::from_be_bytes([field[0], field[1]]);
                 walk.fragment = match (field & 0xfff8, field & 1) {
-                    (0, 0) => Fragment::Whole,
+                    // A whole packet, unless an earlier header has said otherwise.
+                    (0, 0) => walk.fragment,
                     (0, _) => Fragment::First,
                     _ => Fragment::Later,
                 };

@@ -68,7 +68,8 @@ async fn no_exporter_secret_remains() {
     // The exported secret itself is there, once for each side: nothing copied it on the way.
     let (client, server) = (client.unwrap(), server.unwrap());
     let complement: Vec<u8> = client.secret.expose().iter().map(|byte| !byte).collect();
-    assert_eq!(occurrences(&complement).len(), 2);
+    let found = occurrences(&complement);
+    assert_eq!(found.len(), 2, "{found:#x?}");
     drop((client, server));
     assert_eq!(occurrences(&complement), [], "wiped on drop");
 }

@@ -69,6 +69,9 @@ fn a_host_does_not_outlive_its_authority() {
     let (authority, _) = authority(30, KeyKind::EcdsaP256);
     let short = request(29, KeyKind::EcdsaP256);
     assert!(authority.issue_host(&short).is_ok());
+    let mut same = request(30, KeyKind::EcdsaP256);
+    same.validity.not_after = authority.not_after() + Duration::from_millis(999);
+    assert!(authority.issue_host(&same).is_ok(), "the same second");
     let long = request(31, KeyKind::EcdsaP256);
     let error = authority.issue_host(&long);
     assert!(matches!(error, Err(IssueError::OutlivesAuthority { .. })));

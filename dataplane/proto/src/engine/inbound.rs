@@ -10,7 +10,7 @@ use weft_wire::{
 
 use super::{
     AttachmentSlot, Engine, EnvironmentSlot, Event, Io, LinkSlot, SessionId,
-    join::{Join, Joined, PacketId, Start},
+    join::{Join, PacketId, Start},
 };
 use crate::{DropReason, Target};
 
@@ -21,6 +21,16 @@ struct Opened {
     session: SessionId,
     outer: Ecn,
     len: usize,
+}
+
+/// A UDP superpacket for an interface that takes none.
+pub(super) struct Superpacket<'a> {
+    pub(super) environment: EnvironmentSlot,
+    pub(super) to: AttachmentSlot,
+    pub(super) frame: &'a Frame,
+    pub(super) gso: &'a Gso,
+    pub(super) header: &'a [u8],
+    pub(super) payload: &'a [u8],
 }
 
 impl Engine {
@@ -35,6 +45,9 @@ impl Engine {
         data: &[u8],
         io: &mut impl Io,
     ) {
+        if data.is_empty() {
+            self.unattributed.dropped(DropReason::Header);
+        }
         for datagram in data.chunks(segment.max(1)) {
             if let Err(reason) = self.handle_datagram(now, outer, datagram, io) {
                 self.unattributed.dropped(reason);
@@ -101,8 +114,17 @@ impl Engine {
     }
 
     pub(super) fn count_drop(&self, environment: EnvironmentSlot, reason: DropReason) {
+        self.count_drops(environment, reason, 1);
+    }
+
+    pub(super) fn count_drops(
+        &self,
+        environment: EnvironmentSlot,
+        reason: DropReason,
+        count: usize,
+    ) {
         if let Some(environment) = self.environments.get(environment) {
-            environment.counters.dropped(reason);
+            environment.counters.dropped_many(reason, count);
         }
     }
 
@@ -239,7 +261,15 @@ impl Engine {
             && frame.virtio().gso_type == virtio::GSO_UDP_L4
             && !takes_uso
         {
-            self.deliver_singly(&joined, &gso, io);
+            let whole = Superpacket {
+                environment: joined.environment,
+                to: joined.to,
+                frame: &frame,
+                gso: &gso,
+                header: &joined.header[..joined.header_len],
+                payload: &self.join.buffer()[..joined.payload_len],
+            };
+            self.deliver_singly(&whole, io);
             return;
         }
         let mut head = [0; VIRTIO_HEADER_LEN + GSO_HEADER_MAX];
@@ -253,14 +283,13 @@ impl Engine {
 
     /// Gives a UDP superpacket to an interface that takes none, packet by packet.
     #[cold]
-    fn deliver_singly(&self, joined: &Joined, gso: &Gso, io: &mut impl Io) {
-        let payload = &self.join.buffer()[..joined.payload_len];
-        let count = joined.frame.segments();
-        for (i, segment) in payload.chunks(usize::from(gso.size)).enumerate() {
+    pub(super) fn deliver_singly(&self, whole: &Superpacket<'_>, io: &mut impl Io) {
+        let count = whole.frame.segments();
+        for (i, segment) in whole.payload.chunks(usize::from(whole.gso.size)).enumerate() {
             let mut head = [0; VIRTIO_HEADER_LEN + GSO_HEADER_MAX];
-            let head_len = VIRTIO_HEADER_LEN + joined.header_len;
+            let head_len = VIRTIO_HEADER_LEN + whole.header.len();
             let header = &mut head[VIRTIO_HEADER_LEN..head_len];
-            header.copy_from_slice(&joined.header[..joined.header_len]);
+            header.copy_from_slice(whole.header);
             #[expect(clippy::cast_possible_truncation, reason = "both are below 2^16")]
             let run = Run {
                 first: i as u16,
@@ -268,10 +297,10 @@ impl Engine {
                 payload_len: segment.len() as u16,
                 last: i + 1 == count,
             };
-            let frame = apply_run(&joined.frame, gso, &run, header);
+            let frame = apply_run(whole.frame, whole.gso, &run, header);
             head[..VIRTIO_HEADER_LEN].copy_from_slice(&frame.virtio().encode());
-            let delivered = io.deliver(joined.to, &head[..head_len], segment);
-            self.count_delivery(joined.environment, joined.to, &frame, delivered.is_ok());
+            let delivered = io.deliver(whole.to, &head[..head_len], segment);
+            self.count_delivery(whole.environment, whole.to, &frame, delivered.is_ok());
         }
     }
 

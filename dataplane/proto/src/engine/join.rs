@@ -112,6 +112,11 @@ impl Join {
         self.run.is_some()
     }
 
+    /// Forgets the open run if it is for `to`.
+    pub(super) fn forget(&mut self, to: AttachmentSlot) {
+        self.run.take_if(|run| run.to == to);
+    }
+
     /// Appends the chunk whose plaintext stands behind the run, if it is the run's next one; its
     /// payload is then already in place. `None` when it is not; else whether the superpacket is
     /// complete.

@@ -6,16 +6,27 @@ use weft_wire::{
     CHUNKS_MAX, Frame, GSO_HEADER_MAX, Gso, Inner, Kind, METADATA_LEN, Metadata, OVERHEAD, Offload,
     Run, VIRTIO_HEADER_LEN, Version, VirtioHeader, apply_run,
     icmp::{self, ICMP_ERROR_MAX},
+    protocol,
 };
 
-use super::{Attachment, AttachmentSlot, Engine, EnvironmentSlot, Event, Io, LinkSlot};
+use super::{
+    Attachment, AttachmentSlot, Engine, EnvironmentSlot, Event, Io, LinkSlot, inbound::Superpacket,
+    pending::Waiting,
+};
 use crate::{DropReason, Target, lane::SendLane};
 
 const TAIL_MAX: usize = GSO_HEADER_MAX + METADATA_LEN;
 
+/// Whether a packet adds to what its attachment sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Count {
+    Yes,
+    No,
+}
+
 impl Engine {
     /// Takes one packet with its virtio header, as it was read from an attachment's interface.
-    /// The engine may complete a checksum in it, and change its ECN bits.
+    /// The packet is used up: the engine completes checksums and writes headers in it.
     pub fn handle_packet(
         &mut self,
         now: Instant,
@@ -27,7 +38,21 @@ impl Engine {
             return;
         };
         let environment = attachment.environment;
-        if let Err(reason) = self.forward(now, from, environment, data, io) {
+        if let Err(reason) = self.forward(now, from, environment, Count::Yes, data, io) {
+            self.count_drop(environment, reason);
+        }
+    }
+
+    /// Takes a packet that waited: it is judged again, by what holds now, but was counted before.
+    pub(super) fn handle_waiting(
+        &mut self,
+        now: Instant,
+        environment: EnvironmentSlot,
+        mut waiting: Waiting,
+        io: &mut impl Io,
+    ) {
+        let (from, data) = (waiting.from, &mut waiting.packet);
+        if let Err(reason) = self.forward(now, from, environment, Count::No, data, io) {
             self.count_drop(environment, reason);
         }
     }
@@ -38,6 +63,7 @@ impl Engine {
         now: Instant,
         from: AttachmentSlot,
         environment: EnvironmentSlot,
+        count: Count,
         data: &mut [u8],
         io: &mut impl Io,
     ) -> Result<(), DropReason> {
@@ -48,8 +74,10 @@ impl Engine {
         if !attachment.addresses.contains(&frame.inner.source) {
             return Err(DropReason::Source);
         }
-        attachment.counters.sent_packets.add(frame.segments() as u64);
-        attachment.counters.sent_bytes.add(frame.inner.length.into());
+        if count == Count::Yes {
+            attachment.counters.sent_packets.add(frame.segments() as u64);
+            attachment.counters.sent_bytes.add(frame.inner.length.into());
+        }
         if !icmp::is_unicast(frame.inner.destination) {
             return Err(DropReason::Group);
         }
@@ -74,13 +102,23 @@ impl Engine {
         data: &mut [u8],
         io: &mut impl Io,
     ) -> Result<(), DropReason> {
-        match self.attachments.get(to) {
-            Some(target) if target.environment == environment => {}
+        let takes_uso = match self.attachments.get(to) {
+            Some(target) if target.environment == environment => target.uso,
             _ => return Err(DropReason::NoRoute),
+        };
+        if let Offload::Gso(gso) = frame.offload
+            && frame.inner.protocol == protocol::UDP
+            && !takes_uso
+        {
+            let packet = &data[VIRTIO_HEADER_LEN..];
+            let (header, payload) = packet.split_at(gso.header_len.into());
+            let whole = Superpacket { environment, to, frame, gso: &gso, header, payload };
+            self.deliver_singly(&whole, io);
+        } else {
+            data[..VIRTIO_HEADER_LEN].copy_from_slice(&frame.virtio().encode());
+            io.deliver(to, data, &[]).map_err(|_| DropReason::Undeliverable)?;
+            self.count_delivery(environment, to, frame, true);
         }
-        data[..VIRTIO_HEADER_LEN].copy_from_slice(&frame.virtio().encode());
-        let delivered = io.deliver(to, data, &[]);
-        self.count_delivery(environment, to, frame, delivered.is_ok());
         if let Some(environment) = self.environments.get(environment) {
             environment.counters.relayed_packets.add(frame.segments() as u64);
             environment.counters.relayed_bytes.add(frame.inner.length.into());
@@ -103,8 +141,11 @@ impl Engine {
         let session = link.active.and_then(|id| self.sessions.get_mut(&id).map(|s| (id, s)));
         let Some((id, session)) = session else {
             data[..VIRTIO_HEADER_LEN].copy_from_slice(&frame.virtio().encode());
+            let given_up = link.pending.expire(now);
             let is_first = link.pending.is_empty();
             let kept = link.pending.push(now, from, data);
+            let environment = link.environment;
+            self.count_drops(environment, DropReason::NoSession, given_up);
             if is_first || !kept {
                 Self::push_event(&mut self.events, Event::NeedSession(link_slot));
             }
@@ -194,43 +235,35 @@ impl<I: Io> Sender<'_, I> {
         if count <= usize::from(CHUNKS_MAX) {
             return self.send_chunks(frame, gso, header, payload);
         }
-        // More chunks than a superpacket has on the wire: several superpackets.
+        // More chunks than a superpacket has on the wire: several superpackets. The header of each
+        // is written in front of its payload, over payload that has been sent.
+        let mut original = [0; GSO_HEADER_MAX];
+        let original = &mut original[..header_len];
+        original.copy_from_slice(header);
         let group_len = usize::from(CHUNKS_MAX) * usize::from(gso.size);
         let groups = payload.len().div_ceil(group_len);
-        for (i, part) in payload.chunks(group_len).enumerate() {
-            let mut part_header = [0; GSO_HEADER_MAX];
-            let part_header = &mut part_header[..header_len];
-            part_header.copy_from_slice(header);
+        for i in 0..groups {
+            let end = packet.len().min(header_len + (i + 1) * group_len);
+            let part = &mut packet[i * group_len..end];
+            let (header, payload) = part.split_at_mut(header_len);
+            header.copy_from_slice(original);
             #[expect(clippy::cast_possible_truncation, reason = "at most 128 segments")]
             let run = Run {
                 first: (i * usize::from(CHUNKS_MAX)) as u16,
-                chunks: part.len().div_ceil(usize::from(gso.size)) as u16,
-                payload_len: part.len() as u16,
+                chunks: payload.len().div_ceil(usize::from(gso.size)) as u16,
+                payload_len: payload.len() as u16,
                 last: i + 1 == groups,
             };
-            let part_frame = apply_run(frame, gso, &run, part_header);
+            let part_frame = apply_run(frame, gso, &run, header);
             match part_frame.offload {
                 Offload::Gso(part_gso) => {
-                    self.send_chunks(&part_frame, &part_gso, part_header, part)?;
+                    self.send_chunks(&part_frame, &part_gso, header, payload)?;
                 }
-                _ => self.send_single_of_group(&part_frame, part_header, part)?,
+                // The last group may be one segment: a packet like any other.
+                _ => self.send_whole(&part_frame, part)?,
             }
         }
         Ok(())
-    }
-
-    /// The last group of a superpacket may be one segment: then it is a packet like any other.
-    #[cold]
-    fn send_single_of_group(
-        &mut self,
-        frame: &Frame,
-        header: &[u8],
-        payload: &[u8],
-    ) -> Result<(), DropReason> {
-        let mut packet = Vec::with_capacity(header.len() + payload.len());
-        packet.extend_from_slice(header);
-        packet.extend_from_slice(payload);
-        self.send_whole(frame, &packet)
     }
 
     #[inline]

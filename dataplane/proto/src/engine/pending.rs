@@ -36,14 +36,28 @@ impl Pending {
         self.packets.is_empty()
     }
 
-    /// Keeps a packet with its virtio header, if there is room.
-    pub(super) fn push(&mut self, now: Instant, from: AttachmentSlot, packet: &[u8]) -> bool {
+    /// Forgets packets that have waited too long, and says how many.
+    pub(super) fn expire(&mut self, now: Instant) -> usize {
+        let before = self.packets.len();
         while let Some(oldest) = self.packets.front()
             && now.saturating_duration_since(oldest.since) > WAIT_MAX
         {
             self.bytes -= oldest.packet.len();
             self.packets.pop_front();
         }
+        before - self.packets.len()
+    }
+
+    /// Forgets the packets of one attachment, and says how many. Its slot may be another's soon.
+    pub(super) fn forget(&mut self, from: AttachmentSlot) -> usize {
+        let before = self.packets.len();
+        self.packets.retain(|waiting| waiting.from != from);
+        self.bytes = self.packets.iter().map(|waiting| waiting.packet.len()).sum();
+        before - self.packets.len()
+    }
+
+    /// Keeps a packet with its virtio header, if there is room.
+    pub(super) fn push(&mut self, now: Instant, from: AttachmentSlot, packet: &[u8]) -> bool {
         if self.packets.len() >= PACKETS_MAX || self.bytes + packet.len() > BYTES_MAX {
             return false;
         }
@@ -52,12 +66,11 @@ impl Pending {
         true
     }
 
-    /// Takes all packets that have not waited too long, oldest first.
-    pub(super) fn take(&mut self, now: Instant) -> impl Iterator<Item = Waiting> + use<> {
+    /// Takes all packets, oldest first. Those that have waited too long are to be
+    /// [expired](Self::expire) before.
+    pub(super) fn take(&mut self) -> VecDeque<Waiting> {
         self.bytes = 0;
         std::mem::take(&mut self.packets)
-            .into_iter()
-            .filter(move |w| now.saturating_duration_since(w.since) <= WAIT_MAX)
     }
 }
 
@@ -70,12 +83,17 @@ mod tests {
         let (slot, now) = (AttachmentSlot(0), Instant::now());
         let mut pending = Pending::default();
         assert_eq!((0..100).filter(|_| pending.push(now, slot, &[0; 10])).count(), PACKETS_MAX);
-        assert_eq!(pending.take(now).count(), PACKETS_MAX);
+        assert_eq!(pending.take().len(), PACKETS_MAX);
         assert!(pending.push(now, slot, &[0; 60_000]));
         assert!(!pending.push(now, slot, &[0; 6_000]));
         assert!(pending.push(now, slot, &[0; 5_000]));
+        assert_eq!(pending.expire(now + WAIT_MAX), 0);
         let later = now + WAIT_MAX + Duration::from_nanos(1);
+        assert_eq!(pending.expire(later), 2);
         assert!(pending.push(later, slot, &[0; 60_000]));
-        assert_eq!(pending.take(later).count(), 1);
+        assert!(pending.push(later, AttachmentSlot(1), &[0; 5_000]));
+        assert_eq!(pending.forget(slot), 1);
+        assert!(pending.push(later, slot, &[0; 60_000]));
+        assert_eq!(pending.take().len(), 2);
     }
 }

@@ -7,6 +7,7 @@ use weft_wire::{CONTROL_LEN, Control, Ecn, Kind};
 
 use super::{Engine, Event, Io, LinkSlot, TICK};
 use crate::{
+    DropReason,
     keys::{Role, scrub_stack},
     lane::{ReceiveLane, Rekey, SendLane, SendRefusal},
 };
@@ -94,8 +95,12 @@ impl Engine {
             return;
         };
         link.active = Some(id);
-        for mut waiting in link.pending.take(now) {
-            self.handle_packet(now, waiting.from, &mut waiting.packet, io);
+        let environment = link.environment;
+        let given_up = link.pending.expire(now);
+        let waiting = link.pending.take();
+        self.count_drops(environment, DropReason::NoSession, given_up);
+        for packet in waiting {
+            self.handle_waiting(now, environment, packet, io);
         }
     }
 

@@ -26,6 +26,10 @@ impl<T> Slots<T> {
         self.0.get_mut(slot.into()).and_then(Option::take)
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.iter_mut().flatten()
+    }
+
     #[inline]
     pub(super) fn get(&self, slot: impl Into<usize>) -> Option<&T> {
         self.0.get(slot.into()).and_then(Option::as_ref)

@@ -6,7 +6,7 @@ use super::{
     Attachment, AttachmentSlot, Engine, Environment, EnvironmentSlot, ICMP_BURST, ICMP_INTERVAL,
     Link, LinkSlot, NewAttachment, NewEnvironment, NewLink, pending::Pending,
 };
-use crate::{Bucket, RouteTable};
+use crate::{Bucket, DropReason, RouteTable};
 
 impl Engine {
     /// Adds an environment, without routes yet.
@@ -44,9 +44,17 @@ impl Engine {
         self.attachments.insert(slot, attachment);
     }
 
-    /// Forgets an attachment.
+    /// Forgets an attachment, and everything that was on its way from or to it: the next owner of
+    /// the slot may belong to another environment.
     pub fn remove_attachment(&mut self, slot: AttachmentSlot) {
         self.attachments.remove(slot);
+        self.join.forget(slot);
+        for link in self.links.iter_mut() {
+            let forgotten = link.pending.forget(slot);
+            if let Some(environment) = self.environments.get(link.environment) {
+                environment.counters.dropped_many(DropReason::NoSession, forgotten);
+            }
+        }
     }
 
     /// Adds a link, without a session yet.
@@ -70,6 +78,9 @@ impl Engine {
 
     /// Forgets a link and the packets that wait on it. Its sessions are to be removed before.
     pub fn remove_link(&mut self, slot: LinkSlot) {
-        self.links.remove(slot);
+        if let Some(mut link) = self.links.remove(slot) {
+            let forgotten = link.pending.take().len();
+            self.count_drops(link.environment, DropReason::NoSession, forgotten);
+        }
     }
 }

@@ -319,7 +319,7 @@ fn back(version: u8) -> Flow {
 
 /// Bytes that differ from place to place.
 fn bytes(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i * 31 + i / 251) as u8).collect()
+    (0..len).map(|i| (i * 31 + i / 251).to_le_bytes()[0]).collect()
 }
 
 /// A TCP packet whose every flag that matters is set and whose numbers are about to wrap.

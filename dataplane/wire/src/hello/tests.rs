@@ -31,8 +31,7 @@ fn indices(count: usize) -> Vec<ReceiverIndex> {
 #[test]
 fn frames_have_these_bytes() {
     let mut expected = vec![1, 1, 0, 24, 2, 1, 0x05, 0xc0];
-    expected.extend_from_slice(b"0123456789abcdef");
-    expected.extend_from_slice(&[0, 1, 2, 3]);
+    expected.extend_from_slice(b"0123456789abcdef\x00\x01\x02\x03");
     assert_eq!(encoded(&Frame::Hello(hello())), expected);
     assert_eq!(
         encoded(&Frame::Indices(vec![ReceiverIndex(0x0012_3456), ReceiverIndex(0x3fff_ffff)])),
@@ -138,12 +137,14 @@ fn unknown_flags_are_ignored() {
 
 fn any_frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
-        (1..=LANES_MAX, any::<bool>(), 1232u16.., any::<[u8; 16]>()).prop_map(
-            |(lanes, uso, datagram_max, instance)| Frame::Hello(Hello {
+        (1..=LANES_MAX, any::<bool>(), 1232u16.., any::<[u8; 16]>(), any::<u32>()).prop_map(
+            |(lanes, uso, datagram_max, instance, generation)| Frame::Hello(Hello {
                 lanes,
                 uso,
                 datagram_max,
-                instance
+                instance,
+                generation,
+                no_aes: generation & 1 == 1,
             })
         ),
         proptest::collection::btree_set((0usize..64, 0u32..1 << 24), 1..=64).prop_map(|set| {

@@ -77,6 +77,19 @@ fn a_later_fragment_has_no_transport_header() {
     assert_eq!(Inner::parse(&v6(44, &rest)).unwrap().fragment, Fragment::First);
 }
 
+/// A second fragment header must not make a whole packet of a fragment.
+#[test]
+fn once_a_fragment_always_a_fragment() {
+    for (first, second) in [(1u8, 0u8), (0, 1), (1, 1)] {
+        let mut rest = vec![44, 0, 0, first, 0, 0, 0, 1];
+        rest.extend([17, 0, 0, second, 0, 0, 0, 1]);
+        rest.extend([0; 8]);
+        let inner = Inner::parse(&v6(44, &rest)).unwrap();
+        assert_eq!(inner.fragment, Fragment::First, "{first} {second}");
+        assert_eq!((inner.protocol, inner.transport), (17, 56));
+    }
+}
+
 #[test]
 fn endless_extension_headers_are_refused() {
     let rest: Vec<u8> = [60u8, 0, 1, 4, 0, 0, 0, 0].repeat(20);

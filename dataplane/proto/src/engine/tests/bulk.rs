@@ -223,10 +223,10 @@ proptest! {
         let mut pair = Pair::new();
         let make = if udp { udp_packet } else { tcp_packet };
         let mut all = Vec::new();
-        for (i, payload) in payloads.into_iter().enumerate() {
+        for (i, payload) in (0u16..).zip(payloads) {
             let payload = payload.max(usize::from(size) + 1).min(usize::from(size) * 64);
             let mut whole = make(forth(if six { 6 } else { 4 }), payload);
-            whole.flow.ports.0 += i as u16;
+            whole.flow.ports.0 += i;
             pair.a.send(WEB, &whole.superpacket(size));
             let sent = pair.a.take_sent();
             all.extend(sent.into_iter().enumerate().map(|(chunk, d)| (whole.clone(), chunk, d)));

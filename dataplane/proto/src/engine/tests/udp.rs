@@ -186,13 +186,13 @@ proptest! {
     ) {
         let mut pair = Pair::new();
         let mut want = std::collections::HashMap::<_, Vec<_>>::new();
-        for (number, (port, len, kind)) in picks.into_iter().enumerate() {
+        for (number, (port, len, kind)) in (0u16..).zip(picks) {
             let mut flow = forth(if port < 2 { 4 } else { 6 });
             flow.ports.0 = port;
             let mut payload = bytes([2, 64, 64, 64, 300][len]);
-            payload[..2].copy_from_slice(&(number as u16).to_be_bytes());
+            payload[..2].copy_from_slice(&number.to_be_bytes());
             let mut packet = Packet::new(flow, Transport::Udp, payload);
-            packet.id = number as u16;
+            packet.id = number;
             let data = match kind {
                 0 => packet.complete(),
                 1 => packet.offloaded(100),

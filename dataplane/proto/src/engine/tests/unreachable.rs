@@ -92,6 +92,7 @@ fn a_foreign_address_looks_as_an_absent_one() {
     pair.a.send(OTHER, &udp_packet(flow("10.0.0.2", "10.0.0.4"), 10).unfinished());
     let absent = pair.a.take_delivered();
     assert_eq!((foreign.len(), absent.len()), (1, 1));
-    assert_eq!(foreign[0].1[..38], absent[0].1[..38], "same error up to what it quotes");
-    assert_eq!(foreign[0].1.len(), absent[0].1.len());
+    // The same up to the checksum and what they quote.
+    let shape = |data: &[u8]| (data[..32].to_vec(), data[34..38].to_vec(), data.len());
+    assert_eq!(shape(&foreign[0].1), shape(&absent[0].1));
 }

@@ -1,0 +1,66 @@
+//! What a figure was measured on; without it a figure says nothing.
+
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+/// The machine and the versions of everything that took part.
+#[derive(Debug, Clone, Serialize)]
+pub struct Machine {
+    /// CPU model.
+    pub cpu: String,
+    /// Cores that may be used.
+    pub cores: usize,
+    /// Memory, KiB.
+    pub memory_kib: u64,
+    /// Kernel release.
+    pub kernel: String,
+    /// The kernel's default congestion control; runs state their own.
+    pub congestion_control_default: String,
+    /// iperf3's first line.
+    pub iperf3: String,
+    /// iproute2's version.
+    pub iproute2: String,
+    /// `weft --version`, or nothing.
+    pub weft: String,
+    /// Commit of the tree that was built, or nothing.
+    pub commit: String,
+    /// When, seconds since 1970.
+    pub time: u64,
+}
+
+impl Machine {
+    /// Looks around.
+    #[must_use]
+    pub fn look(weft: Option<&std::path::Path>) -> Self {
+        let cpu = file("/proc/cpuinfo");
+        let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+        let memory = file("/proc/meminfo");
+        let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+        let memory = memory.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        Self {
+            cpu: cpu.trim_start_matches([' ', '\t', ':']).to_owned(),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_kib: memory.unwrap_or(0),
+            kernel: file("/proc/sys/kernel/osrelease"),
+            congestion_control_default: file("/proc/sys/net/ipv4/tcp_congestion_control"),
+            iperf3: first_line(Command::new("iperf3").arg("--version")),
+            iproute2: first_line(Command::new("ip").arg("-V")),
+            weft: weft
+                .map(|path| first_line(Command::new(path).arg("--version")))
+                .unwrap_or_default(),
+            commit: first_line(Command::new("git").args(["rev-parse", "HEAD"])),
+            time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs()),
+        }
+    }
+}
+
+fn file(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+fn first_line(command: &mut Command) -> String {
+    let output = command.output().map(|output| output.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&output).lines().next().unwrap_or_default().to_owned()
+}
