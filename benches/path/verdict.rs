@@ -32,6 +32,7 @@ fn with_targets(on: &[Round], off: &[Round]) -> Vec<Option<Figure>> {
         Figure::new(name, "×", Target::AtLeast(target), Summary::of_ratios(above, below))
     };
     let pinned = column(on, 1.0, |r| r.chain_pinned_us);
+    let slow = column(on, 1.0, |r| r.chain_slow_us);
     let ping = weft(on, 1.0, |w| w.ping_us);
     let at_most = |name, unit, bound, values: &[f64]| {
         Figure::new(name, unit, Target::AtMost(bound), Summary::of(values))
@@ -87,6 +88,13 @@ fn with_targets(on: &[Round], off: &[Round]) -> Vec<Option<Figure>> {
             "×",
             Target::AtMost(1.3),
             Summary::of_ratios(&ping, &pinned),
+        ),
+        // At the same rate both fall equally deep asleep.
+        Figure::new(
+            "idle ping / four wake-ups at its rate",
+            "×",
+            Target::None,
+            Summary::of_ratios(&ping, &slow),
         ),
         Figure::new(
             "64-byte UDP delivered",

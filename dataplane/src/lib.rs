@@ -1,5 +1,12 @@
 //! The Weft network daemon: threads, sockets and wiring around [`weft_proto`].
 
+pub mod api;
 pub mod logging;
+pub mod metrics;
 pub mod node;
 pub mod worker;
+
+/// The daemon's version, as status and metrics tell it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Name of the I/O engine, as status and metrics tell it.
+pub const ENGINE: &str = "epoll";

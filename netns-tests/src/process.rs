@@ -114,15 +114,30 @@ impl Output {
 /// Runs a command to its end, whatever its exit code.
 ///
 /// # Errors
-/// When it cannot be started or takes longer than `limit` (it is killed then).
+/// When it cannot be started, takes longer than `limit`, or on an interrupt (it is killed then).
 pub fn run(command: &mut Command, limit: Duration) -> Result<Output> {
+    run_heeding(command, limit, Interrupts::Heeded)
+}
+
+/// Like [`run`], but goes on after an interrupt: for cleaning up.
+pub(crate) fn run_regardless(command: &mut Command, limit: Duration) -> Result<Output> {
+    run_heeding(command, limit, Interrupts::Ignored)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interrupts {
+    Heeded,
+    Ignored,
+}
+
+fn run_heeding(command: &mut Command, limit: Duration, interrupts: Interrupts) -> Result<Output> {
     let name = describe(command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("start {name}"))?;
     let stdout = collect(child.stdout.take());
     let stderr = collect(child.stderr.take());
     let mut process = Process { child, name, log: None };
-    let status = process.wait(limit)?;
+    let status = process.wait_heeding(limit, interrupts)?;
     let join = |reader: std::thread::JoinHandle<String>| reader.join().unwrap_or_default();
     Ok(Output { status, stdout: join(stdout), stderr: join(stderr) })
 }
@@ -204,13 +219,20 @@ impl Process {
     /// # Errors
     /// After `limit`, or on an interrupt; the process is killed then.
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.wait_heeding(limit, Interrupts::Heeded)
+    }
+
+    fn wait_heeding(&mut self, limit: Duration, interrupts: Interrupts) -> Result<ExitStatus> {
         let end = Instant::now() + limit;
         loop {
             if let Some(status) = self.ended()? {
                 return Ok(status);
             }
             let waited = if Instant::now() >= end {
-                Err(anyhow::anyhow!("{}: still running after {limit:?}", self.name))
+                Err(anyhow::anyhow!("still running after {limit:?}"))
+            } else if interrupts == Interrupts::Ignored {
+                std::thread::sleep(POLL);
+                Ok(())
             } else {
                 pause(POLL)
             };

@@ -18,7 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::namespace::Namespace;
-use crate::process::{POLL, TERM_GRACE, run_ok};
+use crate::process::{POLL, TERM_GRACE, run_regardless};
 
 /// Prefix of every namespace's name; the maker's process id follows.
 const PREFIX: &str = "wt";
@@ -26,6 +26,7 @@ const DIR_PREFIX: &str = "weft-test-";
 const LOCK_FILE: &str = "weft-netns-tests.lock";
 /// Lines of each log that are printed when a test fails.
 const LOG_LINES_SHOWN: usize = 40;
+const IP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Whether a test may share the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,14 +99,18 @@ impl World {
     pub fn remove(&self, ns: &Namespace) -> Result<()> {
         self.lock().retain(|other| other != ns);
         end_processes(std::slice::from_ref(&ns.name().to_owned()));
-        run_ok(Command::new("ip").args(["netns", "del", ns.name()]), Duration::from_secs(10))?;
-        Ok(())
+        delete(ns.name())
     }
 
     /// Temporary directory; goes with the world.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Prints the end of each log in [`World::dir`]; also done when a test panics.
+    pub fn show_logs(&self) {
+        show_logs(&self.dir);
     }
 
     /// What all namespaces of this world begin with.
@@ -154,11 +159,15 @@ fn list(dir: &Path) -> impl Iterator<Item = String> {
 fn remove_namespaces(names: &[String]) {
     end_processes(names);
     for name in names {
-        let mut command = Command::new("ip");
-        if let Err(e) = run_ok(command.args(["netns", "del", name]), Duration::from_secs(10)) {
+        if let Err(e) = delete(name) {
             eprintln!("left behind: namespace {name}: {e:#}");
         }
     }
+}
+
+fn delete(name: &str) -> Result<()> {
+    let mut command = Command::new("ip");
+    run_regardless(command.args(["netns", "del", name]), IP_LIMIT)?.ok().map(drop)
 }
 
 /// Ends the processes inside these namespaces: SIGTERM, a while, SIGKILL.
@@ -188,8 +197,9 @@ fn wait_until_empty(names: &[String]) {
 
 fn pids_in(name: &str) -> Vec<i32> {
     let mut command = Command::new("ip");
-    let pids = run_ok(command.args(["netns", "pids", name]), Duration::from_secs(10));
-    pids.unwrap_or_default().split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    let pids = run_regardless(command.args(["netns", "pids", name]), IP_LIMIT);
+    let pids = pids.map(|output| output.stdout).unwrap_or_default();
+    pids.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 fn show_logs(dir: &Path) {

@@ -98,6 +98,11 @@ fn traces(prefix: &str, dir: &Path) -> bool {
     namespaces.contains(prefix) || dir.exists()
 }
 
+/// Whether the wrappers around a command have become the shell that they were to start.
+fn exec_done(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "sh")
+}
+
 #[test]
 fn a_world_goes_with_everything_in_it() {
     let world = World::new(Load::Light).unwrap();
@@ -109,6 +114,7 @@ fn a_world_goes_with_everything_in_it() {
     let mut command = ns.command("sh");
     let deaf = command.args(["-c", "trap '' TERM; while :; do sleep 1; done"]).spawn();
     let pid = deaf.unwrap().id();
+    wait_for("the shell runs", LIMIT, || Ok(exec_done(pid).then_some(()))).unwrap();
     drop(world);
     assert!(!traces(&prefix, &dir));
     let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

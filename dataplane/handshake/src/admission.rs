@@ -51,18 +51,9 @@ impl Default for Limits {
     /// many file descriptors and about 20 KiB each while they are inside TLS.
     fn default() -> Self {
         Self {
-            unknown: Rate {
-                per_second: 20,
-                burst: 5,
-            },
-            known: Rate {
-                per_second: 500,
-                burst: 125,
-            },
-            overflow: Rate {
-                per_second: 200,
-                burst: 50,
-            },
+            unknown: Rate { per_second: 20, burst: 5 },
+            known: Rate { per_second: 500, burst: 125 },
+            overflow: Rate { per_second: 200, burst: 50 },
             known_for: Duration::from_secs(60 * 60),
             half_open_max: 256,
             sources_max: 4096,
@@ -112,9 +103,9 @@ struct Source(IpAddr);
 impl Source {
     fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
-            IpAddr::V6(v6) => Self(IpAddr::V6(Ipv6Addr::from(
-                u128::from(v6) & !u128::from(u64::MAX),
-            ))),
+            IpAddr::V6(v6) => {
+                Self(IpAddr::V6(Ipv6Addr::from(u128::from(v6) & !u128::from(u64::MAX))))
+            }
             v4 @ IpAddr::V4(_) => Self(v4),
         }
     }
@@ -229,13 +220,7 @@ impl Admission {
         self.unknown.remove(&source);
         let bucket = Bucket::new(now);
         let authenticated = now;
-        self.known.insert(
-            source,
-            Known {
-                bucket,
-                authenticated,
-            },
-        );
+        self.known.insert(source, Known { bucket, authenticated });
     }
 
     /// Handshakes that are under way.
@@ -255,11 +240,7 @@ impl Admission {
             self.known.remove(&source);
         }
         let (bucket, rate) = self.unknown_bucket(source, now);
-        if bucket.take(rate, now) {
-            Ok(false)
-        } else {
-            Err(Refusal::Rate)
-        }
+        if bucket.take(rate, now) { Ok(false) } else { Err(Refusal::Rate) }
     }
 
     /// The bucket of an unknown source, with its rate; the common one when the table is full.

@@ -139,10 +139,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn gives_up_at_the_deadline() {
-        let never = timeout_at(
-            Instant::now() + Duration::from_secs(10),
-            race(pending::<io::Result<()>>),
-        );
+        let never =
+            timeout_at(Instant::now() + Duration::from_secs(10), race(pending::<io::Result<()>>));
         assert!(never.await.is_err());
         assert!(race(|| ready(Ok(()))).await.is_ok());
     }

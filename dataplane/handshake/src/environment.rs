@@ -68,11 +68,7 @@ impl Environment {
                 expected: format!("a host of {}", anchor.environment()),
             }));
         }
-        Ok(Self {
-            anchor,
-            credentials,
-            key_exchange,
-        })
+        Ok(Self { anchor, credentials, key_exchange })
     }
 
     /// The environment's id.
@@ -131,10 +127,7 @@ impl ServerEnvironments {
     pub fn new(
         environments: impl IntoIterator<Item = Arc<Environment>>,
     ) -> Result<Self, EnvironmentError> {
-        Ok(Self {
-            table: RwLock::new(Arc::new(by_tag(environments)?)),
-            decoy: Arc::new(decoy()?),
-        })
+        Ok(Self { table: RwLock::new(Arc::new(by_tag(environments)?)), decoy: Arc::new(decoy()?) })
     }
 
     /// Replaces all environments at once; the decoy stays.
@@ -153,13 +146,8 @@ impl ServerEnvironments {
     /// The environment that a client named, or the decoy.
     pub(crate) fn select(&self, server_name: Option<&str>) -> Selected {
         let table = Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner));
-        let known = server_name
-            .and_then(SniTag::from_server_name)
-            .and_then(|tag| table.get(&tag));
-        Selected {
-            environment: Arc::clone(known.unwrap_or(&self.decoy)),
-            decoy: known.is_none(),
-        }
+        let known = server_name.and_then(SniTag::from_server_name).and_then(|tag| table.get(&tag));
+        Selected { environment: Arc::clone(known.unwrap_or(&self.decoy)), decoy: known.is_none() }
     }
 }
 

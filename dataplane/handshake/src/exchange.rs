@@ -26,10 +26,7 @@ pub(crate) struct Frames<'a, T> {
 
 impl<'a, T: AsyncRead + AsyncWrite + Unpin> Frames<'a, T> {
     pub(crate) fn new(stream: &'a mut T) -> Self {
-        Self {
-            stream,
-            received: Vec::new(),
-        }
+        Self { stream, received: Vec::new() }
     }
 
     /// Hellos, then indices, both ways.
@@ -52,12 +49,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Frames<'a, T> {
                 expected: local.params.lanes,
             }));
         }
-        Ok(Agreed {
-            local_indices,
-            peer_indices,
-            peer_params,
-            local_params,
-        })
+        Ok(Agreed { local_indices, peer_indices, peer_params, local_params })
     }
 
     /// The server's last word.
@@ -75,16 +67,13 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Frames<'a, T> {
 
     async fn send(&mut self, frame: &Frame) -> Result<(), HandshakeError> {
         let mut bytes = Vec::with_capacity(HEADER_LEN + BODY_LEN_MAX);
-        frame
-            .encode(&mut bytes)
-            .map_err(HandshakeError::OwnParams)?;
+        frame.encode(&mut bytes).map_err(HandshakeError::OwnParams)?;
         let stream = &mut self.stream;
         let sent = async {
             stream.write_all(&bytes).await?;
             stream.flush().await
         };
-        sent.await
-            .map_err(|e| HandshakeError::from_stream(e, Step::Frames, None))
+        sent.await.map_err(|e| HandshakeError::from_stream(e, Step::Frames, None))
     }
 
     async fn receive(&mut self) -> Result<Frame, HandshakeError> {
@@ -107,10 +96,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Frames<'a, T> {
 }
 
 fn unexpected(found: &Frame, expected: &'static str) -> HandshakeError {
-    HandshakeError::Protocol(ProtocolError::Unexpected {
-        found: found.name(),
-        expected,
-    })
+    HandshakeError::Protocol(ProtocolError::Unexpected { found: found.name(), expected })
 }
 
 impl LocalParams {

@@ -36,11 +36,7 @@ impl ExporterContext<'_> {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = u16::from(VERSION).to_be_bytes().to_vec();
-        let names = [
-            self.environment.as_str(),
-            self.client.as_str(),
-            self.server.as_str(),
-        ];
+        let names = [self.environment.as_str(), self.client.as_str(), self.server.as_str()];
         for name in names {
             #[expect(clippy::cast_possible_truncation, reason = "names have at most 63 bytes")]
             bytes.push(name.len() as u8);

@@ -38,15 +38,8 @@ impl IndexGuard {
     /// # Errors
     /// [`Exhausted`], also when the allocator gave another number.
     pub fn allocate(allocator: &Arc<dyn IndexAllocator>, lanes: u8) -> Result<Self, Exhausted> {
-        let guard = Self {
-            indices: allocator.allocate(lanes)?,
-            allocator: Arc::clone(allocator),
-        };
-        if guard.len() == usize::from(lanes) {
-            Ok(guard)
-        } else {
-            Err(Exhausted)
-        }
+        let guard = Self { indices: allocator.allocate(lanes)?, allocator: Arc::clone(allocator) };
+        if guard.len() == usize::from(lanes) { Ok(guard) } else { Err(Exhausted) }
     }
 
     /// Hands the indices over to a session, which has to give them back itself.

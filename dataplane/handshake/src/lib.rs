@@ -36,6 +36,7 @@ mod exchange;
 mod exporter;
 mod indices;
 mod scrub;
+mod stream;
 #[cfg(any(test, feature = "test-hooks"))]
 pub mod test_hooks;
 mod tls;

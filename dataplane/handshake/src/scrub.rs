@@ -4,7 +4,7 @@
 //! all of them. Freed heap memory is the allocator's matter (`weft-sys` has one that wipes); this
 //! is its counterpart for the stack.
 
-use std::hint::black_box;
+use std::{future::poll_fn, hint::black_box, pin::pin};
 
 /// Deeper than any call chain of a handshake below the function that calls this, in bytes, and
 /// far below the 2 MiB of a thread's stack.
@@ -16,4 +16,17 @@ const DEPTH: usize = 128 * 1024;
 pub fn scrub_stack() {
     let mut below = [0u8; DEPTH];
     black_box(&mut below);
+}
+
+/// Runs `work` and overwrites, after each time that it was polled, what that left on the stack.
+/// Each time, because the next may be on another thread. A handshake is polled about six times,
+/// and once costs a few microseconds.
+pub(crate) async fn scrubbed<F: Future>(work: F) -> F::Output {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        let polled = work.as_mut().poll(context);
+        scrub_stack();
+        polled
+    })
+    .await
 }

@@ -95,9 +95,12 @@ pub fn occurrences_in_process(pid: u32, complement: &[u8]) -> io::Result<Vec<(u6
 
 /// Where the inverse of `complement` is, without ever building it.
 fn matches<'a>(memory: &'a [u8], complement: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
-    let is_inverse = |window: &[u8]| window.iter().zip(complement).all(|(m, c)| *m == !*c);
-    let windows = memory.windows(complement.len()).enumerate();
-    windows.filter(move |(_, window)| is_inverse(window)).map(|(offset, _)| offset)
+    let first = complement.first().map_or(0, |byte| !byte);
+    let is_inverse = move |window: &[u8]| window.iter().zip(complement).all(|(m, c)| *m == !*c);
+    let candidates = memory.iter().enumerate().filter(move |(_, byte)| **byte == first);
+    candidates.map(|(offset, _)| offset).filter(move |offset| {
+        memory.get(*offset..offset + complement.len()).is_some_and(is_inverse)
+    })
 }
 
 fn writable_range(line: &str) -> Option<(u64, u64)> {
@@ -106,8 +109,5 @@ fn writable_range(line: &str) -> Option<(u64, u64)> {
     if !fields.next()?.starts_with("rw") {
         return None;
     }
-    Some((
-        u64::from_str_radix(start, 16).ok()?,
-        u64::from_str_radix(end, 16).ok()?,
-    ))
+    Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
 }

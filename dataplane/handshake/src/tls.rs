@@ -22,23 +22,15 @@ use crate::{
 /// Application protocol (ALPN) of the handshake.
 pub const ALPN: &[u8] = b"weft/1";
 
-static CIPHER_SUITES: &[SupportedCipherSuite] = &[
-    cipher_suite::TLS13_AES_256_GCM_SHA384,
-    cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-];
+static CIPHER_SUITES: &[SupportedCipherSuite] =
+    &[cipher_suite::TLS13_AES_256_GCM_SHA384, cipher_suite::TLS13_CHACHA20_POLY1305_SHA256];
 
 /// Signatures of certificates and handshakes: the key kinds that `weft-pki` accepts, no others.
 pub(crate) static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     all: weft_pki::SIGNATURE_ALGORITHMS,
     mapping: &[
-        (
-            SignatureScheme::ECDSA_NISTP256_SHA256,
-            &[webpki::aws_lc_rs::ECDSA_P256_SHA256],
-        ),
-        (
-            SignatureScheme::ECDSA_NISTP384_SHA384,
-            &[webpki::aws_lc_rs::ECDSA_P384_SHA384],
-        ),
+        (SignatureScheme::ECDSA_NISTP256_SHA256, &[webpki::aws_lc_rs::ECDSA_P256_SHA256]),
+        (SignatureScheme::ECDSA_NISTP384_SHA384, &[webpki::aws_lc_rs::ECDSA_P384_SHA384]),
         (SignatureScheme::ED25519, &[webpki::aws_lc_rs::ED25519]),
     ],
 };
@@ -69,11 +61,10 @@ pub(crate) fn server_config(
     environment: &Environment,
     verifier: Arc<ClientVerifier>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let mut config =
-        ServerConfig::builder_with_provider(provider_for(environment.key_exchange()))
-            .with_protocol_versions(&[&TLS13])?
-            .with_client_cert_verifier(verifier)
-            .with_cert_resolver(certificate(environment));
+    let mut config = ServerConfig::builder_with_provider(provider_for(environment.key_exchange()))
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(certificate(environment));
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
@@ -91,12 +82,11 @@ pub(crate) fn client_config(
     environment: &Environment,
     verifier: Arc<ServerVerifier>,
 ) -> Result<Arc<ClientConfig>, rustls::Error> {
-    let mut config =
-        ClientConfig::builder_with_provider(provider_for(environment.key_exchange()))
-            .with_protocol_versions(&[&TLS13])?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_client_cert_resolver(certificate(environment));
+    let mut config = ClientConfig::builder_with_provider(provider_for(environment.key_exchange()))
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_client_cert_resolver(certificate(environment));
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;

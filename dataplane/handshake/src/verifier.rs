@@ -23,10 +23,7 @@ use crate::tls::SIGNATURES;
 struct Verdict(Mutex<Option<Result<VerifiedPeer, PkiError>>>);
 
 impl Verdict {
-    fn judge(
-        &self,
-        judge: impl FnOnce() -> Result<VerifiedPeer, PkiError>,
-    ) -> Result<(), Error> {
+    fn judge(&self, judge: impl FnOnce() -> Result<VerifiedPeer, PkiError>) -> Result<(), Error> {
         let result = judge();
         let answer = match &result {
             Ok(_) => Ok(()),
@@ -63,10 +60,7 @@ pub(crate) struct ClientVerifier {
 
 impl ClientVerifier {
     pub(crate) fn new(anchor: TrustAnchor) -> Arc<Self> {
-        Arc::new(Self {
-            anchor,
-            verdict: Verdict::default(),
-        })
+        Arc::new(Self { anchor, verdict: Verdict::default() })
     }
 
     /// What was found; `None` when no certificate was judged.
@@ -85,11 +79,7 @@ pub(crate) struct ServerVerifier {
 
 impl ServerVerifier {
     pub(crate) fn new(anchor: TrustAnchor, expected: HostId) -> Arc<Self> {
-        Arc::new(Self {
-            anchor,
-            expected,
-            verdict: Verdict::default(),
-        })
+        Arc::new(Self { anchor, expected, verdict: Verdict::default() })
     }
 
     /// What was found; `None` when no certificate was judged.
@@ -171,9 +161,7 @@ impl ServerCertVerifier for ServerVerifier {
                 expected: format!("host {}", self.expected),
             })
         };
-        self.verdict
-            .judge(judge)
-            .map(|()| ServerCertVerified::assertion())
+        self.verdict.judge(judge).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -128,10 +128,7 @@ impl TrustAnchor {
         }
         let environment =
             environment.ok_or_else(|| PkiError::Pem("holds no certificate".to_owned()))?;
-        Ok(Self(Arc::new(Inner {
-            environment,
-            authorities,
-        })))
+        Ok(Self(Arc::new(Inner { environment, authorities })))
     }
 
     /// The environment that this authority stands for.
@@ -187,23 +184,12 @@ impl Authority {
         let environment = facts
             .only_uri(about)?
             .parse()
-            .map_err(|cause| PkiError::Identity {
-                subject: about,
-                cause,
-            })?;
+            .map_err(|cause| PkiError::Identity { subject: about, cause })?;
         let anchor = webpki::anchor_from_trusted_cert(&certificate)
-            .map_err(|e| PkiError::Malformed {
-                subject: about,
-                reason: e.to_string(),
-            })?
+            .map_err(|e| PkiError::Malformed { subject: about, reason: e.to_string() })?
             .to_owned();
         let tag = TrustAnchor::tag_of(&facts);
-        let authority = Self {
-            certificate,
-            anchor,
-            facts,
-            tag,
-        };
+        let authority = Self { certificate, anchor, facts, tag };
         Ok((authority, environment))
     }
 }

@@ -81,10 +81,7 @@ pub(crate) struct KeyUsage {
 impl Facts {
     /// Reads one certificate; `about` names it in errors.
     pub(crate) fn parse(der: &[u8], about: Subject) -> Result<Self, PkiError> {
-        let malformed = |reason: String| PkiError::Malformed {
-            subject: about,
-            reason,
-        };
+        let malformed = |reason: String| PkiError::Malformed { subject: about, reason };
         if der.len() > CERTIFICATE_LEN_MAX {
             return Err(PkiError::TooLarge {
                 what: "the length of a certificate in bytes",
@@ -116,9 +113,7 @@ impl Facts {
             fingerprint: sha256(der),
         };
         // Fails on a repeated extension, which could otherwise show each parser another face.
-        let extensions = certificate
-            .extensions_map()
-            .map_err(|e| malformed(e.to_string()))?;
+        let extensions = certificate.extensions_map().map_err(|e| malformed(e.to_string()))?;
         for (oid, extension) in extensions {
             facts
                 .take_extension(extension.parsed_extension())
@@ -161,8 +156,7 @@ impl Facts {
                         self.other_usages.push(name.to_owned());
                     }
                 }
-                self.other_usages
-                    .extend(usage.other.iter().map(ToString::to_string));
+                self.other_usages.extend(usage.other.iter().map(ToString::to_string));
             }
             ParsedExtension::ParseError { error } => return Err(error.to_string()),
             _ => {}
@@ -174,27 +168,17 @@ impl Facts {
     pub(crate) fn only_uri(&self, about: Subject) -> Result<&str, PkiError> {
         match (self.uris.as_slice(), self.other_names) {
             ([uri], 0) => Ok(uri),
-            (uris, others) => Err(PkiError::Names {
-                subject: about,
-                uris: uris.len(),
-                others,
-            }),
+            (uris, others) => Err(PkiError::Names { subject: about, uris: uris.len(), others }),
         }
     }
 
     /// Whether `now` is inside the validity period, both ends included (RFC 5280, 4.1.2.5).
     pub(crate) fn check_validity(&self, now: SystemTime, about: Subject) -> Result<(), PkiError> {
         if now < self.not_before {
-            return Err(PkiError::NotYetValid {
-                subject: about,
-                not_before: self.not_before,
-            });
+            return Err(PkiError::NotYetValid { subject: about, not_before: self.not_before });
         }
         if now > self.not_after {
-            return Err(PkiError::Expired {
-                subject: about,
-                not_after: self.not_after,
-            });
+            return Err(PkiError::Expired { subject: about, not_after: self.not_after });
         }
         Ok(())
     }
@@ -225,10 +209,7 @@ impl Facts {
             return Err(wrong("may sign certificates", "no keyCertSign"));
         }
         if self.key_usage.is_some_and(|usage| !usage.digital_signature) {
-            return Err(wrong(
-                "may not sign handshakes",
-                "key usage digitalSignature",
-            ));
+            return Err(wrong("may not sign handshakes", "key usage digitalSignature"));
         }
         match (self.server_auth, self.client_auth) {
             (true, true) => Ok(()),
@@ -272,18 +253,13 @@ fn system_time(timestamp: i64) -> SystemTime {
 
 /// Replaces what could steer a terminal; names in a certificate are its issuer's free text.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn key_kind(key: &SubjectPublicKeyInfo<'_>) -> Result<KeyKind, String> {
     let algorithm = &key.algorithm.algorithm;
-    let curve: Option<Oid<'_>> = key
-        .algorithm
-        .parameters
-        .as_ref()
-        .and_then(|parameters| parameters.as_oid().ok());
+    let curve: Option<Oid<'_>> =
+        key.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
     if *algorithm == OID_SIG_ED25519 {
         return Ok(KeyKind::Ed25519);
     }

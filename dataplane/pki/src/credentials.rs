@@ -54,11 +54,7 @@ impl Credentials {
         facts.check_key(Subject::Host)?;
         let identity = host_identity(&facts)?;
         let certified = certify(chain, pem::private_key(key)?)?;
-        Ok(Self(Arc::new(Inner {
-            certified: Arc::new(certified),
-            identity,
-            facts,
-        })))
+        Ok(Self(Arc::new(Inner { certified: Arc::new(certified), identity, facts })))
     }
 
     /// Judges this host's own chain as a peer would.
@@ -109,10 +105,7 @@ impl Credentials {
 pub(crate) fn host_identity(facts: &Facts) -> Result<HostIdentity, PkiError> {
     let about = Subject::Host;
     let uri = facts.only_uri(about)?;
-    uri.parse().map_err(|cause| PkiError::Identity {
-        subject: about,
-        cause,
-    })
+    uri.parse().map_err(|cause| PkiError::Identity { subject: about, cause })
 }
 
 fn certify(

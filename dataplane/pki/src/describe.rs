@@ -66,9 +66,7 @@ fn one(der: &[u8]) -> Result<Description, PkiError> {
     Ok(Description {
         role,
         usages: usages(&facts),
-        key: facts
-            .key_kind
-            .map_or_else(|other| other, |kind| kind.to_string()),
+        key: facts.key_kind.map_or_else(|other| other, |kind| kind.to_string()),
         subject: facts.subject,
         issuer: facts.issuer,
         serial: facts.serial,
@@ -80,17 +78,10 @@ fn one(der: &[u8]) -> Result<Description, PkiError> {
 }
 
 fn role(facts: &Facts) -> Result<Role, PkiError> {
-    let about = if facts.is_authority {
-        Subject::Authority
-    } else {
-        Subject::Host
-    };
+    let about = if facts.is_authority { Subject::Authority } else { Subject::Host };
     facts.check_key(about)?;
     let uri = facts.only_uri(about)?;
-    let identity = |cause| PkiError::Identity {
-        subject: about,
-        cause,
-    };
+    let identity = |cause| PkiError::Identity { subject: about, cause };
     if facts.is_authority {
         return Ok(Role::Authority(uri.parse().map_err(identity)?));
     }

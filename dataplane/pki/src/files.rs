@@ -52,25 +52,18 @@ pub fn write_new_files(directory: &Path, files: &[NewFile<'_>]) -> Result<(), Fi
         }
     }
     fs::create_dir_all(directory).map_err(io_error(directory))?;
-    let staged = files
-        .iter()
-        .map(|file| stage(directory, file))
-        .collect::<Result<Vec<_>, _>>()?;
+    let staged = files.iter().map(|file| stage(directory, file)).collect::<Result<Vec<_>, _>>()?;
 
     let mut placed = Placed(Vec::with_capacity(files.len()));
     for (temporary, file) in staged.into_iter().zip(files) {
         let path = directory.join(file.name);
-        temporary
-            .persist_noclobber(&path)
-            .map_err(|e| match e.error.kind() {
-                io::ErrorKind::AlreadyExists => FileError::Exists(path.clone()),
-                _ => io_error(&path)(e.error),
-            })?;
+        temporary.persist_noclobber(&path).map_err(|e| match e.error.kind() {
+            io::ErrorKind::AlreadyExists => FileError::Exists(path.clone()),
+            _ => io_error(&path)(e.error),
+        })?;
         placed.0.push(path);
     }
-    File::open(directory)
-        .and_then(|d| d.sync_all())
-        .map_err(io_error(directory))?;
+    File::open(directory).and_then(|d| d.sync_all()).map_err(io_error(directory))?;
     placed.keep();
     Ok(())
 }
@@ -119,11 +112,7 @@ mod tests {
     use super::*;
 
     fn file(name: &'static str, mode: u32) -> NewFile<'static> {
-        NewFile {
-            name,
-            content: b"content",
-            mode,
-        }
+        NewFile { name, content: b"content", mode }
     }
 
     fn names(directory: &Path) -> Vec<String> {
@@ -140,12 +129,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let inner = directory.path().join("a/b");
         write_new_files(&inner, &[file("ca.pem", 0o644), file("ca.key", 0o600)]).unwrap();
-        let mode = |name| {
-            fs::metadata(inner.join(name))
-                .unwrap()
-                .permissions()
-                .mode()
-        };
+        let mode = |name| fs::metadata(inner.join(name)).unwrap().permissions().mode();
         assert_eq!(mode("ca.pem") & 0o7777, 0o644);
         assert_eq!(mode("ca.key") & 0o7777, 0o600);
         assert_eq!(names(&inner), ["ca.key", "ca.pem"]);

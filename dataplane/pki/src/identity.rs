@@ -91,11 +91,7 @@ impl fmt::Display for EnvironmentIdentity {
 
 impl fmt::Display for HostIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            installation,
-            environment,
-            host,
-        } = self;
+        let Self { installation, environment, host } = self;
         write!(f, "{SCHEME}{installation}/env/{environment}/host/{host}")
     }
 }
@@ -135,15 +131,11 @@ fn parts(uri: &str) -> Option<Vec<&str>> {
 }
 
 fn name<T: FromStr<Err = NameError>>(part: &'static str, text: &str) -> Result<T, IdentityError> {
-    text.parse()
-        .map_err(|cause| IdentityError::Name { part, cause })
+    text.parse().map_err(|cause| IdentityError::Name { part, cause })
 }
 
 fn form(uri: &str, expected: &'static str) -> IdentityError {
-    IdentityError::Form {
-        found: uri.chars().take(URI_LEN_MAX).collect(),
-        expected,
-    }
+    IdentityError::Form { found: uri.chars().take(URI_LEN_MAX).collect(), expected }
 }
 
 #[cfg(test)]
@@ -156,20 +148,12 @@ mod tests {
     fn ids_round_trip() {
         let uri = "spiffe://weft/env/acme/host/host-a";
         let id: HostIdentity = uri.parse().unwrap();
-        assert_eq!(
-            (id.environment.as_str(), id.host.as_str()),
-            ("acme", "host-a")
-        );
+        assert_eq!((id.environment.as_str(), id.host.as_str()), ("acme", "host-a"));
         assert_eq!(id.to_string(), uri);
-        assert_eq!(
-            id.environment_identity().to_string(),
-            "spiffe://weft/env/acme"
-        );
+        assert_eq!(id.environment_identity().to_string(), "spiffe://weft/env/acme");
         assert_eq!(id.environment_identity().host(&id.host), id);
-        let longest = format!(
-            "spiffe://{0}/env/{0}/host/{0}",
-            "x".repeat(weft_types::NAME_LEN_MAX)
-        );
+        let longest =
+            format!("spiffe://{0}/env/{0}/host/{0}", "x".repeat(weft_types::NAME_LEN_MAX));
         assert!(longest.parse::<HostIdentity>().is_ok());
     }
 
@@ -204,11 +188,7 @@ mod tests {
         ] {
             assert!(bad.parse::<HostIdentity>().is_err(), "{bad:?}");
         }
-        assert!(
-            "spiffe://weft/env/acme/host/a"
-                .parse::<EnvironmentIdentity>()
-                .is_err()
-        );
+        assert!("spiffe://weft/env/acme/host/a".parse::<EnvironmentIdentity>().is_err());
     }
 
     proptest! {

@@ -15,12 +15,8 @@ use weft_types::HostId;
 use zeroize::Zeroizing;
 
 use crate::{
-    anchor::TrustAnchor,
-    certificate::KeyKind,
-    clock::format_utc,
-    error::PkiError,
-    identity::EnvironmentIdentity,
-    pem,
+    anchor::TrustAnchor, certificate::KeyKind, clock::format_utc, error::PkiError,
+    identity::EnvironmentIdentity, pem,
 };
 
 /// How long an authority is valid unless told otherwise, in days.
@@ -123,10 +119,8 @@ pub fn new_authority(
 ) -> Result<Issued, IssueError> {
     let key = generate(key_kind)?;
     let mut params = params(&environment.to_string(), validity)?;
-    params.distinguished_name = distinguished_name(
-        environment,
-        &format!("weft authority of {}", environment.environment),
-    );
+    params.distinguished_name =
+        distinguished_name(environment, &format!("weft authority of {}", environment.environment));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let certificate = params.self_signed(&*key)?;
@@ -288,23 +282,14 @@ fn params(uri: &str, validity: Validity) -> Result<CertificateParams, IssueError
 /// For people only: nothing reads names back from here.
 fn distinguished_name(environment: &EnvironmentIdentity, common_name: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
-    name.push(
-        DnType::OrganizationName,
-        environment.installation.to_string(),
-    );
-    name.push(
-        DnType::OrganizationalUnitName,
-        environment.environment.to_string(),
-    );
+    name.push(DnType::OrganizationName, environment.installation.to_string());
+    name.push(DnType::OrganizationalUnitName, environment.environment.to_string());
     name.push(DnType::CommonName, common_name);
     name
 }
 
 fn issued(certificate: &rcgen::Certificate, key: &KeyPair) -> Issued {
-    Issued {
-        certificate_pem: certificate.pem(),
-        key_pem: Zeroizing::new(key.serialize_pem()),
-    }
+    Issued { certificate_pem: certificate.pem(), key_pem: Zeroizing::new(key.serialize_pem()) }
 }
 
 #[cfg(test)]

@@ -106,12 +106,10 @@ fn sections(pem: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, PkiError> {
             max: PEM_LEN_MAX,
         });
     }
-    <(SectionKind, Vec<u8>)>::pem_slice_iter(pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| {
-            // The parser's own text may quote the file, which may hold a key.
-            PkiError::Pem("is not well-formed PEM text; expected BEGIN, base64, END".to_owned())
-        })
+    <(SectionKind, Vec<u8>)>::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(|_| {
+        // The parser's own text may quote the file, which may hold a key.
+        PkiError::Pem("is not well-formed PEM text; expected BEGIN, base64, END".to_owned())
+    })
 }
 
 fn kind_name(kind: SectionKind) -> &'static str {
@@ -157,10 +155,7 @@ mod tests {
         std::fs::write(&path, vec![b'x'; PEM_LEN_MAX]).unwrap();
         assert_eq!(read_file(&path).unwrap().len(), PEM_LEN_MAX);
         std::fs::write(&path, vec![b'x'; PEM_LEN_MAX + 1]).unwrap();
-        assert_eq!(
-            read_file(&path).unwrap_err().kind(),
-            io::ErrorKind::FileTooLarge
-        );
+        assert_eq!(read_file(&path).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         assert!(read_file(Path::new("/dev/zero")).is_err());
         assert!(read_file(&dir.path().join("none")).is_err());
     }

@@ -23,13 +23,8 @@ pub const CHAIN_LEN_MAX: usize = 4;
 /// Largest certificate in bytes of DER. Ours have 500 to 700.
 pub const CERTIFICATE_LEN_MAX: usize = 4096;
 /// The signatures that are accepted on certificates.
-pub const SIGNATURE_ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
-    ECDSA_P256_SHA256,
-    ECDSA_P256_SHA384,
-    ECDSA_P384_SHA256,
-    ECDSA_P384_SHA384,
-    ED25519,
-];
+pub const SIGNATURE_ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] =
+    &[ECDSA_P256_SHA256, ECDSA_P256_SHA384, ECDSA_P384_SHA256, ECDSA_P384_SHA384, ED25519];
 
 /// A peer whose chain was judged good for one environment. Only [`verify_peer`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,14 +177,12 @@ impl ExtendedKeyUsageValidator for UsagesLater {
 fn judge(error: webpki::Error, subject: Subject) -> PkiError {
     use webpki::Error as E;
     match error {
-        E::CertExpired { not_after, .. } => PkiError::Expired {
-            subject,
-            not_after: system_time(not_after),
-        },
-        E::CertNotValidYet { not_before, .. } => PkiError::NotYetValid {
-            subject,
-            not_before: system_time(not_before),
-        },
+        E::CertExpired { not_after, .. } => {
+            PkiError::Expired { subject, not_after: system_time(not_after) }
+        }
+        E::CertNotValidYet { not_before, .. } => {
+            PkiError::NotYetValid { subject, not_before: system_time(not_before) }
+        }
         E::BadDer
         | E::BadDerTime
         | E::MalformedExtensions
@@ -198,20 +191,17 @@ fn judge(error: webpki::Error, subject: Subject) -> PkiError {
         | E::InvalidSerialNumber
         | E::InvalidCertValidity
         | E::UnsupportedCertVersion
-        | E::UnsupportedCriticalExtension => PkiError::Malformed {
-            subject,
-            reason: error.to_string(),
-        },
+        | E::UnsupportedCriticalExtension => {
+            PkiError::Malformed { subject, reason: error.to_string() }
+        }
         E::CaUsedAsEndEntity => PkiError::Usage {
             subject,
             found: "is an authority's".to_owned(),
             expected: "a certificate with CA:FALSE, which cannot issue others",
         },
-        E::EmptyEkuExtension => PkiError::Usage {
-            subject,
-            found: "is for nothing".to_owned(),
-            expected: BOTH_USAGES,
-        },
+        E::EmptyEkuExtension => {
+            PkiError::Usage { subject, found: "is for nothing".to_owned(), expected: BOTH_USAGES }
+        }
         other => PkiError::Untrusted(other.to_string()),
     }
 }

@@ -390,10 +390,16 @@ fn finish_segment(
     out[at..at + 2].copy_from_slice(&check.to_be_bytes());
 }
 
+/// The Internet checksum of `bytes` (RFC 1071).
+#[must_use]
+pub fn checksum(bytes: &[u8]) -> u16 {
+    !sum(0, bytes)
+}
+
 fn refresh_ipv4(packet: &mut [u8]) {
     packet[10..12].fill(0);
     let len = usize::from(packet[0] & 0x0f) * 4;
-    let check = !sum(0, &packet[..len]);
+    let check = checksum(&packet[..len]);
     packet[10..12].copy_from_slice(&check.to_be_bytes());
 }
 

@@ -223,6 +223,7 @@ impl Node {
         tun: Tun,
     ) -> Result<(), RequestError> {
         let environment_slot = self.environment(environment)?.place.slot;
+        // One that disappeared gives way to its successor; its slot was released then.
         let slot = AttachmentSlot(self.attachment_slots.take());
         let counters: Vec<Arc<AttachmentCounters>> =
             self.workers.iter().map(|_| Arc::default()).collect();

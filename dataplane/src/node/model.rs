@@ -48,6 +48,9 @@ pub enum RequestError {
     /// The namespace is missing, or the kernel refuses.
     #[error("{0}")]
     Precondition(String),
+    /// A limit is reached; the sentence names it.
+    #[error("{0}")]
+    Limit(String),
     /// The daemon stops.
     #[error("the daemon stops")]
     Stopping,

@@ -15,6 +15,8 @@ use super::{Command, Driver, Inbox, packet_io::PacketIo};
 const EVENTS_MAX: usize = 256;
 /// Packets read from one TUN before others have their turn.
 const TUN_BUDGET: usize = 64;
+/// Unreadable packets of one TUN in one turn after which its settings are doubted.
+const UNREADABLE_MAX: usize = 8;
 /// Receive calls on one socket before others have their turn.
 const RECEIVE_BUDGET: usize = 16;
 /// A superpacket of the largest size with its virtio header.
@@ -58,12 +60,16 @@ impl EpollDriver {
     }
 
     fn drain_tun(&mut self, now: Instant, slot: AttachmentSlot, engine: &mut Engine) {
+        let mut unreadable = 0;
         for _ in 0..TUN_BUDGET {
             let Some(queue) = self.io.queue(slot) else { return };
             match queue.read(&mut self.read_buffer) {
                 Ok(len) => {
                     self.io.counters.tun_reads.add(1);
-                    engine.handle_packet(now, slot, &mut self.read_buffer[..len], &mut self.io);
+                    let packet = &mut self.read_buffer[..len];
+                    if !engine.handle_packet(now, slot, packet, &mut self.io) {
+                        unreadable += 1;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -75,7 +81,21 @@ impl EpollDriver {
                 }
             }
         }
+        if unreadable >= UNREADABLE_MAX {
+            self.reassert(slot);
+        }
         self.io.flush();
+    }
+
+    /// A container with enough privilege may change header size, byte order and offloads of its
+    /// own device; then nothing of it can be read. Set them as they were.
+    #[cold]
+    fn reassert(&self, slot: AttachmentSlot) {
+        let Some(queue) = self.io.queue(slot) else { return };
+        match queue.reassert() {
+            Ok(()) => tracing::debug!(?slot, "header and offloads of an interface set again"),
+            Err(error) => tracing::debug!(?slot, %error, "interface cannot be set again"),
+        }
     }
 
     fn drain_socket(&mut self, now: Instant, is_group: bool, engine: &mut Engine) {

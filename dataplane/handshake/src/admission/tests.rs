@@ -5,11 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn small() -> Limits {
-    Limits {
-        half_open_max: 4,
-        sources_max: 3,
-        ..Limits::default()
-    }
+    Limits { half_open_max: 4, sources_max: 3, ..Limits::default() }
 }
 
 fn v4(n: u32) -> IpAddr {

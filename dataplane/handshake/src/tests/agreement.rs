@@ -7,7 +7,7 @@ use tokio::{io::AsyncReadExt, net::TcpListener};
 use super::lab::{DAY, Indices, Lab, Outcome, deadline, host, params, pipe, serve, shake, side};
 use crate::{
     EnvironmentError, HandshakeError, KeyExchange, Role, ServerEnvironments, connect, dial,
-    establish::{accept_tls, connect_tls},
+    stream::{accept_tls, connect_tls},
 };
 
 #[tokio::test]
@@ -103,10 +103,8 @@ async fn indices_are_released_unless_they_are_kept() {
     let (left, right) = (side(2, &ours), side(3, &theirs));
     let (near, far) = pipe();
     let name = host("host-b");
-    let (client, server) = tokio::join!(
-        connect(near, &a, &name, &left, deadline()),
-        serve(far, [b], right)
-    );
+    let (client, server) =
+        tokio::join!(connect(near, &a, &name, &left, deadline()), serve(far, [b], right));
     assert_eq!((ours.outstanding(), theirs.outstanding()), (3, 2));
     drop(server);
     let kept = client.unwrap().local_indices.keep();
@@ -139,15 +137,12 @@ async fn the_key_exchange_is_hybrid() {
 async fn policy_decides_about_classical_key_exchange() {
     let lab = Lab::new("acme");
     let pair = lab.issue(&lab.params("host-a"));
-    let classical = super::lab::stranger_with(
-        Some(&pair),
-        &[rustls::crypto::aws_lc_rs::kx_group::X25519],
-    );
+    let classical =
+        super::lab::stranger_with(Some(&pair), &[rustls::crypto::aws_lc_rs::kx_group::X25519]);
     let classical = Arc::new(classical);
-    for (policy, works) in [
-        (KeyExchange::HybridOrClassical, true),
-        (KeyExchange::HybridOnly, false),
-    ] {
+    for (policy, works) in
+        [(KeyExchange::HybridOrClassical, true), (KeyExchange::HybridOnly, false)]
+    {
         let server = lab.join(&lab.issue(&lab.params("host-b")), policy);
         let environments = ServerEnvironments::new([server]).unwrap();
         let (near, far) = pipe();
@@ -196,10 +191,7 @@ async fn environments_are_replaced_as_a_whole() {
 
     // One key for two environments would let one judge for the other.
     let twice = [acme.host("host-b"), acme.host("host-c")];
-    assert!(matches!(
-        environments.replace(twice),
-        Err(EnvironmentError::SharedAuthority(..))
-    ));
+    assert!(matches!(environments.replace(twice), Err(EnvironmentError::SharedAuthority(..))));
     assert_eq!(shake(&globex).await, Ok(()));
 }
 

@@ -29,16 +29,8 @@ fn bad_ones(lab: &Lab, name: &str) -> Vec<Bad> {
     vec![
         ("wrong authority", foreign.issue(&foreign.params(name)), "certificate_untrusted"),
         ("other environment", globex.issue(&globex.params(name)), "certificate_untrusted"),
-        (
-            "other environment's name",
-            lab.issue(&globex.params(name)),
-            "certificate_identity",
-        ),
-        (
-            "expired",
-            spoilt(&|p| p.not_after = (now - DAY / 2).into()),
-            "certificate_expired",
-        ),
+        ("other environment's name", lab.issue(&globex.params(name)), "certificate_identity"),
+        ("expired", spoilt(&|p| p.not_after = (now - DAY / 2).into()), "certificate_expired"),
         (
             "not yet valid",
             spoilt(&|p| p.not_before = (now + DAY / 2).into()),
@@ -62,16 +54,14 @@ fn bad_ones(lab: &Lab, name: &str) -> Vec<Bad> {
         (
             "a second name",
             spoilt(&|p| {
-                p.subject_alt_names
-                    .push(SanType::DnsName("x".try_into().unwrap()));
+                p.subject_alt_names.push(SanType::DnsName("x".try_into().unwrap()));
             }),
             "certificate_identity",
         ),
         (
             "a second uri",
             spoilt(&|p| {
-                p.subject_alt_names
-                    .push(uri("spiffe://weft/env/acme/host/host-z"));
+                p.subject_alt_names.push(uri("spiffe://weft/env/acme/host/host-z"));
             }),
             "certificate_identity",
         ),
@@ -116,10 +106,8 @@ async fn a_client_refuses_them_and_says_nothing_of_weft() {
         let (near, far) = pipe();
         let acceptor = TlsAcceptor::from(Arc::new(strange_server(&pair)));
         let (name, local) = (host("host-b"), side(1, &indices));
-        let (refused, server) = tokio::join!(
-            connect(near, &client, &name, &local, deadline()),
-            acceptor.accept(far)
-        );
+        let (refused, server) =
+            tokio::join!(connect(near, &client, &name, &local, deadline()), acceptor.accept(far));
         assert_eq!(refused.unwrap_err().label(), label, "{what}");
         assert!(server.is_err(), "{what}: the client finished TLS");
         assert_eq!(indices.ever_given(), 0, "{what}: indices were taken");
@@ -187,8 +175,7 @@ async fn a_client_without_a_certificate_is_refused() {
         let _ = tls.read_to_end(&mut said).await;
         said
     };
-    let (refused, said) =
-        tokio::join!(serve(far, [lab.host("host-b")], side(1, &indices)), client);
+    let (refused, said) = tokio::join!(serve(far, [lab.host("host-b")], side(1, &indices)), client);
     assert_eq!(refused.unwrap_err().label(), "tls");
     assert_eq!((said.len(), indices.ever_given()), (0, 0));
 }

@@ -14,7 +14,7 @@ use weft_wire::hello::Frame;
 use super::lab::{Indices, Lab, Outcome, deadline, host, params, pipe, serve, side};
 use crate::{
     Environment, HandshakeError, ProtocolError, ServerEnvironments, Step, connect,
-    establish::{accept_tls, connect_tls},
+    stream::{accept_tls, connect_tls},
 };
 
 fn encoded(frames: &[Frame]) -> Vec<u8> {
@@ -40,10 +40,7 @@ struct Hosts {
 
 fn hosts() -> Hosts {
     let lab = Lab::new("acme");
-    Hosts {
-        a: lab.host("host-a"),
-        b: lab.host("host-b"),
-    }
+    Hosts { a: lab.host("host-a"), b: lab.host("host-b") }
 }
 
 /// A good server meets a client that sends `bytes` inside TLS and then closes, if it is told to.
@@ -89,10 +86,7 @@ async fn connect_bytes(hosts: &Hosts, bytes: &[u8], close: bool) -> (Outcome, Ar
 async fn frames_out_of_turn_are_refused() {
     let hosts = hosts();
     let unexpected = |outcome: &Outcome| {
-        matches!(
-            outcome,
-            Err(HandshakeError::Protocol(ProtocolError::Unexpected { .. }))
-        )
+        matches!(outcome, Err(HandshakeError::Protocol(ProtocolError::Unexpected { .. })))
     };
     for frames in [
         vec![Frame::Ready],
@@ -101,10 +95,9 @@ async fn frames_out_of_turn_are_refused() {
         vec![hello(1), Frame::Ready],
     ] {
         let bytes = encoded(&frames);
-        for (outcome, given) in [
-            serve_bytes(&hosts, &bytes, false).await,
-            connect_bytes(&hosts, &bytes, false).await,
-        ] {
+        for (outcome, given) in
+            [serve_bytes(&hosts, &bytes, false).await, connect_bytes(&hosts, &bytes, false).await]
+        {
             assert!(unexpected(&outcome), "{frames:?}: {outcome:?}");
             assert_eq!(given.outstanding(), 0);
         }
@@ -128,14 +121,10 @@ async fn bad_frames_are_refused() {
         after_hello(&[2, 1, 0, 9, 2, 0, 0, 0, 1, 0, 0, 0, 1]),
         after_hello(&[2, 1, 0, 5, 1, 0xff, 0, 0, 1]),
     ] {
-        for (outcome, given) in [
-            serve_bytes(&hosts, &bytes, false).await,
-            connect_bytes(&hosts, &bytes, false).await,
-        ] {
-            let refused = matches!(
-                outcome,
-                Err(HandshakeError::Protocol(ProtocolError::Frame(_)))
-            );
+        for (outcome, given) in
+            [serve_bytes(&hosts, &bytes, false).await, connect_bytes(&hosts, &bytes, false).await]
+        {
+            let refused = matches!(outcome, Err(HandshakeError::Protocol(ProtocolError::Frame(_))));
             assert!(refused, "{bytes:?}: {outcome:?}");
             assert_eq!(given.outstanding(), 0);
         }
@@ -237,17 +226,11 @@ impl AsyncWrite for Cut {
         Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
     }
 
-    fn poll_flush(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
@@ -265,14 +248,8 @@ async fn a_connection_that_breaks_anywhere_leaves_nothing() {
                 true => [limit, usize::MAX],
                 false => [usize::MAX, limit],
             };
-            let near = Cut {
-                stream: near,
-                rest: near_limit,
-            };
-            let far = Cut {
-                stream: far,
-                rest: far_limit,
-            };
+            let near = Cut { stream: near, rest: near_limit };
+            let far = Cut { stream: far, rest: far_limit };
             let (ours, theirs) = (Indices::new(), Indices::new());
             let local = side(2, &ours);
             let (client, server) = tokio::join!(

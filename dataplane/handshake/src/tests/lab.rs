@@ -68,12 +68,7 @@ impl Lab {
         params.extended_key_usages = vec![];
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
-        Self {
-            name: name.to_owned(),
-            pem,
-            key,
-            params,
-        }
+        Self { name: name.to_owned(), pem, key, params }
     }
 
     pub(super) fn anchor(&self) -> TrustAnchor {
@@ -89,11 +84,7 @@ impl Lab {
         let key = KeyPair::generate().unwrap();
         let issuer = Issuer::from_params(&self.params, &self.key);
         let certificate = params.signed_by(&key, &issuer).unwrap();
-        Pair {
-            pem: certificate.pem(),
-            certificate: certificate.into(),
-            key,
-        }
+        Pair { pem: certificate.pem(), certificate: certificate.into(), key }
     }
 
     /// A good host.
@@ -119,10 +110,8 @@ fn base(uri: &str) -> CertificateParams {
     (params.not_before, params.not_after) = ((now - DAY).into(), (now + DAY).into());
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-    ];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params
 }
 
@@ -138,10 +127,7 @@ impl Indices {
     }
 
     pub(super) fn limited(limit: usize) -> Arc<Self> {
-        Arc::new(Self {
-            given: Mutex::default(),
-            limit,
-        })
+        Arc::new(Self { given: Mutex::default(), limit })
     }
 
     pub(super) fn outstanding(&self) -> usize {
@@ -189,10 +175,7 @@ pub(super) fn params(lanes: u8) -> LocalParams {
 }
 
 pub(super) fn side(lanes: u8, indices: &Arc<Indices>) -> LocalSide {
-    LocalSide {
-        params: params(lanes),
-        indices: Arc::clone(indices) as Arc<dyn IndexAllocator>,
-    }
+    LocalSide { params: params(lanes), indices: Arc::clone(indices) as Arc<dyn IndexAllocator> }
 }
 
 pub(super) type Outcome = Result<Established, HandshakeError>;
@@ -224,10 +207,7 @@ pub(super) async fn shake(
 }
 
 pub(super) fn provider(groups: &[&'static dyn SupportedKxGroup]) -> Arc<CryptoProvider> {
-    Arc::new(CryptoProvider {
-        kx_groups: groups.to_vec(),
-        ..aws_lc_rs::default_provider()
-    })
+    Arc::new(CryptoProvider { kx_groups: groups.to_vec(), ..aws_lc_rs::default_provider() })
 }
 
 /// Accepts every certificate: TLS peers that want to get as far as they can.
@@ -249,9 +229,9 @@ pub(super) fn stranger_with(
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anyone));
     let mut config = match pair {
-        Some(pair) => config
-            .with_client_auth_cert(vec![pair.certificate.clone()], pair.key_der())
-            .unwrap(),
+        Some(pair) => {
+            config.with_client_auth_cert(vec![pair.certificate.clone()], pair.key_der()).unwrap()
+        }
         None => config.with_no_client_auth(),
     };
     config.alpn_protocols = vec![ALPN.to_vec()];

@@ -1,28 +1,41 @@
 //! After a handshake no secret of TLS is left in the process: not on the heap, not on the stack.
 
-use std::{cell::RefCell, sync::Once};
+use std::{
+    cell::RefCell,
+    sync::{Arc, Once},
+};
+
+use tokio::sync::Mutex;
 
 use super::lab::{Indices, Lab, deadline, host, pipe, serve, side};
 use crate::{
     ServerEnvironments, connect,
-    establish::{accept_tls, connect_tls},
+    stream::{accept_tls, connect_tls},
     test_hooks::{EXPORTER_SECRET, occurrences_in_process, set_key_log},
 };
 
+type Captured = Arc<std::sync::Mutex<Vec<Vec<u8>>>>;
+
 thread_local! {
-    /// Complements of the exporter secrets of this thread's handshakes.
-    static CAPTURED: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    /// Complements of the exporter secrets of the handshakes on this thread, and on those that
+    /// share its list.
+    static CAPTURED: RefCell<Captured> = RefCell::default();
 }
 
-fn capture() {
+/// A search copies what it reads: only one at a time.
+static SEARCH: Mutex<()> = Mutex::const_new(());
+
+/// The list of this thread, from now on.
+fn capture() -> Captured {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         set_key_log(|label, complement| {
             if label == EXPORTER_SECRET {
-                CAPTURED.with_borrow_mut(|all| all.push(complement.to_vec()));
+                CAPTURED.with_borrow(|all| all.lock().unwrap().push(complement.to_vec()));
             }
         });
     });
+    CAPTURED.with_borrow(Arc::clone)
 }
 
 fn occurrences(complement: &[u8]) -> Vec<(u64, String)> {
@@ -31,7 +44,8 @@ fn occurrences(complement: &[u8]) -> Vec<(u64, String)> {
 
 #[tokio::test]
 async fn the_search_finds_a_secret_while_tls_lives() {
-    capture();
+    let captured = capture();
+    let _alone = SEARCH.lock().await;
     let lab = Lab::new("acme");
     let (a, b) = (lab.host("host-a"), lab.host("host-b"));
     let environments = ServerEnvironments::new([b]).unwrap();
@@ -41,7 +55,7 @@ async fn the_search_finds_a_secret_while_tls_lives() {
         connect_tls(near, &a, &name, deadline()),
         accept_tls(far, &environments, deadline())
     );
-    let captured = CAPTURED.take();
+    let captured = captured.lock().unwrap().clone();
     assert_eq!(captured.len(), 2, "one for each side");
     assert_eq!(captured[0], captured[1]);
     assert!(occurrences(&captured[0]).len() >= 2, "both sides hold it");
@@ -50,17 +64,16 @@ async fn the_search_finds_a_secret_while_tls_lives() {
 
 #[tokio::test]
 async fn no_exporter_secret_remains() {
-    capture();
+    let captured = capture();
+    let _alone = SEARCH.lock().await;
     let lab = Lab::new("acme");
     let (a, b) = (lab.host("host-a"), lab.host("host-b"));
     let (near, far) = pipe();
     let indices = Indices::new();
     let (name, left, right) = (host("host-b"), side(2, &indices), side(2, &indices));
-    let (client, server) = tokio::join!(
-        connect(near, &a, &name, &left, deadline()),
-        serve(far, [b], right)
-    );
-    let captured = CAPTURED.take();
+    let (client, server) =
+        tokio::join!(connect(near, &a, &name, &left, deadline()), serve(far, [b], right));
+    let captured = captured.lock().unwrap().clone();
     assert_eq!(captured.len(), 2);
     let found = occurrences(&captured[0]);
     assert_eq!(found, [], "the exporter secret is still in memory");
@@ -72,4 +85,42 @@ async fn no_exporter_secret_remains() {
     assert_eq!(found.len(), 2, "{found:#x?}");
     drop((client, server));
     assert_eq!(occurrences(&complement), [], "wiped on drop");
+}
+
+/// A task may go on on another thread each time it is polled: all their stacks count.
+#[test]
+fn no_exporter_secret_remains_on_any_thread() {
+    let captured = capture();
+    let of_threads = Arc::clone(&captured);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .on_thread_start(move || CAPTURED.set(Arc::clone(&of_threads)))
+        .build()
+        .unwrap();
+    let lab = Lab::new("acme");
+    let (a, b) = (lab.host("host-a"), lab.host("host-b"));
+    runtime.block_on(async {
+        let _alone = SEARCH.lock().await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let (near, far) = pipe();
+            let (a, b) = (Arc::clone(&a), Arc::clone(&b));
+            let indices = Indices::new();
+            let (left, right) = (side(2, &indices), side(2, &indices));
+            tasks.spawn(async move {
+                let name = host("host-b");
+                connect(near, &a, &name, &left, deadline()).await.is_ok()
+            });
+            tasks.spawn(async move { serve(far, [b], right).await.is_ok() });
+        }
+        assert!(tasks.join_all().await.into_iter().all(|done| done));
+        let mut captured = captured.lock().unwrap().clone();
+        captured.sort();
+        captured.dedup();
+        assert_eq!(captured.len(), 4);
+        for complement in captured {
+            assert_eq!(occurrences(&complement), []);
+        }
+    });
 }

@@ -40,10 +40,7 @@ impl ClientSessionStore for Counting {
     ) {
     }
 
-    fn tls12_session(
-        &self,
-        _: &ServerName<'_>,
-    ) -> Option<rustls::client::Tls12ClientSessionValue> {
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<rustls::client::Tls12ClientSessionValue> {
         None
     }
 
@@ -76,9 +73,7 @@ async fn our_server_gives_no_tickets_to_a_client_that_wants_them() {
             let mut tls = connector.connect(lab.server_name(), near).await.unwrap();
             let mut frames = Vec::new();
             Frame::Hello(params(1).hello()).encode(&mut frames).unwrap();
-            Frame::Indices(vec![weft_types::ReceiverIndex(1)])
-                .encode(&mut frames)
-                .unwrap();
+            Frame::Indices(vec![weft_types::ReceiverIndex(1)]).encode(&mut frames).unwrap();
             tls.write_all(&frames).await.unwrap();
             let mut rest = Vec::new();
             tls.read_to_end(&mut rest).await.unwrap();
@@ -86,10 +81,8 @@ async fn our_server_gives_no_tickets_to_a_client_that_wants_them() {
             (common.handshake_kind(), common.tls13_tickets_received(), rest)
         };
         let indices = Indices::new();
-        let (established, (kind, tickets, rest)) = tokio::join!(
-            serve(far, [Arc::clone(&server)], side(1, &indices)),
-            client
-        );
+        let (established, (kind, tickets, rest)) =
+            tokio::join!(serve(far, [Arc::clone(&server)], side(1, &indices)), client);
         assert!(established.is_ok());
         assert_eq!((kind, tickets), (Some(HandshakeKind::Full), 0));
         assert!(rest.ends_with(&[3, 1, 0, 0]), "ready");
@@ -114,19 +107,15 @@ async fn our_client_does_not_resume_with_a_server_that_offers_it() {
             let mut tls = acceptor.accept(far).await.unwrap();
             let mut frames = Vec::new();
             Frame::Hello(params(1).hello()).encode(&mut frames).unwrap();
-            Frame::Indices(vec![weft_types::ReceiverIndex(1)])
-                .encode(&mut frames)
-                .unwrap();
+            Frame::Indices(vec![weft_types::ReceiverIndex(1)]).encode(&mut frames).unwrap();
             Frame::Ready.encode(&mut frames).unwrap();
             tls.write_all(&frames).await.unwrap();
             let mut rest = Vec::new();
             let _ = tls.read_to_end(&mut rest).await;
             tls.get_ref().1.handshake_kind()
         };
-        let (established, kind) = tokio::join!(
-            connect(near, &client, &name, &local, deadline()),
-            server
-        );
+        let (established, kind) =
+            tokio::join!(connect(near, &client, &name, &local, deadline()), server);
         assert!(established.is_ok(), "{established:?}");
         assert_eq!(kind, Some(HandshakeKind::Full));
     }

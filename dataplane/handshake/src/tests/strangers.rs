@@ -76,10 +76,7 @@ async fn look(lab: &Lab, name: ServerName<'static>, pair: &Pair) -> (Seen, Hands
         }
     };
     let indices = Indices::new();
-    let (seen, refused) = tokio::join!(
-        client,
-        serve(far, [lab.host("host-b")], side(1, &indices))
-    );
+    let (seen, refused) = tokio::join!(client, serve(far, [lab.host("host-b")], side(1, &indices)));
     assert_eq!(indices.ever_given(), 0);
     (seen, refused.unwrap_err())
 }
@@ -147,10 +144,8 @@ async fn another_application_protocol_is_refused() {
             }
         };
         let indices = Indices::new();
-        let (refused, ()) = tokio::join!(
-            serve(far, [lab.host("host-b")], side(1, &indices)),
-            client
-        );
+        let (refused, ()) =
+            tokio::join!(serve(far, [lab.host("host-b")], side(1, &indices)), client);
         assert!(["protocol", "tls"].contains(&refused.unwrap_err().label()));
         assert_eq!(indices.ever_given(), 0);
     }
@@ -172,14 +167,9 @@ async fn tls_1_2_is_refused_with_an_alert() {
     ]
     .concat();
     let length = u16::try_from(body.len()).unwrap();
-    let record = [
-        &[22, 3, 1][..],
-        &(length + 4).to_be_bytes(),
-        &[1, 0],
-        &length.to_be_bytes(),
-        &body,
-    ]
-    .concat();
+    let record =
+        [&[22, 3, 1][..], &(length + 4).to_be_bytes(), &[1, 0], &length.to_be_bytes(), &body]
+            .concat();
     let lab = Lab::new("acme");
     let (mut near, far) = pipe();
     near.write_all(&record).await.unwrap();
@@ -189,10 +179,8 @@ async fn tls_1_2_is_refused_with_an_alert() {
         near.read_to_end(&mut answer).await.unwrap();
         answer
     };
-    let (refused, answer) = tokio::join!(
-        serve(far, [lab.host("host-b")], side(1, &indices)),
-        client
-    );
+    let (refused, answer) =
+        tokio::join!(serve(far, [lab.host("host-b")], side(1, &indices)), client);
     assert!(matches!(refused, Err(HandshakeError::UnknownEnvironment)));
     assert_eq!(answer, [21, 3, 3, 0, 2, 2, 70], "fatal alert protocol_version");
 }

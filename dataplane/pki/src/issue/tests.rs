@@ -52,10 +52,7 @@ fn every_kind_of_key_issues_and_is_issued() {
             let own = credentials(&issued).unwrap();
             let peer = own.check(authority.anchor(), UnixTime::now()).unwrap();
             assert_eq!(peer.identity, *own.identity());
-            assert_eq!(
-                own.identity().to_string(),
-                "spiffe://weft/env/acme/host/host-a"
-            );
+            assert_eq!(own.identity().to_string(), "spiffe://weft/env/acme/host/host-a");
             assert_eq!(peer.certificate_hash, own.certificate_hash());
             let described = describe(issued.certificate_pem.as_bytes()).unwrap();
             assert_eq!(described[0].key, kind.to_string());
@@ -81,15 +78,8 @@ fn a_host_does_not_outlive_its_authority() {
 #[test]
 fn impossible_dates_are_refused() {
     let not_before = now();
-    for not_after in [
-        not_before,
-        not_before - DAY,
-        not_before + DAY * (DAYS_MAX + 2),
-    ] {
-        let validity = Validity {
-            not_before,
-            not_after,
-        };
+    for not_after in [not_before, not_before - DAY, not_before + DAY * (DAYS_MAX + 2)] {
+        let validity = Validity { not_before, not_after };
         let error = new_authority(&environment(), validity, KeyKind::EcdsaP256);
         assert!(matches!(error, Err(IssueError::Validity(..))));
     }
@@ -128,10 +118,7 @@ fn certificate_and_key_belong_together() {
 fn one_sided_certificates_are_refused_already_when_loaded() {
     let (authority, _) = authority(30, KeyKind::EcdsaP256);
     for usages in [HostUsages::ClientOnly, HostUsages::ServerOnly] {
-        let request = HostRequest {
-            usages,
-            ..request(9, KeyKind::EcdsaP256)
-        };
+        let request = HostRequest { usages, ..request(9, KeyKind::EcdsaP256) };
         let issued = authority.issue_host(&request).unwrap();
         let error = credentials(&issued).unwrap_err();
         assert_eq!(error.class(), ErrorClass::Usage);
@@ -157,9 +144,7 @@ fn an_authority_describes_itself() {
 #[test]
 fn names_cannot_steer_a_terminal() {
     let mut params = CertificateParams::default();
-    params
-        .distinguished_name
-        .push(DnType::OrganizationName, "a\u{1b}[31mb\nc");
+    params.distinguished_name.push(DnType::OrganizationName, "a\u{1b}[31mb\nc");
     let key = KeyPair::generate().unwrap();
     let pem = params.self_signed(&key).unwrap().pem();
     let described = describe(pem.as_bytes()).unwrap();

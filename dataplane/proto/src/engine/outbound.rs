@@ -26,34 +26,25 @@ enum Count {
 
 impl Engine {
     /// Takes one packet with its virtio header, as it was read from an attachment's interface.
-    /// The packet is used up: the engine completes checksums and writes headers in it.
+    /// The engine may complete a checksum in it.
+    ///
+    /// Gives `false` when it is no packet at all. Many of those in a row mean that a container has
+    /// changed its device's header, which the daemon can set right.
     pub fn handle_packet(
         &mut self,
         now: Instant,
         from: AttachmentSlot,
         data: &mut [u8],
         io: &mut impl Io,
-    ) {
-        let Some(attachment) = self.attachments.get(from) else {
-            return;
-        };
+    ) -> bool {
+        let Some(attachment) = self.attachments.get(from) else { return true };
         let environment = attachment.environment;
-        if let Err(reason) = self.forward(now, from, environment, Count::Yes, data, io) {
-            self.count_drop(environment, reason);
-        }
-    }
-
-    /// Takes a packet that waited: it is judged again, by what holds now, but was counted before.
-    pub(super) fn handle_waiting(
-        &mut self,
-        now: Instant,
-        environment: EnvironmentSlot,
-        mut waiting: Waiting,
-        io: &mut impl Io,
-    ) {
-        let (from, data) = (waiting.from, &mut waiting.packet);
-        if let Err(reason) = self.forward(now, from, environment, Count::No, data, io) {
-            self.count_drop(environment, reason);
+        match self.forward(now, from, environment, data, io) {
+            Ok(()) => true,
+            Err(reason) => {
+                self.count_drop(environment, reason);
+                !matches!(reason, DropReason::Malformed | DropReason::Length)
+            }
         }
     }
 

@@ -22,9 +22,9 @@ fn encoded(frame: &Frame) -> Vec<u8> {
     bytes
 }
 
-fn indices(count: usize) -> Vec<ReceiverIndex> {
+fn indices(count: u32) -> Vec<ReceiverIndex> {
     (0..count)
-        .map(|i| ReceiverIndex::new(WorkerId::new(i % 64).unwrap(), 0x00a0_0000 + i as u32))
+        .map(|i| ReceiverIndex::new(WorkerId::new(i as usize % 64).unwrap(), 0x00a0_0000 + i))
         .collect()
 }
 

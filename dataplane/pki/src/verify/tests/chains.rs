@@ -78,17 +78,11 @@ fn an_authority_that_is_not_valid_now_is_not_used() {
     assert_eq!(at(now()).unwrap().not_after, now() + 9 * DAY);
     assert_eq!(
         at(now() + 10 * DAY),
-        Err(PkiError::Expired {
-            subject: Subject::Authority,
-            not_after: now() + 9 * DAY
-        })
+        Err(PkiError::Expired { subject: Subject::Authority, not_after: now() + 9 * DAY })
     );
     assert!(matches!(
         at(now() - 10 * DAY),
-        Err(PkiError::NotYetValid {
-            subject: Subject::Authority,
-            ..
-        })
+        Err(PkiError::NotYetValid { subject: Subject::Authority, .. })
     ));
 }
 
@@ -140,10 +134,7 @@ fn intermediates_are_followed_within_limits() {
     assert_eq!(alone, ErrorClass::Untrusted);
     // The chain is short, whatever is in it.
     let long = [vec![leaf], vec![middle.certificate; 4]].concat();
-    assert!(matches!(
-        judge(&lab, &long),
-        Err(PkiError::TooLarge { found: 5, .. })
-    ));
+    assert!(matches!(judge(&lab, &long), Err(PkiError::TooLarge { found: 5, .. })));
     assert!(judge(&lab, &[]).is_err());
 }
 

@@ -27,11 +27,7 @@ fn refused(params: &CertificateParams, class: ErrorClass) -> String {
 
 #[test]
 fn a_good_one_is_accepted_with_each_kind_of_key() {
-    for algorithm in [
-        &PKCS_ECDSA_P256_SHA256,
-        &PKCS_ECDSA_P384_SHA384,
-        &PKCS_ED25519,
-    ] {
+    for algorithm in [&PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ED25519] {
         let lab = Lab::with_key(authority(), algorithm);
         let key = KeyPair::generate_for(algorithm).unwrap();
         let leaf = lab.issue_to(&host(), &key);
@@ -49,17 +45,11 @@ fn dates_count_to_the_second() {
     assert!(lab.judge_at(&host(), now() + DAY).is_ok());
     assert_eq!(
         lab.judge_at(&host(), now() - DAY - SECOND),
-        Err(PkiError::NotYetValid {
-            subject: Subject::Host,
-            not_before: now() - DAY
-        })
+        Err(PkiError::NotYetValid { subject: Subject::Host, not_before: now() - DAY })
     );
     assert_eq!(
         lab.judge_at(&host(), now() + DAY + SECOND),
-        Err(PkiError::Expired {
-            subject: Subject::Host,
-            not_after: now() + DAY
-        })
+        Err(PkiError::Expired { subject: Subject::Host, not_after: now() + DAY })
     );
 }
 
@@ -95,10 +85,7 @@ fn key_usage_must_be_to_sign_handshakes_only() {
     let mut params = host();
     params.key_usages = vec![KeyUsagePurpose::KeyAgreement];
     assert!(refused(&params, ErrorClass::Usage).contains("digitalSignature"));
-    params.key_usages = vec![
-        KeyUsagePurpose::DigitalSignature,
-        KeyUsagePurpose::KeyCertSign,
-    ];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign];
     assert!(refused(&params, ErrorClass::Usage).contains("sign certificates"));
     params.key_usages = vec![];
     assert_eq!(Lab::new().judge(&params), Ok(()));
@@ -145,9 +132,7 @@ fn the_common_name_is_nothing() {
     let mut params = host();
     params.distinguished_name = rcgen::DistinguishedName::new();
     let other = "spiffe://weft/env/acme/host/host-b";
-    params
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, other);
+    params.distinguished_name.push(rcgen::DnType::CommonName, other);
     let lab = Lab::new();
     let leaf = lab.issue(&params);
     let peer = verify_peer(&lab.anchor(), &[leaf], judged_at(now())).unwrap();
@@ -183,14 +168,9 @@ fn unknown_critical_extensions_and_repeated_ones_are_refused() {
 #[test]
 fn large_certificates_are_refused() {
     let mut params = host();
-    params.custom_extensions = vec![CustomExtension::from_oid_content(
-        &[1, 2, 3, 4],
-        vec![0; 4096],
-    )];
-    assert!(matches!(
-        Lab::new().judge(&params),
-        Err(PkiError::TooLarge { .. })
-    ));
+    params.custom_extensions =
+        vec![CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![0; 4096])];
+    assert!(matches!(Lab::new().judge(&params), Err(PkiError::TooLarge { .. })));
 }
 
 #[test]

@@ -39,10 +39,8 @@ pub(super) fn host() -> CertificateParams {
     (params.not_before, params.not_after) = ((now() - DAY).into(), (now() + DAY).into());
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-    ];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params
 }
 
@@ -80,24 +78,14 @@ impl Lab {
     ) -> Self {
         let key = KeyPair::generate_for(algorithm).unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        Self {
-            pem: certificate.pem(),
-            certificate: certificate.into(),
-            key,
-            params,
-        }
+        Self { pem: certificate.pem(), certificate: certificate.into(), key, params }
     }
 
     /// An authority below this one.
     pub(super) fn below(&self, params: CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer()).unwrap();
-        Self {
-            pem: certificate.pem(),
-            certificate: certificate.into(),
-            key,
-            params,
-        }
+        Self { pem: certificate.pem(), certificate: certificate.into(), key, params }
     }
 
     pub(super) fn anchor(&self) -> TrustAnchor {

@@ -1,0 +1,38 @@
+# Everything that a person or CI does with this repository. `make help` lists it.
+
+CARGO ?= cargo
+export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/sbin
+RELEASE := $(CURDIR)/target/release
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build test lint demo bench-path clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing (Debian packages, Rust toolchain)
+	@bash scripts/setup.sh
+
+build: setup ## Build weftd and weft
+	$(CARGO) build --release --locked -p weftd -p weft
+
+test: build ## Run all tests; the ones in network namespaces need root
+	$(CARGO) test --locked --workspace --exclude netns-tests
+	WEFT_BIN_DIR=$(RELEASE) $(CARGO) test --locked -p netns-tests
+
+lint: setup ## Check formatting, clippy, dependencies (if cargo-deny is installed)
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check; \
+	else echo "cargo-deny is not installed: dependencies are not checked"; fi
+
+demo: build ## Two hosts and two environments on this machine, shown and cleaned up
+	$(CARGO) build --release --locked -p netns-tests --bin demo
+	@WEFT_BIN_DIR=$(RELEASE) $(RELEASE)/demo
+
+bench-path: build ## Measure the data path (BENCH=--quick for a short run)
+	$(CARGO) build --release --locked -p weft-benches --bin bench-path
+	@WEFT_BIN_DIR=$(RELEASE) $(RELEASE)/bench-path $(BENCH)
+
+clean: ## Remove everything that was built
+	$(CARGO) clean

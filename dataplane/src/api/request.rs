@@ -1,0 +1,198 @@
+//! From what is asked to what the node understands. Whether it makes sense on this host is the
+//! node's to say; here it only has to be readable.
+
+use std::{net::IpAddr, path::PathBuf, str::FromStr};
+
+use tonic::Status;
+use weft_api::v1;
+use weft_config::INTERFACE_DEFAULT;
+use weft_types::{AttachmentName, EnvironmentId, HostId, NameError};
+
+use crate::node::{AttachSpec, PeerSpec};
+
+/// Longest path of a namespace in bytes: `PATH_MAX` less the closing zero.
+const NETNS_LEN_MAX: usize = 4095;
+/// Longest name of an interface in bytes: `IFNAMSIZ` less the closing zero.
+const INTERFACE_LEN_MAX: usize = 15;
+/// Characters of a wrong value that an error repeats.
+const SHOWN_MAX: usize = 64;
+
+pub(super) fn attach(request: v1::AttachRequest) -> Result<(EnvironmentId, AttachSpec), Status> {
+    let v1::AttachRequest { environment, name: id, netns, interface, addresses } = request;
+    if !netns.starts_with('/') || netns.len() > NETNS_LEN_MAX {
+        let expected = "expected an absolute path, for example /run/netns/web1";
+        return Err(wrong("netns", &netns, expected));
+    }
+    if interface.len() > INTERFACE_LEN_MAX {
+        let expected = format!("expected at most {INTERFACE_LEN_MAX} bytes");
+        return Err(wrong("interface", &interface, expected));
+    }
+    let interface = if interface.is_empty() { INTERFACE_DEFAULT.to_owned() } else { interface };
+    let mut addresses = self::addresses(&addresses)?;
+    // Asked again in another order it is the same attachment: IPv4 comes first.
+    addresses.sort_unstable();
+    let spec = AttachSpec {
+        name: name("name", &id)?,
+        netns: PathBuf::from(netns),
+        interface,
+        addresses,
+    };
+    Ok((name("environment", &environment)?, spec))
+}
+
+pub(super) fn detach(
+    request: &v1::DetachRequest,
+) -> Result<(EnvironmentId, AttachmentName), Status> {
+    Ok((name("environment", &request.environment)?, name("name", &request.name)?))
+}
+
+pub(super) fn add_peer(
+    request: &v1::AddPeerRequest,
+) -> Result<(EnvironmentId, PeerSpec), Status> {
+    let expected = "expected ADDRESS:PORT or [ADDRESS]:PORT";
+    let endpoint = request.endpoint.parse();
+    let spec = PeerSpec {
+        host: name("host", &request.host)?,
+        endpoint: endpoint.map_err(|_| wrong("endpoint", &request.endpoint, expected))?,
+        addresses: addresses(&request.addresses)?,
+    };
+    Ok((name("environment", &request.environment)?, spec))
+}
+
+pub(super) fn remove_peer(
+    request: &v1::RemovePeerRequest,
+) -> Result<(EnvironmentId, HostId), Status> {
+    Ok((name("environment", &request.environment)?, name("host", &request.host)?))
+}
+
+pub(super) fn set_routes(
+    request: &v1::SetRoutesRequest,
+) -> Result<(EnvironmentId, HostId, Vec<IpAddr>), Status> {
+    let environment = name("environment", &request.environment)?;
+    Ok((environment, name("host", &request.host)?, addresses(&request.addresses)?))
+}
+
+/// One environment, or all when nothing is named.
+pub(super) fn filter(environment: &str) -> Result<Option<EnvironmentId>, Status> {
+    match environment {
+        "" => Ok(None),
+        id => name("environment", id).map(Some),
+    }
+}
+
+fn name<T: FromStr<Err = NameError>>(field: &str, text: &str) -> Result<T, Status> {
+    text.parse().map_err(|error| Status::invalid_argument(format!("{field}: {error}")))
+}
+
+fn addresses(texts: &[String]) -> Result<Vec<IpAddr>, Status> {
+    let address = |(i, text): (usize, &String)| {
+        text.parse().map_err(|_| {
+            wrong(&format!("addresses[{i}]"), text, "expected an IPv4 or IPv6 address")
+        })
+    };
+    texts.iter().enumerate().map(address).collect()
+}
+
+fn wrong(field: &str, value: &str, expected: impl AsRef<str>) -> Status {
+    let expected = expected.as_ref();
+    let shown: String = value.chars().take(SHOWN_MAX).collect();
+    let more = if shown.len() < value.len() { "…" } else { "" };
+    Status::invalid_argument(format!("{field}: {shown:?}{more}: {expected}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    fn attach_request() -> v1::AttachRequest {
+        v1::AttachRequest {
+            environment: "acme".into(),
+            name: "web-1".into(),
+            netns: "/run/netns/web1".into(),
+            interface: String::new(),
+            addresses: vec!["fd40::2".into(), "10.40.0.2".into()],
+        }
+    }
+
+    fn refused<T>(result: Result<T, Status>) -> String {
+        let status = result.err().unwrap();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        // It travels in a header, of which 16 KiB are read.
+        assert!(status.message().len() < 1024);
+        status.message().to_owned()
+    }
+
+    #[test]
+    fn an_attachment_is_read_with_its_defaults() {
+        let (environment, spec) = attach(attach_request()).unwrap();
+        assert_eq!(environment.as_str(), "acme");
+        assert_eq!((spec.name.as_str(), spec.interface.as_str()), ("web-1", "weft0"));
+        assert_eq!(spec.netns, PathBuf::from("/run/netns/web1"));
+        let v4_first: [IpAddr; 2] = ["10.40.0.2".parse().unwrap(), "fd40::2".parse().unwrap()];
+        assert_eq!(spec.addresses, v4_first);
+        let named = v1::AttachRequest { interface: "eth7".into(), ..attach_request() };
+        assert_eq!(attach(named).unwrap().1.interface, "eth7");
+    }
+
+    #[test]
+    fn a_wrong_attachment_is_refused_by_its_field() {
+        type Spoil = fn(&mut v1::AttachRequest);
+        let cases: [(Spoil, &str); 8] = [
+            (|r| r.environment.clear(), "environment: is empty"),
+            (|r| r.environment = "Acme".into(), "environment: 'A' is not allowed"),
+            (|r| r.name = "x".repeat(1 << 20), "name: has 1048576 characters"),
+            (|r| r.netns.clear(), "netns: \"\": expected an absolute path"),
+            (|r| r.netns = "run/netns/web1".into(), "netns: \"run/netns/web1\": expected an"),
+            (|r| r.netns = "/x".repeat(1 << 20), "netns: \"/x/x"),
+            (|r| r.interface = "x".repeat(16), "interface: \"xxxxxxxxxxxxxxxx\": expected at"),
+            (|r| r.addresses[1] = "10.40.0.2/16".into(), "addresses[1]: \"10.40.0.2/16\": expected"),
+        ];
+        for (spoil, expected) in cases {
+            let mut request = attach_request();
+            spoil(&mut request);
+            let message = refused(attach(request));
+            assert!(message.starts_with(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn peers_and_routes_are_read() {
+        let request = v1::AddPeerRequest {
+            environment: "acme".into(),
+            host: "host-b".into(),
+            endpoint: "[2001:db8::2]:5820".into(),
+            addresses: vec!["10.40.0.3".into()],
+        };
+        let (environment, spec) = add_peer(&request).unwrap();
+        assert_eq!((environment.as_str(), spec.host.as_str()), ("acme", "host-b"));
+        assert_eq!(spec.endpoint, "[2001:db8::2]:5820".parse().unwrap());
+        for endpoint in ["", "host-b:5820", "192.0.2.2", "2001:db8::2:5820"] {
+            let wrong = v1::AddPeerRequest { endpoint: endpoint.into(), ..request.clone() };
+            assert!(refused(add_peer(&wrong)).contains("expected ADDRESS:PORT"));
+        }
+        let nobody = v1::AddPeerRequest { host: String::new(), ..request };
+        assert!(refused(add_peer(&nobody)).starts_with("host: is empty"));
+        let routes = v1::SetRoutesRequest {
+            environment: "acme".into(),
+            host: "host-b".into(),
+            addresses: vec!["fd40::3".into()],
+        };
+        let (_, host, addresses) = set_routes(&routes).unwrap();
+        assert_eq!((host.as_str(), addresses.len()), ("host-b", 1));
+    }
+
+    #[test]
+    fn an_empty_filter_means_all() {
+        assert_eq!(filter("").unwrap(), None);
+        assert_eq!(filter("acme").unwrap().unwrap().as_str(), "acme");
+        refused(filter("no such"));
+    }
+
+    #[test]
+    fn errors_repeat_only_the_beginning_of_a_value() {
+        let message = refused(addresses(&["é".repeat(1 << 20)]));
+        assert!(message.ends_with("é\"…: expected an IPv4 or IPv6 address"), "{message}");
+    }
+}
