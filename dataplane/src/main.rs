@@ -1,19 +1,38 @@
 //! `weftd`, the network daemon of one host.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io,
+    path::PathBuf,
+    process::{self, ExitCode},
+    thread,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::Parser;
 use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::oneshot,
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{oneshot, watch},
+    task::JoinHandle,
 };
 use weft_config::Config;
 use weft_sys::alloc::WipingAllocator;
 use weftd::{
-    logging,
-    node::{self, NodeHandle},
+    api, logging, metrics,
+    node::{self, NodeHandle, Prepared},
 };
+
+/// From the signal to the end of the process, whatever happens: 100 ms less than the contract's
+/// 2 s.
+const STOP_MAX: Duration = Duration::from_millis(1_900);
+/// How long the node may take to tell its peers and remove its interfaces. With the two below it
+/// stays under [`STOP_MAX`].
+const NODE_STOP_MAX: Duration = Duration::from_millis(1_400);
+/// How long readers of the API may take for what they were sent last.
+const API_STOP_MAX: Duration = Duration::from_millis(200);
+/// How long tasks may take to end.
+const RUNTIME_STOP_MAX: Duration = Duration::from_millis(100);
 
 /// Every block of memory is overwritten when it is freed, so that no key outlives its use.
 #[global_allocator]
@@ -65,7 +84,10 @@ fn run(config: Config, path: PathBuf) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(serve(config, path))
+    let result = runtime.block_on(serve(config, path));
+    // Whatever still waits for the kernel or the disk must not hold up the end.
+    runtime.shutdown_timeout(RUNTIME_STOP_MAX);
+    result
 }
 
 /// Keeps keys out of core dumps and swap. The daemon runs without, but says so.
@@ -80,36 +102,140 @@ fn harden() {
 
 async fn serve(config: Config, path: PathBuf) -> anyhow::Result<()> {
     // Before anything is made, so that no signal finds the default action.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let prepared = node::prepare(config).await?;
+    let mut end = EndSignals::new()?;
+    let hangup = signal(SignalKind::hangup())?;
+    let (prepared, servers) = tokio::select! {
+        started = start(config) => started?,
+        () = end.received() => return Ok(()),
+    };
     let handle = prepared.handle.clone();
     let (stop, stopped) = oneshot::channel();
     let mut node = tokio::spawn(prepared.run(stopped));
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(&handle, &path).await,
-            ended = &mut node => return ended.context("the node panicked")?,
+    let reloading = tokio::spawn(reload_on(hangup, handle, path));
+    let ended = tokio::select! {
+        ended = &mut node => Some(ended),
+        () = end.received() => None,
+    };
+    reloading.abort();
+    let ended = match ended {
+        Some(ended) => Ok(ended),
+        None => {
+            end_in_any_case()?;
+            // The node may be gone at this very moment: fine.
+            let _ = stop.send(());
+            tokio::time::timeout(NODE_STOP_MAX, node).await
+        }
+    };
+    servers.stop().await;
+    match ended {
+        Ok(ended) => ended.context("the node panicked")?,
+        Err(_) => {
+            tracing::warn!("the node did not stop in time; peers may not have been told");
+            Ok(())
         }
     }
-    let _ = stop.send(());
-    node.await.context("the node panicked")?
 }
 
-async fn reload(handle: &NodeHandle, path: &std::path::Path) {
-    match weft_config::load(path) {
-        Ok(config) => {
-            if let Err(error) = handle.reload(Box::new(config)).await {
-                tracing::error!(%error, "configuration not reloaded");
-            }
+/// Takes everything that the configuration names and another process may have, then prepares the
+/// node. Nobody has heard of this daemon before all that is there.
+async fn start(config: Config) -> anyhow::Result<(Prepared, Servers)> {
+    let api = weft_api::bind(&config.api).await.context("api")?;
+    let metrics = match config.metrics {
+        Some(address) => {
+            let bound = metrics::bind(address).await;
+            Some(bound.with_context(|| format!("metrics: cannot listen on TCP {address}"))?)
         }
-        Err(problems) => {
-            for problem in problems {
-                tracing::error!(%problem, "configuration not reloaded");
+        None => None,
+    };
+    let prepared = node::prepare(config).await?;
+    let servers = Servers::start(api, metrics, &prepared.handle);
+    Ok((prepared, servers))
+}
+
+/// SIGTERM and SIGINT.
+struct EndSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl EndSignals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Ends the process at the deadline even when threads hang, for example in a log that nobody
+/// reads. The kernel then removes the interfaces.
+fn end_in_any_case() -> io::Result<()> {
+    let deadline = || {
+        thread::sleep(STOP_MAX);
+        process::exit(0);
+    };
+    thread::Builder::new().name("weft-deadline".into()).spawn(deadline)?;
+    Ok(())
+}
+
+/// What answers others about this daemon.
+struct Servers {
+    api: JoinHandle<()>,
+    stop_api: watch::Sender<()>,
+    metrics: Option<JoinHandle<()>>,
+}
+
+impl Servers {
+    fn start(api: weft_api::Listener, metrics: Option<TcpListener>, node: &NodeHandle) -> Self {
+        let (stop_api, stopped) = watch::channel(());
+        let serving = api::serve(api, node.clone(), stopped);
+        let api = tokio::spawn(async {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the local API has ended");
             }
+        });
+        let metrics = metrics.map(|m| tokio::spawn(metrics::serve(m, node.clone())));
+        Self { api, stop_api, metrics }
+    }
+
+    /// Gives readers of the API a moment for what they were sent last.
+    async fn stop(self) {
+        let Self { mut api, stop_api, metrics } = self;
+        drop(stop_api);
+        if let Some(metrics) = metrics {
+            metrics.abort();
+        }
+        if tokio::time::timeout(API_STOP_MAX, &mut api).await.is_err() {
+            api.abort();
+            // Its end removes the socket.
+            let _ = api.await;
+        }
+    }
+}
+
+/// Reloads at every SIGHUP; several that come while one is handled are one more.
+async fn reload_on(mut hangup: Signal, node: NodeHandle, path: PathBuf) {
+    while hangup.recv().await.is_some() {
+        let file = path.clone();
+        match tokio::task::spawn_blocking(move || weft_config::load(&file)).await {
+            Ok(Ok(config)) => {
+                if let Err(error) = node.reload(Box::new(config)).await {
+                    tracing::error!(%error, "configuration not reloaded");
+                }
+            }
+            Ok(Err(problems)) => {
+                for problem in problems {
+                    tracing::error!(%problem, "configuration not reloaded");
+                }
+            }
+            Err(error) => tracing::error!(%error, "configuration not reloaded"),
         }
     }
 }

@@ -48,7 +48,6 @@ pub use error::{Fault, HandshakeError, ProtocolError, Step};
 pub use establish::{DEADLINE, Established, LocalParams, LocalSide, Role, accept, connect};
 pub use exporter::{EXPORTER_LABEL, ExporterContext, SessionSecret};
 pub use indices::{Exhausted, IndexAllocator, IndexGuard};
-pub use scrub::scrub_stack;
 pub use tls::ALPN;
 pub use weft_wire::hello::Hello;
 

@@ -13,7 +13,7 @@ const DEPTH: usize = 128 * 1024;
 /// Overwrites the stack below the caller with zeros. To be called after the secrets went out of
 /// scope, from a frame no deeper than the one that called the code which used them.
 #[inline(never)]
-pub fn scrub_stack() {
+fn scrub_stack() {
     let mut below = [0u8; DEPTH];
     black_box(&mut below);
 }

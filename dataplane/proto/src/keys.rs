@@ -87,6 +87,12 @@ impl Secret {
         boxed
     }
 
+    /// The secret, key and IV, for the committed test vectors.
+    #[cfg(test)]
+    pub(crate) fn material(&self) -> ([u8; SECRET_LEN], [u8; KEY_LEN], [u8; NONCE_LEN]) {
+        (*self.0, *self.expand(&[LABEL_KEY]), *self.expand(&[LABEL_IV]))
+    }
+
     /// HKDF-Expand (RFC 5869) with this secret as the pseudorandom key. The secrets are uniformly
     /// random, so there is no extract step.
     fn expand<const N: usize>(&self, info: &[&[u8]]) -> Zeroizing<[u8; N]> {

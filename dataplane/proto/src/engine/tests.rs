@@ -18,6 +18,7 @@ mod ownership;
 mod relay;
 mod udp;
 mod unreachable;
+mod vectors;
 mod waiting;
 
 use std::{
