@@ -120,7 +120,7 @@ async fn serve(config: Config, path: PathBuf) -> anyhow::Result<()> {
     let ended = match ended {
         Some(ended) => Ok(ended),
         None => {
-            end_in_any_case()?;
+            end_in_any_case();
             // The node may be gone at this very moment: fine.
             let _ = stop.send(());
             tokio::time::timeout(NODE_STOP_MAX, node).await
@@ -176,13 +176,14 @@ impl EndSignals {
 
 /// Ends the process at the deadline even when threads hang, for example in a log that nobody
 /// reads. The kernel then removes the interfaces.
-fn end_in_any_case() -> io::Result<()> {
+fn end_in_any_case() {
     let deadline = || {
         thread::sleep(STOP_MAX);
         process::exit(0);
     };
-    thread::Builder::new().name("weft-deadline".into()).spawn(deadline)?;
-    Ok(())
+    if let Err(error) = thread::Builder::new().name("weft-deadline".into()).spawn(deadline) {
+        tracing::warn!(%error, "nothing enforces the deadline for stopping");
+    }
 }
 
 /// What answers others about this daemon.

@@ -149,11 +149,7 @@ mod tests {
 
     use super::*;
 
-    async fn ask(
-        method: Method,
-        path: &str,
-        scraped: Result<&str, &str>,
-    ) -> (u16, String, String) {
+    async fn ask(method: Method, path: &str, scraped: Result<&str, &str>) -> (u16, String, String) {
         let request = Request::builder().method(method).uri(path).body(()).unwrap();
         let scraped = scraped.map(str::to_owned).map_err(str::to_owned);
         let response = answer(&request, async || scraped).await;

@@ -112,15 +112,7 @@ impl Worker {
                 }
                 run(id, &mut driver, &mut engine, &events);
             })?;
-        Ok(Self {
-            cpu,
-            lane_port,
-            counters,
-            unattributed,
-            commands,
-            waker,
-            thread: Some(thread),
-        })
+        Ok(Self { cpu, lane_port, counters, unattributed, commands, waker, thread: Some(thread) })
     }
 
     /// Hands a command over; commands are carried out in order.

@@ -23,7 +23,7 @@ const OWN: AttachmentSlot = AttachmentSlot(0);
 const NEIGHBOUR: AttachmentSlot = AttachmentSlot(1);
 
 fn addr(text: &str) -> IpAddr {
-    text.parse().unwrap()
+    text.parse().expect("an address")
 }
 
 /// Takes everything into memory that is there from the start.
@@ -75,7 +75,7 @@ impl Io for Fixed {
 fn engine(now: Instant, side: u32) -> Engine {
     let environment = EnvironmentSlot(0);
     let link = LinkSlot(0);
-    let mut engine = Engine::new(WorkerId::new(0).unwrap(), Arc::default());
+    let mut engine = Engine::new(WorkerId::new(0).expect("a worker"), Arc::default());
     let gateways = (Some(addr("10.0.0.1")), Some(addr("fd00::1")));
     let (gateway, gateway6) = gateways;
     engine.add_environment(
@@ -101,7 +101,7 @@ fn engine(now: Instant, side: u32) -> Engine {
     engine.set_routes(environment, Arc::new(routes.collect()));
 
     let exported = || Secret::exported(zeroize::Zeroizing::new([7; 32]));
-    let lane = LaneId::new(0).unwrap();
+    let lane = LaneId::new(0).expect("a lane");
     let role = if side == 0 { Role::Client } else { Role::Server };
     let (suite, limits) = (Suite::Aes256Gcm, Limits::default());
     let secret = exported().lane(role, lane);

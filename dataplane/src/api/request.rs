@@ -31,12 +31,8 @@ pub(super) fn attach(request: v1::AttachRequest) -> Result<(EnvironmentId, Attac
     let mut addresses = self::addresses(&addresses)?;
     // Asked again in another order it is the same attachment: IPv4 comes first.
     addresses.sort_unstable();
-    let spec = AttachSpec {
-        name: name("name", &id)?,
-        netns: PathBuf::from(netns),
-        interface,
-        addresses,
-    };
+    let spec =
+        AttachSpec { name: name("name", &id)?, netns: PathBuf::from(netns), interface, addresses };
     Ok((name("environment", &environment)?, spec))
 }
 
@@ -46,9 +42,7 @@ pub(super) fn detach(
     Ok((name("environment", &request.environment)?, name("name", &request.name)?))
 }
 
-pub(super) fn add_peer(
-    request: &v1::AddPeerRequest,
-) -> Result<(EnvironmentId, PeerSpec), Status> {
+pub(super) fn add_peer(request: &v1::AddPeerRequest) -> Result<(EnvironmentId, PeerSpec), Status> {
     let expected = "expected ADDRESS:PORT or [ADDRESS]:PORT";
     let endpoint = request.endpoint.parse();
     let spec = PeerSpec {
@@ -147,7 +141,10 @@ mod tests {
             (|r| r.netns = "run/netns/web1".into(), "netns: \"run/netns/web1\": expected an"),
             (|r| r.netns = "/x".repeat(1 << 20), "netns: \"/x/x"),
             (|r| r.interface = "x".repeat(16), "interface: \"xxxxxxxxxxxxxxxx\": expected at"),
-            (|r| r.addresses[1] = "10.40.0.2/16".into(), "addresses[1]: \"10.40.0.2/16\": expected"),
+            (
+                |r| r.addresses[1] = "10.40.0.2/16".into(),
+                "addresses[1]: \"10.40.0.2/16\": expected",
+            ),
         ];
         for (spoil, expected) in cases {
             let mut request = attach_request();

@@ -161,11 +161,9 @@ const METRICS: &[Metric] = &[
         rejected_handshakes,
     ),
     // Workers. Batch sizes are quotients of two of these.
-    counter(
-        "weft_worker_wakeups_total",
-        "Returns from waiting with something to do.",
-        |s, out| workers(s, out, |w| w.wakeups),
-    ),
+    counter("weft_worker_wakeups_total", "Returns from waiting with something to do.", |s, out| {
+        workers(s, out, |w| w.wakeups);
+    }),
     counter(
         "weft_worker_receive_batches_total",
         "Calls that received from UDP and returned something.",
@@ -205,8 +203,7 @@ pub(super) fn exposition(status: &Status, started: SystemTime) -> String {
     let scrape = Scrape { status, started };
     let mut text = String::new();
     for metric in METRICS {
-        let mut samples =
-            Samples::begin(&mut text, metric.name, metric.help, metric.kind);
+        let mut samples = Samples::begin(&mut text, metric.name, metric.help, metric.kind);
         (metric.write)(&scrape, &mut samples);
     }
     text
@@ -246,10 +243,7 @@ fn peers<V: Display>(s: &Scrape<'_>, out: &mut Samples<'_>, of: fn(&PeerStatus) 
     });
 }
 
-fn for_each_peer(
-    s: &Scrape<'_>,
-    mut act: impl FnMut([(&'static str, &str); 2], &PeerStatus),
-) {
+fn for_each_peer(s: &Scrape<'_>, mut act: impl FnMut([(&'static str, &str); 2], &PeerStatus)) {
     for environment in &s.status.environments {
         for peer in &environment.peers {
             let host = peer.spec.host.as_str();

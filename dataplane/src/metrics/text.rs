@@ -97,7 +97,8 @@ mod tests {
     #[test]
     fn samples_are_written_as_the_format_wants_them() {
         let mut text = String::new();
-        let mut samples = Samples::begin(&mut text, "a_total", "Of \"a\\b\".\nMore.", Kind::Counter);
+        let mut samples =
+            Samples::begin(&mut text, "a_total", "Of \"a\\b\".\nMore.", Kind::Counter);
         samples.push(&[], 7);
         samples.push(&[("x", "plain"), ("y", "\"a\\b\"\nc")], u64::MAX);
         let mut samples = Samples::begin(&mut text, "b_seconds", "Of b.", Kind::Summary);

@@ -47,10 +47,7 @@ macro_rules! ask {
 }
 
 impl NodeHandle {
-    pub(super) fn new(
-        inbox: mpsc::Sender<Message>,
-        events: broadcast::Sender<NodeEvent>,
-    ) -> Self {
+    pub(super) fn new(inbox: mpsc::Sender<Message>, events: broadcast::Sender<NodeEvent>) -> Self {
         Self { inbox, events }
     }
 

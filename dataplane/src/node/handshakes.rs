@@ -106,7 +106,11 @@ impl Node {
     ) {
         let Some(entry) = self.peer_mut(environment, host) else { return };
         match result {
-            Ok(established) => self.handle_established(established),
+            Ok(established) => {
+                let endpoint = entry.spec.endpoint;
+                self.listener.authenticated(endpoint.ip());
+                self.handle_established(established);
+            }
             Err(error) => {
                 let random = getrandom::u32().unwrap_or(0);
                 entry.machine.handle_failed(Instant::now(), random);

@@ -91,11 +91,7 @@ impl Node {
         Ok(())
     }
 
-    fn check_peer(
-        &self,
-        environment: &EnvironmentId,
-        spec: &PeerSpec,
-    ) -> Result<(), RequestError> {
+    fn check_peer(&self, environment: &EnvironmentId, spec: &PeerSpec) -> Result<(), RequestError> {
         let state = self.environment(environment)?;
         if spec.host == self.config.host {
             return Err(RequestError::Invalid(format!(
@@ -235,10 +231,8 @@ impl Node {
                 Action::Handshake => self.begin_handshake(environment, host),
                 Action::Activate(id) => {
                     self.command_all(|_| Command::Activate(id));
-                    let event = NodeEvent::new(
-                        EventKind::SessionEstablished,
-                        "session carries data",
-                    );
+                    let event =
+                        NodeEvent::new(EventKind::SessionEstablished, "session carries data");
                     self.publish(event.of(environment).peer(host));
                 }
                 Action::Remove { id, say_so } => {

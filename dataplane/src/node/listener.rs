@@ -59,6 +59,11 @@ impl Shared {
         self.with(|inner| inner.rejected.iter().map(|(cause, n)| (*cause, *n)).collect())
     }
 
+    /// A handshake with `from` was good, whoever began it.
+    pub(super) fn authenticated(&self, from: IpAddr) {
+        self.with(|inner| inner.admission.authenticated(from, Instant::now()));
+    }
+
     /// Leave for a connection from `from`; a handshake that has to make room is ended.
     fn admit(&self, from: IpAddr) -> Option<Ticket> {
         self.with(|inner| match inner.admission.begin(from, Instant::now()) {
@@ -105,7 +110,7 @@ pub(super) async fn serve(
             }
         };
         let Some(ticket) = shared.admit(from.ip()) else { continue };
-        let task = tokio::spawn(handshake(
+        let work = handshake(
             stream,
             from.ip(),
             ticket,
@@ -113,11 +118,10 @@ pub(super) async fn serve(
             Arc::clone(&environments),
             Arc::clone(&directory),
             inbox.clone(),
-        ));
+        );
+        // Under the lock that its end takes, so that the end comes after the entry.
         shared.with(|inner| {
-            if !task.is_finished() {
-                inner.running.insert(ticket, task.abort_handle());
-            }
+            inner.running.insert(ticket, tokio::spawn(work).abort_handle());
         });
     }
 }
@@ -140,7 +144,7 @@ async fn handshake(
     };
     let result = accept(stream, &environments, admit, deadline).await;
     if result.is_ok() {
-        shared.with(|inner| inner.admission.authenticated(from, Instant::now()));
+        shared.authenticated(from);
     }
     // The node is gone: so is everything that the handshake was for.
     let _ = inbox.send(Message::Accepted(Box::new(result))).await;

@@ -8,11 +8,7 @@ use plan::Change;
 
 impl From<&weft_config::Peer> for PeerSpec {
     fn from(peer: &weft_config::Peer) -> Self {
-        Self {
-            host: peer.host.clone(),
-            endpoint: peer.endpoint,
-            addresses: peer.addresses.clone(),
-        }
+        Self { host: peer.host.clone(), endpoint: peer.endpoint, addresses: peer.addresses.clone() }
     }
 }
 

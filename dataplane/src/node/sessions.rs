@@ -57,8 +57,7 @@ impl Node {
         let indices = established.local_indices.keep();
         drop(established.secret);
         scrub_stack();
-        let entry =
-            SessionEntry { environment: environment.clone(), host: host.clone(), indices };
+        let entry = SessionEntry { environment: environment.clone(), host: host.clone(), indices };
         self.sessions.insert(id, entry);
         if let Some(entry) = self.peer_mut(&environment, &host) {
             entry.machine.handle_established(now, new);

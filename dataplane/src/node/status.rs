@@ -66,10 +66,7 @@ impl Node {
             certificate_expires: state.tls.not_after(),
             attachments: state.attachments.values().map(attachment_status).collect(),
             peers: state.peers.values().map(peer_status).collect(),
-            relayed: (
-                sum(counters, |c| &c.relayed_packets),
-                sum(counters, |c| &c.relayed_bytes),
-            ),
+            relayed: (sum(counters, |c| &c.relayed_packets), sum(counters, |c| &c.relayed_bytes)),
             drops: drops(counters.iter()),
             sessions: state.peers.values().map(|p| p.machine.sessions().count()).sum(),
         }

@@ -178,10 +178,8 @@ impl EpollDriver {
 
 impl Driver for EpollDriver {
     fn turn(&mut self, engine: &mut Engine) -> io::Result<bool> {
-        let timeout =
-            engine.poll_timeout().map(|at| at.saturating_duration_since(Instant::now()));
-        let mut events =
-            self.events.take().unwrap_or_else(|| Events::with_capacity(EVENTS_MAX));
+        let timeout = engine.poll_timeout().map(|at| at.saturating_duration_since(Instant::now()));
+        let mut events = self.events.take().unwrap_or_else(|| Events::with_capacity(EVENTS_MAX));
         let ready = self.epoll.wait(&mut events, timeout)?;
         let now = Instant::now();
         if ready > 0 {

@@ -26,7 +26,7 @@ enum Count {
 
 impl Engine {
     /// Takes one packet with its virtio header, as it was read from an attachment's interface.
-    /// The engine may complete a checksum in it.
+    /// The packet is used up: the engine completes checksums and writes headers in it.
     ///
     /// Gives `false` when it is no packet at all. Many of those in a row mean that a container has
     /// changed its device's header, which the daemon can set right.
@@ -39,12 +39,27 @@ impl Engine {
     ) -> bool {
         let Some(attachment) = self.attachments.get(from) else { return true };
         let environment = attachment.environment;
-        match self.forward(now, from, environment, data, io) {
+        match self.forward(now, from, environment, Count::Yes, data, io) {
             Ok(()) => true,
             Err(reason) => {
                 self.count_drop(environment, reason);
                 !matches!(reason, DropReason::Malformed | DropReason::Length)
             }
+        }
+    }
+
+    /// Takes a packet that waited for a session: it is judged again, by what holds now, but was
+    /// counted before.
+    pub(super) fn handle_waiting(
+        &mut self,
+        now: Instant,
+        environment: EnvironmentSlot,
+        mut waiting: Waiting,
+        io: &mut impl Io,
+    ) {
+        let data = &mut waiting.packet;
+        if let Err(reason) = self.forward(now, waiting.from, environment, Count::No, data, io) {
+            self.count_drop(environment, reason);
         }
     }
 

@@ -3,6 +3,7 @@ use std::{collections::BTreeSet, time::Duration};
 use weft_proto::keys::Role;
 
 use super::*;
+use crate::metrics::text::Labels;
 use crate::node::{AttachSpec, PeerSpec, Traffic};
 
 /// One sample as a reader of the format sees it.
@@ -134,7 +135,7 @@ fn what_the_node_tells_is_read_back() {
     let c = [acme, ("peer", "host-c")];
     let failed = [acme, ("peer", "host-b"), ("cause", "timeout")];
     let engine = [("version", VERSION), ("engine", "epoll")];
-    let expected: &[(&str, &[(&str, &str)], f64)] = &[
+    let expected: &[(&str, Labels<'_>, f64)] = &[
         ("weft_build_info", &engine, 1.0),
         ("process_start_time_seconds", &[], 1_700_000_000.25),
         ("process_resident_memory_bytes", &[], 18_874_368.0),

@@ -1,0 +1,68 @@
+//! How the daemon ends: in time, with the right code, and with nothing left.
+
+use std::{fs, io::Write as _, process::Stdio, thread, time::Duration};
+
+use nix::sys::signal::Signal;
+
+use crate::daemon::{LIMIT, Lab, STOP_LIMIT, status_of, wait_until, watch_of};
+
+#[tokio::test]
+async fn it_stops_whoever_hangs_on() {
+    let lab = Lab::new();
+    lab.configure(1, 1);
+    let daemon = lab.start(1);
+    let mut client = daemon.client().await;
+    // A reader of events who does not read, an idle connection, and a scrape that never ends.
+    let _events = client.watch_events(watch_of("")).await.unwrap().into_inner();
+    let _idle = daemon.client().await;
+    let _silent = lab.connect_metrics(1);
+    let mut slow = lab.connect_metrics(1);
+    slow.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
+    daemon.signal(Signal::SIGHUP);
+    daemon.stop();
+}
+
+#[test]
+fn it_stops_when_nobody_reads_its_log() {
+    let lab = Lab::new();
+    lab.configure(1, 1);
+    let (_reader, mut log) = std::io::pipe().unwrap();
+    // A pipe holds 64 KiB; the daemon's first line has to wait.
+    log.write_all(&[b'\n'; 1 << 16]).unwrap();
+    let mut daemon = lab.spawn(1, Stdio::from(log));
+    wait_until("the API's socket", || daemon.socket.exists());
+    thread::sleep(Duration::from_millis(200));
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait(STOP_LIMIT).code(), Some(0));
+    assert!(!daemon.socket.exists());
+}
+
+#[tokio::test]
+async fn what_is_taken_is_named_and_nothing_stays() {
+    let lab = Lab::new();
+    lab.configure(1, 1);
+    let first = lab.start(1);
+    // Another host of the same configuration, but for its socket.
+    let file = lab.path("host-1.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let other_socket = text.replace("host-1.sock", "other.sock");
+    fs::write(lab.path("host-2.toml"), &text).unwrap();
+    fs::write(lab.path("host-3.toml"), &other_socket).unwrap();
+    let other_metrics = other_socket.replace("127.0.0.1:9820", "127.0.0.1:9821");
+    fs::write(lab.path("host-4.toml"), other_metrics).unwrap();
+    for (number, expected) in [
+        (2, "another weftd already listens on"),
+        (3, "metrics: cannot listen on TCP 127.0.0.1:9820"),
+        (4, "cannot listen on TCP 127.0.0.1:5820"),
+    ] {
+        let log = fs::File::create(lab.path(&format!("host-{number}.log"))).unwrap();
+        let mut daemon = lab.spawn(number, log.into());
+        assert_eq!(daemon.wait(LIMIT).code(), Some(1), "{number}");
+        let log = lab.log(number);
+        assert!(log.contains(expected), "{log}");
+        assert!(!lab.path("other.sock").exists());
+    }
+    // The first one did not notice.
+    assert_eq!(status_of(&first).await.host, "host-1");
+    first.stop();
+}
