@@ -3,6 +3,7 @@
 CARGO ?= cargo
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/sbin
 RELEASE := $(CURDIR)/target/release
+DEBUG := $(CURDIR)/target/debug
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build test lint demo bench-path clean
@@ -16,9 +17,11 @@ setup: ## Install what is missing (Debian packages, Rust toolchain)
 build: setup ## Build weftd and weft
 	$(CARGO) build --release --locked -p weftd -p weft
 
-test: build ## Run all tests; the ones in network namespaces need root
+# Tests run on the dev profile, which is optimised too, but checks arithmetic and assertions.
+test: setup ## Run all tests; the ones in network namespaces need root
+	$(CARGO) build --locked -p weftd -p weft
 	$(CARGO) test --locked --workspace --exclude netns-tests
-	WEFT_BIN_DIR=$(RELEASE) $(CARGO) test --locked -p netns-tests
+	WEFT_BIN_DIR=$(DEBUG) $(CARGO) test --locked -p netns-tests
 
 lint: setup ## Check formatting, clippy, dependencies (if cargo-deny is installed)
 	$(CARGO) fmt --all --check

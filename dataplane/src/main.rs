@@ -23,12 +23,12 @@ use weftd::{
     node::{self, NodeHandle, Prepared},
 };
 
-/// From the signal to the end of the process, whatever happens: 100 ms less than the contract's
-/// 2 s.
-const STOP_MAX: Duration = Duration::from_millis(1_900);
+/// From the signal to the end of the process, whatever happens: the contract's 2 s, less what the
+/// kernel needs to notice and to clean up.
+const STOP_MAX: Duration = Duration::from_millis(1_700);
 /// How long the node may take to tell its peers and remove its interfaces. With the two below it
 /// stays under [`STOP_MAX`].
-const NODE_STOP_MAX: Duration = Duration::from_millis(1_400);
+const NODE_STOP_MAX: Duration = Duration::from_millis(1_300);
 /// How long readers of the API may take for what they were sent last.
 const API_STOP_MAX: Duration = Duration::from_millis(200);
 /// How long tasks may take to end.

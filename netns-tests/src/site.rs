@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -27,6 +27,7 @@ use crate::pki::Pki;
 use crate::plan::{ContainerPlan, PORT, Plan};
 use crate::process::wait_for;
 use crate::relay::{Relay, alias};
+use crate::status::{list, number};
 use crate::topology::{Family, Topology};
 use crate::traffic::ping;
 use crate::world::World;
@@ -37,6 +38,9 @@ pub const OVERLAY_INTERFACE: &str = "weft0";
 pub const RELAY: &str = "relay";
 /// How long sessions may take to come up.
 pub const SETTLE_LIMIT: Duration = Duration::from_secs(15);
+
+/// Without a handshake for so long, none is coming.
+const CALM: Duration = Duration::from_millis(2_500);
 
 /// A container.
 #[derive(Debug, Clone)]
@@ -294,6 +298,50 @@ impl Site {
     /// After [`SETTLE_LIMIT`], naming the first pair that does not.
     pub fn settle(&self) -> Result<()> {
         self.pairs().try_for_each(|(from, to)| reach(from, to))
+    }
+
+    /// Waits until no host has made a handshake for [`CALM`]: at the start both sides dial, and
+    /// the loser's second attempt may come late.
+    ///
+    /// # Errors
+    /// After [`SETTLE_LIMIT`].
+    pub fn calm(&self) -> Result<()> {
+        let handshakes = || -> Result<u64> {
+            let mut count = 0;
+            for daemon in self.daemons.values() {
+                let status = daemon.status()?;
+                let environments = list(&status.0["environments"]);
+                let peers = environments.iter().flat_map(|e| list(&e["peers"]));
+                count += peers.map(|peer| number(&peer["handshakes_ok"])).sum::<u64>();
+            }
+            Ok(count)
+        };
+        let (mut last, mut since) = (handshakes()?, Instant::now());
+        wait_for("no more handshakes", SETTLE_LIMIT, || {
+            let now = handshakes()?;
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            Ok((since.elapsed() >= CALM).then_some(()))
+        })
+    }
+
+    /// Everything that was dropped so far, by host, environment and cause; for messages.
+    ///
+    /// # Errors
+    /// When a daemon does not answer.
+    pub fn all_drops(&self) -> Result<String> {
+        let mut text = String::new();
+        for (host, daemon) in &self.daemons {
+            let status = daemon.status()?;
+            text += &format!("{host}: none {:?}", status.drops(None)?);
+            for environment in list(&status.0["environments"]) {
+                let id = environment["id"].as_str().unwrap_or_default();
+                text += &format!(", {id} {:?}", status.drops(Some(id))?);
+            }
+            text.push('\n');
+        }
+        Ok(text)
     }
 
     /// Packets that came out of each container's interface of an environment so far.

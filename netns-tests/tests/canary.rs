@@ -5,7 +5,7 @@
 //! same search finds the canary where it may be.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,8 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// Sends the canary over UDP, in single packets and superpackets, and over TCP, until told to stop.
 fn sing(from: &Container, to: &Container, stop: &AtomicBool) -> Result<()> {
     let song = CANARY.repeat(1_300 / CANARY.len());
-    let single = socket(&from.ns, SocketAddr::new(from.address(Family::V4), 0))?;
+    // The container's own address is not there yet, or not any more, at times.
+    let single = socket(&from.ns, (Ipv4Addr::UNSPECIFIED, 0).into())?;
     let goal = SocketAddr::new(to.address(Family::V4), PORT);
     let mut stream: Option<TcpStream> = None;
     while !stop.load(Ordering::Relaxed) {
@@ -54,7 +55,7 @@ fn sing(from: &Container, to: &Container, stop: &AtomicBool) -> Result<()> {
 
 /// Reads and forgets whatever is sent over TCP.
 fn listen(to: &Container, stop: &AtomicBool) -> Result<()> {
-    let listener = to.ns.enter(|| Ok(TcpListener::bind(("0.0.0.0", PORT))?))?;
+    let listener = to.ns.enter(|| Ok(TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))?))?;
     listener.set_nonblocking(true)?;
     let mut open = Vec::new();
     let mut buffer = vec![0; 1 << 16];

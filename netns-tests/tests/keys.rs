@@ -34,6 +34,7 @@ fn session(site: &Site, field: &str) -> Result<u64> {
 fn epochs_change_every_300_datagrams_without_loss() {
     scenario(Load::Heavy, |world| {
         let mut site = Site::up(world, &Plan::pair().keys(SHORT_EPOCHS))?;
+        site.calm()?;
         let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
         let flow = Flow {
             packets: 40_000,
@@ -41,12 +42,14 @@ fn epochs_change_every_300_datagrams_without_loss() {
             ..Flow::between(a.address(Family::V4), b.address(Family::V4))
         };
         let arrived = send(&a.ns, &b.ns, &flow)?;
-        ensure!(arrived.complete() && arrived.late == 0, "{arrived:?}");
+        let whole = arrived.complete() && arrived.late == 0;
+        ensure!(whole, "{arrived:?}\n{}", site.all_drops()?);
         let epoch = session(&site, "epoch")?;
         ensure!(epoch >= 40_000 / EPOCH_DATAGRAMS / 2, "epoch {epoch} after 40,000 datagrams");
         // Superpackets do not straddle two epochs.
         let arrived = send(&a.ns, &b.ns, &Flow { segments: 45, packets: 20_000, ..flow })?;
-        ensure!(arrived.complete() && arrived.late == 0, "{arrived:?}");
+        let whole = arrived.complete() && arrived.late == 0;
+        ensure!(whole, "{arrived:?}\n{}", site.all_drops()?);
         site.assert_healthy()
     });
 }
@@ -55,6 +58,7 @@ fn epochs_change_every_300_datagrams_without_loss() {
 fn a_session_that_runs_out_of_epochs_is_replaced_without_loss() {
     scenario(Load::Heavy, |world| {
         let mut site = Site::up(world, &Plan::pair().keys(SHORT_EPOCHS))?;
+        site.calm()?;
         let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
         let before = session(&site, "handshakes_ok")?;
         // More than two sessions' worth on one lane, at a rate that leaves time for handshakes.
@@ -65,7 +69,8 @@ fn a_session_that_runs_out_of_epochs_is_replaced_without_loss() {
             ..Flow::between(a.address(Family::V4), b.address(Family::V4))
         };
         let arrived = send(&a.ns, &b.ns, &flow)?;
-        ensure!(arrived.complete() && arrived.late == 0, "{arrived:?}");
+        let whole = arrived.complete() && arrived.late == 0;
+        ensure!(whole, "{arrived:?}\n{}", site.all_drops()?);
         let more = session(&site, "handshakes_ok")? - before;
         ensure!(more >= 2, "{more} handshakes");
         site.assert_healthy()
@@ -108,7 +113,8 @@ fn handshakes_every_five_seconds_lose_nothing() {
         });
         for arrived in [one, two] {
             let arrived = arrived.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            ensure!(arrived.complete() && arrived.late == 0, "{arrived:?}");
+            let whole = arrived.complete() && arrived.late == 0;
+            ensure!(whole, "{arrived:?}\n{}", site.all_drops()?);
         }
         let more = session(&site, "handshakes_ok")? - before;
         ensure!((1..=4).contains(&more), "{more} handshakes in 12 s");
@@ -122,6 +128,7 @@ fn handshakes_every_five_seconds_lose_nothing() {
 fn a_new_certificate_is_taken_at_once() {
     scenario(Load::Light, |world| {
         let mut site = Site::up(world, &Plan::pair())?;
+        site.calm()?;
         let before = session(&site, "handshakes_ok")?;
         for (host, dir) in [("host-b", "renewed-b"), ("host-a", "renewed-a")] {
             let files = site.pki[ACME].issue_into(host, &world.dir().join(dir))?;
@@ -153,6 +160,7 @@ fn an_authority_can_be_exchanged() {
     scenario(Load::Light, |world| {
         // What netns.sh calls a change of the private key: other keys on both sides, at once.
         let mut site = Site::up(world, &Plan::pair())?;
+        site.calm()?;
         let other = netns_tests::pki::Pki::init(&world.dir().join("other"), ACME)?;
         for host in ["host-a", "host-b"] {
             let files = other.issue(host)?;

@@ -74,8 +74,7 @@ impl Pair {
     /// A session that nothing has been sent on. Every pair is the same, so that corpora can hold
     /// sealed datagrams.
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a pair is not a default of anything")]
-    pub fn new() -> Self {
+    pub fn fresh() -> Self {
         let now = Instant::now();
         Self { now, client: engine(now, 0), server: engine(now, 1), lane: send_lane(now, 0) }
     }

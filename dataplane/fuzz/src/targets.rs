@@ -32,7 +32,7 @@ pub fn datagram(data: &[u8]) {
             assert_eq!(header.encode(), part[..16]);
         }
     }
-    let mut pair = Pair::new();
+    let mut pair = Pair::fresh();
     let mut io = Memory::default();
     pair.server.handle_datagrams(pair.now, Ecn::from_bits(*ecn), segment, data, &mut io);
     pair.server.finish_receive(&mut io);
@@ -42,7 +42,7 @@ pub fn datagram(data: &[u8]) {
 /// What an authentic peer can do: plaintexts that it seals, each with its length in two bytes
 /// before it. The upper bit of the length makes it a control message.
 pub fn frame_metadata(mut data: &[u8]) {
-    let mut pair = Pair::new();
+    let mut pair = Pair::fresh();
     let mut io = Memory::default();
     while let Some(([high, low], rest)) = data.split_first_chunk::<2>() {
         let kind = if high & 0x80 == 0 { Kind::Data } else { Kind::Control };
@@ -65,7 +65,7 @@ pub fn frame_metadata(mut data: &[u8]) {
 /// What a container can do: a virtio header and a packet. What is sealed must open at the peer
 /// and be a packet between the addresses that it may be between.
 pub fn container_frame(data: &[u8]) {
-    let mut pair = Pair::new();
+    let mut pair = Pair::fresh();
     let mut io = Memory::default();
     pair.client.handle_packet(pair.now, Pair::ATTACHMENT, &mut data.to_vec(), &mut io);
     check_delivered(&io, 0);

@@ -2,8 +2,10 @@
 //! compiler. `WEFT_CORPUS_WRITE=1` writes the seeds of the corpora anew, `WEFT_FUZZ_ROUNDS=n`
 //! changes every file so often.
 
+#[expect(unreachable_pub, reason = "public in the fuzz crate, whose file it is")]
 #[path = "../../fuzz/src/pair.rs"]
 mod pair;
+#[expect(unreachable_pub, reason = "public in the fuzz crate, whose file it is")]
 #[path = "../../fuzz/src/targets.rs"]
 mod targets;
 
@@ -117,7 +119,7 @@ fn seeds(target: &str) -> BTreeMap<String, Vec<u8>> {
             all.insert("extensions".into(), extensions());
         }
         "datagram" => {
-            let mut pair = Pair::new();
+            let mut pair = Pair::fresh();
             for (name, mut data) in packets() {
                 let mut io = Memory::default();
                 pair.client.handle_packet(pair.now, Pair::ATTACHMENT, &mut data, &mut io);
@@ -295,7 +297,7 @@ fn every_target_survives_its_corpus_and_changes_of_it() {
 /// A corpus that the targets refuse at the door tests nothing.
 #[test]
 fn corpora_reach_the_depths() {
-    let mut pair = Pair::new();
+    let mut pair = Pair::fresh();
     let mut io = Memory::default();
     for input in corpus("datagram") {
         let segment = usize::from(u16::from_be_bytes([input[0], input[1]]));
@@ -306,7 +308,7 @@ fn corpora_reach_the_depths() {
     assert!(io.delivered.len() >= corpus("datagram").len() / 2);
     let sealed = corpus("container_frame").into_iter().filter(|data| {
         let mut io = Memory::default();
-        let mut pair = Pair::new();
+        let mut pair = Pair::fresh();
         pair.client.handle_packet(pair.now, Pair::ATTACHMENT, &mut data.clone(), &mut io);
         !io.datagrams.is_empty()
     });

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use tonic::{Code, Streaming};
 use weft_api::v1::{
     AddPeerRequest, AttachRequest, AttachmentState, DetachRequest, Event, EventKind,
-    RemovePeerRequest, SessionRole, SessionState, SetRoutesRequest, StatusRequest, StatusResponse,
+    RemovePeerRequest, SessionRole, SessionState, SetRoutesRequest, StatusRequest,
 };
 use weft_sys::netns::Netns;
 

@@ -23,6 +23,16 @@ async fn it_stops_whoever_hangs_on() {
 }
 
 #[test]
+fn an_interrupt_is_as_good() {
+    let lab = Lab::new();
+    lab.configure(1, 1);
+    let mut daemon = lab.start(1);
+    daemon.signal(Signal::SIGINT);
+    assert_eq!(daemon.wait(STOP_LIMIT).code(), Some(0));
+    assert!(!daemon.socket.exists());
+}
+
+#[test]
 fn it_stops_when_nobody_reads_its_log() {
     let lab = Lab::new();
     lab.configure(1, 1);

@@ -106,6 +106,7 @@ impl Session {
         let mut hello = vec![1, 1];
         hello.extend(DATAGRAM_MAX.to_be_bytes());
         hello.extend([0x5a; 16]);
+        hello.extend(1_u32.to_be_bytes());
         write_frame(&mut stream, HELLO, &hello)?;
         let theirs = read_frame(&mut stream, HELLO)?;
         let lanes = *theirs.first().context("empty hello")?;

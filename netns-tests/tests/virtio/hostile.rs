@@ -226,8 +226,12 @@ pub(crate) fn from_peer(from: SocketAddr, to: SocketAddr) -> Vec<Sealed> {
         };
         cases.push(whole(what, &packet, metadata));
     }
+    // A wrong UDP length alone hurts nobody: any router would pass it on, and the receiving kernel
+    // looks. With a checksum to be made over that length it is another matter.
+    let whole_sum = Metadata { flags: NEEDS_CSUM, csum_start: p.l4, csum_offset: 6, ..plain };
     for (what, _, packet) in wrong_lengths(&p) {
-        cases.push(whole(what, &packet, plain));
+        let metadata = if what.starts_with("UDP") { whole_sum } else { plain };
+        cases.push(whole(what, &packet, metadata));
     }
     for (what, metadata) in [
         ("checked already", Metadata { flags: 2, ..plain }),

@@ -220,3 +220,39 @@ impl ReceiveLane {
         self.next = self.next_secret.as_ref().map(|s| Generation::new(s, self.suite));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::Role;
+    use weft_types::{Counter, LaneId, ReceiverIndex};
+    use weft_wire::Kind;
+
+    /// At the AEAD's integrity limit new keys are wanted, and the old ones go on: closing would
+    /// be an attacker's lever.
+    #[test]
+    fn many_failed_opens_ask_for_new_keys_and_close_nothing() {
+        let now = Instant::now();
+        let secret = Secret::exported(zeroize::Zeroizing::new([7; 32]))
+            .lane(Role::Client, LaneId::new(0).unwrap());
+        let mut lane = ReceiveLane::new(Suite::Aes256Gcm, &secret);
+        let header = Header {
+            kind: Kind::Data,
+            epoch: Epoch(0),
+            length: 44,
+            index: ReceiverIndex(1),
+            counter: Counter(0),
+        };
+        let clear = header.encode();
+        let mut sealed = [0; 28];
+        secret.key(Suite::Aes256Gcm).seal(Counter(0), &clear, &[], &[0; 12], &mut sealed);
+        let mut forged = sealed;
+        forged[0] ^= 1;
+        lane.failed_opens = FAILED_OPENS_MAX - 1;
+        assert!(!lane.wants_rekey());
+        let mut open = |bytes: &[u8]| lane.open(now, &header, &clear, bytes, &mut [0; 64]);
+        assert_eq!(open(&forged), Err(Rejected::Authentication));
+        assert!(open(&sealed).is_ok());
+        assert!(lane.wants_rekey());
+    }
+}

@@ -180,3 +180,28 @@ impl SendLane {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::Role;
+    use weft_types::LaneId;
+
+    #[test]
+    fn a_counter_never_wraps() {
+        let now = Instant::now();
+        let secret = Secret::exported(zeroize::Zeroizing::new([7; 32]))
+            .lane(Role::Client, LaneId::new(0).unwrap());
+        let expires = now + Duration::from_secs(1);
+        let suite = Suite::Aes256Gcm;
+        let mut lane = SendLane::new(ReceiverIndex(1), suite, secret, Limits::default(), expires);
+        lane.next_counter = Counter(Counter::REJECT_AFTER.0 - 3);
+        assert_eq!(lane.prepare(now, 3), Err(SendRefusal::Exhausted));
+        assert_eq!(lane.prepare(now, u64::MAX), Err(SendRefusal::Exhausted));
+        assert!(lane.prepare(now, 2).is_ok());
+        for _ in 0..2 {
+            lane.seal(Kind::Data, &[], &[0; 12], &mut [0; HEADER_LEN + 12 + TAG_LEN]);
+        }
+        assert_eq!(lane.prepare(now, 1), Err(SendRefusal::Exhausted));
+    }
+}
