@@ -115,6 +115,8 @@ pub struct Peer {
     active: Option<SessionId>,
     handshake: Handshake,
     failures: u32,
+    /// A session was made while our own handshake ran or waited.
+    was_overtaken: bool,
     generation: u32,
     actions: VecDeque<Action>,
 }
@@ -130,6 +132,7 @@ impl Peer {
             active: None,
             handshake: Handshake::Idle,
             failures: 0,
+            was_overtaken: false,
             generation: 0,
             actions: VecDeque::new(),
         }
@@ -184,7 +187,13 @@ impl Peer {
     }
 
     /// The handshake that [`Action::Handshake`] asked for failed. `random` makes the jitter.
+    ///
+    /// It is not tried again when the peer made a session meanwhile.
     pub fn handle_failed(&mut self, now: Instant, random: u32) {
+        if std::mem::take(&mut self.was_overtaken) {
+            self.handshake = Handshake::Idle;
+            return;
+        }
         let pause = RETRY_MAX.min(RETRY_MIN.saturating_mul(1 << self.failures.min(16)));
         self.failures = self.failures.saturating_add(1);
         // Between three quarters and five quarters of the pause, so that hosts do not march.
@@ -195,8 +204,12 @@ impl Peer {
 
     /// A handshake made a session; the workers have it, and it waits for its first datagram.
     pub fn handle_established(&mut self, now: Instant, new: Established) {
-        if new.role == Role::Client {
-            self.handshake = Handshake::Idle;
+        match (new.role, self.handshake) {
+            (Role::Client, _) | (Role::Server, Handshake::Waiting { .. }) => {
+                self.handshake = Handshake::Idle;
+            }
+            (Role::Server, Handshake::Running) => self.was_overtaken = true,
+            (Role::Server, Handshake::Idle) => {}
         }
         self.failures = 0;
         self.generation = self.generation.max(new.generation);
@@ -280,6 +293,7 @@ impl Peer {
     }
 
     fn begin(&mut self) {
+        self.was_overtaken = false;
         self.handshake = Handshake::Running;
         self.actions.push_back(Action::Handshake);
     }

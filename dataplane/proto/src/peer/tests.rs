@@ -185,3 +185,21 @@ fn a_closed_peer_is_told() {
     assert_eq!(actions(&mut peer), [Action::Remove { id: SessionId(1), say_so: true }]);
     assert_eq!(peer.state(), State::Idle);
 }
+
+#[test]
+fn a_failure_is_forgotten_when_the_peer_made_a_session_meanwhile() {
+    let now = Instant::now();
+    for overtaken_while_running in [true, false] {
+        let mut peer = smaller();
+        peer.handle_need();
+        if overtaken_while_running {
+            up(&mut peer, now, 1, Role::Server, 1);
+            peer.handle_failed(now, 0);
+        } else {
+            peer.handle_failed(now, 0);
+            up(&mut peer, now, 1, Role::Server, 1);
+        }
+        actions(&mut peer);
+        assert_eq!(peer.poll_timeout(), Some(now + HOUR));
+    }
+}

@@ -175,6 +175,24 @@ fn used_up_epochs_ask_for_a_handshake_and_then_refuse() {
     assert_eq!(pair.a_to_b().len(), 256);
 }
 
+/// An event may be lost between engine and daemon; its cause repeats it.
+#[test]
+fn a_handshake_is_asked_for_again_while_it_is_needed() {
+    let limits = Limits { epoch_datagrams_max: 1, ..Limits::default() };
+    let mut pair = Pair::with_limits(limits);
+    let packet = udp_packet(forth(4), 10).complete();
+    for _ in 0..200 {
+        pair.a.send(WEB, &packet);
+    }
+    assert_eq!(pair.a.events(), [Event::RekeySoon(SESSION)]);
+    for _ in 0..3 {
+        pair.a.tick(Duration::from_secs(2));
+        pair.a.send(WEB, &packet);
+        pair.a.send(WEB, &packet);
+        assert_eq!(pair.a.events(), [Event::RekeySoon(SESSION)]);
+    }
+}
+
 /// Fail closed: an expired session seals neither data nor control messages.
 #[test]
 fn an_expired_session_seals_nothing() {
