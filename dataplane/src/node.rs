@@ -30,7 +30,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::{
+    sync::{broadcast, mpsc, oneshot},
+    task::JoinSet,
+};
 use weft_config::Config;
 use weft_handshake::{Established, HandshakeError, ServerEnvironments};
 use weft_proto::{AttachmentSlot, EnvironmentSlot, Event, IndexTable, LinkSlot, SessionId};
@@ -125,6 +128,8 @@ pub struct Node {
     inbox: mpsc::Sender<Message>,
     /// When some peer wants its timeout handled.
     next_peer_timeout: Option<Instant>,
+    /// Queues of interfaces that were given up, being closed.
+    closing: JoinSet<()>,
 }
 
 /// A node that is ready to run.
@@ -184,6 +189,7 @@ pub async fn prepare(config: Config) -> anyhow::Result<Prepared> {
         events: broadcast::channel(EVENTS_MAX).0,
         inbox: inbox.clone(),
         next_peer_timeout: None,
+        closing: JoinSet::new(),
         config,
     };
     let handle = NodeHandle::new(inbox, node.events.clone());
@@ -300,8 +306,9 @@ impl Node {
         self.publish(NodeEvent::new(EventKind::Stopping, "the daemon stops"));
         let ids: Vec<_> = self.environments.keys().cloned().collect();
         for id in ids {
-            self.remove_environment(&id).await;
+            self.forget_environment(&id).await;
         }
+        self.closed().await;
         for worker in &mut self.workers {
             worker.stop();
         }

@@ -1,4 +1,5 @@
 //! The structure that ARCHITECTURE.md promises.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::{
     fs,

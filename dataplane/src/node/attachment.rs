@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc};
 
+use tokio::sync::oneshot;
 use weft_config::Attachment;
 use weft_proto::{AttachmentCounters, AttachmentSlot, NewAttachment};
 use weft_sys::{
@@ -90,7 +91,7 @@ impl Node {
         };
         check_spec(&spec)?;
         if !replaces && state.attachments.len() >= ATTACHMENTS_MAX {
-            return Err(RequestError::Precondition(format!(
+            return Err(RequestError::Limit(format!(
                 "environment {environment} has {ATTACHMENTS_MAX} attachments on this host, the \
                  limit"
             )));
@@ -161,6 +162,7 @@ impl Node {
             )));
         }
         self.forget_attachment(environment, name).await;
+        self.closed().await;
         Ok(())
     }
 
@@ -197,10 +199,26 @@ impl Node {
     }
 
     async fn release_slot(&mut self, slot: AttachmentSlot) {
-        self.command_all(|_| Command::RemoveAttachment(slot));
-        self.barrier().await;
+        let mut waiting = Vec::with_capacity(self.workers.len());
+        self.command_all(|_| {
+            let (back, queue) = oneshot::channel();
+            waiting.push(queue);
+            Command::RemoveAttachment(slot, back)
+        });
+        let mut queues = Vec::with_capacity(waiting.len());
+        for queue in waiting {
+            // A worker that lost its queue or ended has none.
+            queues.extend(queue.await);
+        }
+        self.closing.spawn_blocking(move || drop(queues));
         self.attachments_by_slot.remove(&slot);
         self.attachment_slots.give_back(slot.0);
+    }
+
+    /// Waits until all interfaces that were given up are gone. The kernel takes its time for each
+    /// and does many at once.
+    pub(super) async fn closed(&mut self) {
+        while self.closing.join_next().await.is_some() {}
     }
 
     /// Makes the interface. What fails says in a sentence why, and leaves nothing behind.

@@ -139,6 +139,12 @@ impl Node {
 
     /// Removes an environment with everything in it.
     pub(super) async fn remove_environment(&mut self, id: &EnvironmentId) {
+        self.forget_environment(id).await;
+        self.closed().await;
+    }
+
+    /// [`Node::remove_environment`] without waiting for the kernel to remove the interfaces.
+    pub(super) async fn forget_environment(&mut self, id: &EnvironmentId) {
         let Some(state) = self.environments.get(id) else { return };
         let slot = state.place.slot;
         let peers: Vec<_> = state.peers.keys().cloned().collect();

@@ -112,7 +112,7 @@ impl Node {
             )));
         }
         if spec.addresses.len() > PEER_ADDRESSES_MAX || state.peers.len() >= PEERS_MAX {
-            return Err(RequestError::Precondition(format!(
+            return Err(RequestError::Limit(format!(
                 "the limits are {PEERS_MAX} peers and {PEER_ADDRESSES_MAX} addresses per peer"
             )));
         }

@@ -19,8 +19,9 @@ pub enum Command {
     SetRoutes(EnvironmentSlot, Arc<RouteTable>),
     /// See [`weft_proto::Engine::add_attachment`]; the worker owns the queue from now on.
     AddAttachment(AttachmentSlot, NewAttachment, TunQueue),
-    /// Forgets the attachment and closes its queue.
-    RemoveAttachment(AttachmentSlot),
+    /// Forgets the attachment and gives its queue back: closing the last queue of a device takes
+    /// the kernel some 20 ms, which no packet should wait for.
+    RemoveAttachment(AttachmentSlot, oneshot::Sender<TunQueue>),
     /// See [`weft_proto::Engine::add_link`].
     AddLink(LinkSlot, NewLink),
     /// See [`weft_proto::Engine::set_endpoint`].

@@ -146,10 +146,12 @@ impl EpollDriver {
                     self.io.add_queue(slot, queue);
                     engine.add_attachment(slot, new);
                 }
-                Command::RemoveAttachment(slot) => {
+                Command::RemoveAttachment(slot, back) => {
                     engine.remove_attachment(slot);
                     if let Some(queue) = self.io.remove_queue(slot) {
                         let _ = self.epoll.remove(queue.as_fd());
+                        // Nobody wants it: then it is closed here.
+                        let _ = back.send(queue);
                     }
                 }
                 Command::AddLink(slot, new) => engine.add_link(slot, new),

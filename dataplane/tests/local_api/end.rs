@@ -3,8 +3,10 @@
 use std::{fs, io::Write as _, process::Stdio, thread, time::Duration};
 
 use nix::sys::signal::Signal;
+use weft_api::v1::AttachRequest;
+use weft_sys::netns::Netns;
 
-use crate::daemon::{LIMIT, Lab, STOP_LIMIT, status_of, wait_until, watch_of};
+use crate::daemon::{LIMIT, Lab, STOP_LIMIT, interfaces, path_of, status_of, wait_until, watch_of};
 
 #[tokio::test]
 async fn it_stops_whoever_hangs_on() {
@@ -20,6 +22,28 @@ async fn it_stops_whoever_hangs_on() {
     slow.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
     daemon.signal(Signal::SIGHUP);
     daemon.stop();
+}
+
+#[tokio::test]
+async fn many_interfaces_are_removed_in_time() {
+    let lab = Lab::new();
+    lab.configure(1, 1);
+    let daemon = lab.start(1);
+    let mut client = daemon.client().await;
+    // One after the other the kernel would need 2 s for these alone.
+    let containers: Vec<_> = (0..100).map(|_| Netns::create().unwrap()).collect();
+    for (i, container) in containers.iter().enumerate() {
+        let request = AttachRequest {
+            environment: "acme".into(),
+            name: format!("web-{i}"),
+            netns: path_of(container),
+            interface: String::new(),
+            addresses: vec![format!("10.40.1.{i}")],
+        };
+        client.attach(request).await.unwrap();
+    }
+    daemon.stop();
+    assert!(containers.iter().all(|container| interfaces(container) == ["lo"]));
 }
 
 #[test]

@@ -155,6 +155,8 @@ impl Engine {
 
     fn tend_session(&mut self, now: Instant, id: SessionId, io: &mut impl Io) -> Option<Instant> {
         let session = self.sessions.get_mut(&id)?;
+        // An event can be lost on its way; while there is cause it is repeated.
+        session.said_rekey = false;
         let mut next = None;
         let mut due = None;
         if let Some((at, pause)) = session.confirm {
@@ -226,7 +228,7 @@ impl Engine {
 }
 
 impl Session {
-    /// [`SendLane::prepare`], and says once when a new handshake is due.
+    /// [`SendLane::prepare`], and says once per tick when a new handshake is due.
     #[inline]
     pub(super) fn prepare(
         &mut self,

@@ -318,6 +318,30 @@ fn a_changed_header_starts_a_packet_of_its_own_and_is_judged_anew() {
     assert_eq!(liar.pair.b.drops(DropReason::Source), 1);
 }
 
+/// The next chunk of a run, right in everything but one field of its metadata.
+#[test]
+fn a_chunk_that_continues_with_a_lie_is_judged_by_itself() {
+    type Lie = fn(&mut VirtioHeader);
+    let lies: [Lie; 5] = [
+        |v| v.flags = 0,
+        |v| v.gso_type = 4,
+        |v| v.gso_size = 99,
+        |v| v.csum_start = 0,
+        |v| v.csum_offset = 2,
+    ];
+    for (i, lie) in lies.iter().enumerate() {
+        let (packet, header, metadata) = honest();
+        let first = chunk(&packet.payload[..100], &header, metadata);
+        let mut lying = Metadata { chunk: 1, ..metadata };
+        lie(&mut lying.virtio);
+        let second = chunk(&packet.payload[100..200], &header, lying);
+        let mut liar = Liar::new();
+        let honest_part = packet.part(100, 0, 1).unfinished();
+        assert_eq!(liar.say(&[first, second]), [(DB, honest_part)], "lie {i}");
+        assert_eq!(liar.pair.b.drops_of_all_kinds(), 1, "lie {i}");
+    }
+}
+
 #[test]
 fn lies_about_whole_packets_are_dropped() {
     let packet = udp_packet(forth(4), 60);
