@@ -20,8 +20,8 @@ build: setup ## Build weftd and weft
 # Tests run on the dev profile, which is optimised too, but checks arithmetic and assertions.
 test: setup ## Run all tests; the ones in network namespaces need root
 	$(CARGO) build --locked -p weftd -p weft
-	$(CARGO) test --locked --workspace --exclude netns-tests
-	WEFT_BIN_DIR=$(DEBUG) $(CARGO) test --locked -p netns-tests
+	$(CARGO) test --locked --workspace --exclude netns-tests --no-fail-fast
+	WEFT_BIN_DIR=$(DEBUG) $(CARGO) test --locked -p netns-tests --no-fail-fast
 
 lint: setup ## Check formatting, clippy, dependencies (if cargo-deny is installed)
 	$(CARGO) fmt --all --check

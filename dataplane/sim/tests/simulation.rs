@@ -7,7 +7,7 @@ use std::{
 
 use weft_sim::world::{Report, World};
 
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 2000;
 
 fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
