@@ -167,7 +167,7 @@ impl Peer {
 
     /// A session is wanted: the daemon starts, or packets wait.
     pub fn handle_need(&mut self) {
-        if self.active.is_none() && self.handshake == Handshake::Idle {
+        if self.active.is_none() && !self.has_unproven() && self.handshake == Handshake::Idle {
             self.begin();
         }
     }
@@ -181,7 +181,7 @@ impl Peer {
 
     /// The keys of a session run out.
     pub fn handle_rekey_soon(&mut self, id: SessionId) {
-        if self.active == Some(id) {
+        if self.active == Some(id) && !self.has_unproven() {
             self.handle_renew();
         }
     }
@@ -308,7 +308,15 @@ impl Peer {
         [session.retires, proven].into_iter().flatten().fold(session.expires, Instant::min)
     }
 
+    /// Whether a session waits for its first datagram: another handshake would be too early.
+    fn has_unproven(&self) -> bool {
+        self.sessions.iter().any(|s| !s.is_alive)
+    }
+
     fn regular_handshake(&self) -> Option<Instant> {
+        if self.has_unproven() {
+            return None;
+        }
         let active = self.known(self.active)?;
         let delay = if self.is_smaller { Duration::ZERO } else { SECOND_DELAY };
         Some(active.established + self.rehandshake + delay)

@@ -203,3 +203,22 @@ fn a_failure_is_forgotten_when_the_peer_made_a_session_meanwhile() {
         assert_eq!(peer.poll_timeout(), Some(now + HOUR));
     }
 }
+
+#[test]
+fn a_session_that_waits_for_its_first_datagram_is_not_overtaken_by_another() {
+    let now = Instant::now();
+    let mut peer = smaller();
+    up(&mut peer, now, 1, Role::Client, 1);
+    let due = now + HOUR;
+    peer.handle_timeout(due);
+    actions(&mut peer);
+    peer.handle_established(due, session(2, Role::Client, 2, due));
+    peer.handle_timeout(due);
+    peer.handle_rekey_soon(SessionId(1));
+    assert_eq!(actions(&mut peer), []);
+    assert_eq!(peer.poll_timeout(), Some(due + PROVE_MAX));
+    // It never gets one: it is given up, and the next handshake begins.
+    peer.handle_timeout(due + PROVE_MAX);
+    let given_up = Action::Remove { id: SessionId(2), say_so: true };
+    assert_eq!(actions(&mut peer), [given_up, Action::Handshake]);
+}
