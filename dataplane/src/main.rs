@@ -232,11 +232,10 @@ async fn reload_on(mut hangup: Signal, node: NodeHandle, path: PathBuf) {
                 }
             }
             Ok(Err(problems)) => {
-                for problem in problems {
-                    tracing::error!(%problem, "configuration not reloaded");
-                }
+                let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                node.refuse_reload(&problems.join("; "));
             }
-            Err(error) => tracing::error!(%error, "configuration not reloaded"),
+            Err(error) => node.refuse_reload(&error.to_string()),
         }
     }
 }

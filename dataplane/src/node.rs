@@ -214,7 +214,7 @@ impl Prepared {
     /// When an environment of the configuration cannot be set up.
     pub async fn run(self, mut stop: oneshot::Receiver<()>) -> anyhow::Result<()> {
         let Self { mut node, mut inbox, mut worker_events, tcp, handle: _ } = self;
-        node.apply_initial().await?;
+        node.apply_initial(&stop).await?;
         let accepting = tokio::spawn(listener::serve(
             tcp,
             Arc::clone(&node.listener),

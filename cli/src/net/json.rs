@@ -70,7 +70,6 @@ struct PeerJson<'a> {
     session_age_ms: Option<u64>,
     epoch: Option<u32>,
     key_age_ms: Option<u64>,
-    last_received_ms: Option<u64>,
     handshakes_ok: u64,
     handshakes_failed: u64,
     last_error: Option<&'a str>,
@@ -162,7 +161,6 @@ fn peer(peer: &PeerStatus) -> PeerJson<'_> {
         session_age_ms: peer.session_age_ms,
         epoch: peer.epoch,
         key_age_ms: peer.key_age_ms,
-        last_received_ms: peer.last_received_ms,
         handshakes_ok: peer.handshakes_ok,
         handshakes_failed: peer.handshakes_failed,
         last_error: text(&peer.last_error),
@@ -205,9 +203,7 @@ fn text(text: &str) -> Option<&str> {
 pub(crate) fn attachment_state(state: AttachmentState) -> &'static str {
     match state {
         AttachmentState::Unspecified => "unknown",
-        AttachmentState::Pending => "pending",
         AttachmentState::Up => "up",
-        AttachmentState::Down => "down",
         AttachmentState::Gone => "gone",
         AttachmentState::Failed => "failed",
     }

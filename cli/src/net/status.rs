@@ -194,8 +194,7 @@ fn traffic_cells(rates: Option<Rates>, traffic: Option<&Traffic>) -> [Span; 4] {
 fn attachment_state(state: AttachmentState) -> Span {
     let tone = match state {
         AttachmentState::Up => Tone::Good,
-        AttachmentState::Pending => Tone::Busy,
-        AttachmentState::Down | AttachmentState::Gone | AttachmentState::Failed => Tone::Bad,
+        AttachmentState::Gone | AttachmentState::Failed => Tone::Bad,
         AttachmentState::Unspecified => Tone::Faint,
     };
     Span::new(tone, json::attachment_state(state))

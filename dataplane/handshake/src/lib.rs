@@ -23,10 +23,9 @@
 //! - The exporter is used once, the TLS state dropped right after, stack and all.
 //! - A failed handshake gives its receiver indices back ([`IndexGuard`]).
 //!
-//! [`admission`] and [`backoff`] are pure decisions with the time passed in; the rest is tokio.
+//! [`admission`] is pure decisions with the time passed in; the rest is tokio.
 
 pub mod admission;
-pub mod backoff;
 mod close;
 mod dial;
 mod environment;

@@ -117,13 +117,10 @@ provider!(
         tail: &[u8],
         out: &mut [u8],
     ) {
-        super::copy_in(payload, tail, out);
-        let (text, tag_out) = out.split_at_mut(payload.len() + tail.len());
+        let (text, rest) = out.split_at_mut(payload.len());
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = key
-            .seal_in_place_separate_tag(nonce, Aad::from(aad), text)
-            .expect("a datagram is far below the AEAD's limit");
-        tag_out.copy_from_slice(tag.as_ref());
+        key.seal_out_of_place_scatter(nonce, Aad::from(aad), payload, text, tail, rest)
+            .expect("a datagram is far below the AEAD's limit, and there is room for the tag");
     }
 );
 
@@ -171,6 +168,7 @@ pub use ring_provider::Key;
 #[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
 compile_error!("weft-proto needs one of the features `aws-lc-rs` and `ring`");
 
+#[cfg(feature = "ring")]
 fn copy_in(payload: &[u8], tail: &[u8], out: &mut [u8]) {
     assert_eq!(out.len(), payload.len() + tail.len() + TAG_LEN, "room for text and tag");
     out[..payload.len()].copy_from_slice(payload);
@@ -210,12 +208,20 @@ mod tests {
     #[test]
     fn providers_agree() {
         for suite in [Suite::Aes256Gcm, Suite::ChaCha20Poly1305] {
-            let mut a = [0; 100 + TAG_LEN];
-            let mut b = a;
-            aws::Key::new(suite, &[3; KEY_LEN]).seal(NONCE, &AAD, &[4; 88], &[5; 12], &mut a);
-            ring_provider::Key::new(suite, &[3; KEY_LEN])
-                .seal(NONCE, &AAD, &[4; 88], &[5; 12], &mut b);
-            assert_eq!(a, b);
+            let one = aws::Key::new(suite, &[3; KEY_LEN]);
+            let other = ring_provider::Key::new(suite, &[3; KEY_LEN]);
+            // Text that ends within a block, at its end, and with nothing in front of the tail.
+            for (payload, tail) in [(88, 12), (1_344, 64), (1_345, 52), (16, 16), (0, 12), (7, 0)] {
+                let (payload, tail) = (vec![4; payload], vec![5; tail]);
+                let mut a = vec![0; payload.len() + tail.len() + TAG_LEN];
+                let mut b = a.clone();
+                one.seal(NONCE, &AAD, &payload, &tail, &mut a);
+                other.seal(NONCE, &AAD, &payload, &tail, &mut b);
+                assert_eq!(a, b);
+                let mut opened = vec![0; payload.len() + tail.len()];
+                assert_eq!(other.open(NONCE, &AAD, &a, &mut opened), Ok(opened.len()));
+                assert_eq!(opened, [payload, tail].concat());
+            }
         }
     }
 }

@@ -299,7 +299,6 @@ mod tests {
             assert_eq!(peer.role(), expected);
             assert_eq!(peer.session_age_ms, Some(60_000));
             assert_eq!((peer.epoch, peer.key_age_ms), (Some(6), Some(7_000)));
-            assert_eq!(peer.last_received_ms, None);
         }
         let fresh = SessionState::Established {
             role: Role::Client,

@@ -72,7 +72,7 @@ const METRICS: &[Metric] = &[
     // Peers.
     counter(
         "weft_peer_received_bytes_total",
-        "Bytes opened and accepted from the peer.",
+        "Bytes of UDP payload opened and accepted from the peer.",
         |s, out| peers(s, out, |p| Some(p.traffic.rx_bytes)),
     ),
     counter(
@@ -80,7 +80,7 @@ const METRICS: &[Metric] = &[
         "Datagrams opened and accepted from the peer.",
         |s, out| peers(s, out, |p| Some(p.traffic.rx_packets)),
     ),
-    counter("weft_peer_sent_bytes_total", "Bytes sealed for the peer.", |s, out| {
+    counter("weft_peer_sent_bytes_total", "Bytes of UDP payload sealed for the peer.", |s, out| {
         peers(s, out, |p| Some(p.traffic.tx_bytes));
     }),
     counter("weft_peer_sent_datagrams_total", "Datagrams sealed for the peer.", |s, out| {

@@ -4,7 +4,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use weft_config::Config;
 use weft_types::{AttachmentName, EnvironmentId, HostId};
 
-use super::{AttachSpec, Message, NodeEvent, PeerSpec, RequestError, Status};
+use super::{AttachSpec, EventKind, Message, NodeEvent, PeerSpec, RequestError, Status};
 
 type Reply<T> = oneshot::Sender<Result<T, RequestError>>;
 
@@ -129,6 +129,14 @@ impl NodeHandle {
     /// [`RequestError`]; the running configuration stays then.
     pub async fn reload(&self, config: Box<Config>) -> Result<(), RequestError> {
         ask!(self, Reload, config)
+    }
+
+    /// Tells watchers and the log that another configuration was refused before it got here, for
+    /// example because its file has errors.
+    pub fn refuse_reload(&self, reason: &str) {
+        tracing::error!(reason, "configuration not reloaded");
+        // Nobody watches: fine.
+        let _ = self.events.send(NodeEvent::new(EventKind::ReloadFailed, reason));
     }
 
     /// Events from now on.

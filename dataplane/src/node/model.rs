@@ -228,7 +228,7 @@ pub enum EventKind {
     EnvironmentRemoved,
     /// The configuration was reloaded.
     Reloaded,
-    /// A reload was refused.
+    /// A reload was refused, or one of its changes was.
     ReloadFailed,
     /// The daemon stops.
     Stopping,

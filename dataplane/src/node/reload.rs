@@ -1,6 +1,7 @@
 //! Applying a configuration: the first one, and another one while everything runs.
 
 use anyhow::Context as _;
+use tokio::sync::oneshot;
 use weft_config::{Config, plan};
 
 use super::{EventKind, Node, NodeEvent, PeerSpec, Request, RequestError};
@@ -40,8 +41,12 @@ impl Node {
         }
     }
 
-    /// Sets up all of the configuration that the node was made with.
-    pub(super) async fn apply_initial(&mut self) -> anyhow::Result<()> {
+    /// Sets up all of the configuration that the node was made with, unless `stop` comes first.
+    /// Each interface takes the kernel milliseconds, and there may be thousands.
+    pub(super) async fn apply_initial(
+        &mut self,
+        stop: &oneshot::Receiver<()>,
+    ) -> anyhow::Result<()> {
         let environments = self.config.environments.clone();
         for environment in environments {
             let id = &environment.id;
@@ -53,6 +58,9 @@ impl Node {
             )
             .with_context(|| format!("environment {id}"))?;
             for attachment in &environment.attachments {
+                if !stop.is_empty() {
+                    return Ok(());
+                }
                 self.attach_configured(id, attachment.into())
                     .await
                     .with_context(|| format!("environment {id}, attachment {}", attachment.name))?;
@@ -81,11 +89,12 @@ impl Node {
             if let Err(error) = self.apply(change).await {
                 // The rest still holds; what clashes with an attachment or peer that the local
                 // API made is left out and said.
-                tracing::error!(%error, "a change of the reload was not carried out");
+                let message = format!("one change was not carried out: {error}");
+                self.publish(NodeEvent::new(EventKind::ReloadFailed, message));
             }
         }
         self.config = desired;
-        let message = format!("configuration reloaded, {count} changes");
+        let message = format!("configuration reloaded, changes: {count}");
         self.publish(NodeEvent::new(EventKind::Reloaded, message));
         Ok(())
     }

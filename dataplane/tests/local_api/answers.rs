@@ -251,6 +251,8 @@ async fn a_reload_is_told_and_a_wrong_one_changes_nothing() {
     std::fs::write(&file, "host = 7\n").unwrap();
     daemon.signal(Signal::SIGHUP);
     wait_until("an error in the log", || lab.log(1).contains("configuration not reloaded"));
+    let refused = wait_for_event(&mut events, EventKind::ReloadFailed).await;
+    assert!(refused.message.contains("host"), "{refused:?}");
     std::fs::write(&file, good.split("[[environment]]\nid = \"globex\"").next().unwrap()).unwrap();
     daemon.signal(Signal::SIGHUP);
     wait_for_event(&mut events, EventKind::Reloaded).await;

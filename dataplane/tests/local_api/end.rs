@@ -1,6 +1,6 @@
 //! How the daemon ends: in time, with the right code, and with nothing left.
 
-use std::{fs, io::Write as _, process::Stdio, thread, time::Duration};
+use std::{fmt::Write as _, fs, io::Write as _, process::Stdio, thread, time::Duration};
 
 use nix::sys::signal::Signal;
 use weft_api::v1::AttachRequest;
@@ -44,6 +44,26 @@ async fn many_interfaces_are_removed_in_time() {
     }
     daemon.stop();
     assert!(containers.iter().all(|container| interfaces(container) == ["lo"]));
+}
+
+#[test]
+fn it_stops_before_all_interfaces_are_made() {
+    let lab = Lab::new();
+    let file = lab.configure(1, 1);
+    let containers: Vec<_> = (0..200).map(|_| Netns::create().unwrap()).collect();
+    let mut text = fs::read_to_string(&file).unwrap();
+    for (i, container) in containers.iter().enumerate() {
+        let netns = path_of(container);
+        writeln!(text, "[[environment.attachment]]\nname = \"web-{i}\"\nnetns = \"{netns}\"")
+            .unwrap();
+        writeln!(text, "address = \"10.40.1.{i}\"").unwrap();
+    }
+    fs::write(&file, text).unwrap();
+    let daemon = lab.start(1);
+    wait_until("the first interface", || interfaces(&containers[0]).len() > 1);
+    daemon.stop();
+    assert!(containers.iter().all(|container| interfaces(container) == ["lo"]));
+    assert!(!lab.log(1).contains("web-199"), "it made all interfaces first");
 }
 
 #[test]
