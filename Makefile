@@ -1,12 +1,13 @@
 # Everything that a person or CI does with this repository. `make help` lists it.
 
 CARGO ?= cargo
+FUZZ_SECONDS ?= 10
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/sbin
 RELEASE := $(CURDIR)/target/release
 DEBUG := $(CURDIR)/target/debug
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test lint demo bench-path clean
+.PHONY: help setup build test lint fuzz demo bench-path clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +22,7 @@ build: setup ## Build weftd and weft
 test: setup ## Run all tests; the ones in network namespaces need root
 	$(CARGO) build --locked -p weftd -p weft
 	$(CARGO) test --locked --workspace --exclude netns-tests --no-fail-fast
+	$(CARGO) test --locked -p weft-proto --all-features --lib
 	WEFT_BIN_DIR=$(DEBUG) $(CARGO) test --locked -p netns-tests --no-fail-fast
 
 lint: setup ## Check formatting, clippy, dependencies (if cargo-deny is installed)
@@ -28,6 +30,9 @@ lint: setup ## Check formatting, clippy, dependencies (if cargo-deny is installe
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check; \
 	else echo "cargo-deny is not installed: dependencies are not checked"; fi
+
+fuzz: setup ## Run every fuzz target for a while (FUZZ_SECONDS=10)
+	@CARGO="$(CARGO)" scripts/fuzz.sh $(FUZZ_SECONDS)
 
 demo: build ## Two hosts and two environments on this machine, shown and cleaned up
 	$(CARGO) build --release --locked -p netns-tests --bin demo

@@ -1,7 +1,8 @@
 //! Fuzz targets of the dataplane.
 //!
-//! Run one with `cargo +nightly fuzz run TARGET` in `dataplane/`. The same functions run over the
-//! committed corpora and seeded changes of them in every `cargo test -p weft-sim`.
+//! `make fuzz` runs all of them, `scripts/fuzz.sh SECONDS TARGET` one; `cargo fuzz` works as well.
+//! The same functions run over the committed corpora and seeded changes of them in every
+//! `cargo test -p weft-sim`.
 
 pub mod pair;
 pub mod targets;
