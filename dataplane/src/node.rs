@@ -328,3 +328,12 @@ struct EnvironmentPlace {
     slot: EnvironmentSlot,
     counters: Vec<Arc<weft_proto::EnvironmentCounters>>,
 }
+
+/// Whose an address may be when it is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner<'a> {
+    /// This attachment's.
+    Here(&'a AttachmentName),
+    /// This peer's.
+    Peer(&'a HostId),
+}

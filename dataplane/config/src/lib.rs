@@ -10,6 +10,7 @@
 //!                                                        the running Config ───────┘
 //! ```
 
+mod context;
 mod credentials;
 mod document;
 mod environment;
@@ -20,6 +21,7 @@ mod member;
 mod model;
 pub mod plan;
 mod problem;
+mod space;
 
 pub use limits::{
     ADDRESSES_PER_PEER_MAX, ATTACHMENTS_PER_ENVIRONMENT_MAX, ENVIRONMENTS_MAX,

@@ -12,10 +12,10 @@ use toml::de::DeTable;
 use weft_pki::UnixTime;
 
 use crate::{
+    context::Context,
     credentials::Files,
     document::Table,
-    environment::{self, Context},
-    host,
+    environment, host,
     limits::{ENVIRONMENTS_MAX, FILE_LEN_MAX},
     model::Config,
     problem::{Problem, Report, SYNTAX},

@@ -11,12 +11,13 @@ use std::{
 use weft_types::{AttachmentName, HostId};
 
 use crate::{
+    context::Context,
     document::Table,
-    environment::{Context, Space},
     host::{endpoint, path},
     limits::{ADDRESSES_PER_PEER_MAX, INTERFACE_LEN_MAX},
     model,
     problem::{At, Report},
+    space::Space,
 };
 
 /// Names that the kernel or its sysctl folders use for something else.

@@ -1,9 +1,6 @@
 //! Both sides of a handshake, from a connected stream to a secret.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use rustls_pki_types::UnixTime;
 use tokio::{
@@ -19,48 +16,14 @@ use crate::{
     error::{HandshakeError, Step},
     exchange::{Agreed, Frames},
     exporter::SessionSecret,
-    indices::{IndexAllocator, IndexGuard},
+    indices::IndexGuard,
+    local::{LocalSide, Role},
     scrub::scrubbed,
     stream::{accept_tls, check_application, connect_tls, end_tls, export},
 };
 
 /// How long a handshake may take from the first SYN to the last frame.
 pub const DEADLINE: Duration = Duration::from_secs(10);
-
-/// What this host tells a peer of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalParams {
-    /// Lanes on which this host will send, 1 to 64.
-    pub lanes: u8,
-    /// Whether this host can write UDP superpackets to its interfaces.
-    pub uso: bool,
-    /// Largest UDP payload that this host accepts, in bytes, at least 1232.
-    pub datagram_max: u16,
-    /// Random for each process and peer.
-    pub instance: [u8; 16],
-    /// For a client: one more than the greatest generation that it knows of this peer.
-    pub generation: u32,
-    /// Whether this host's processor has no AES instructions.
-    pub no_aes: bool,
-}
-
-/// This host's part in one handshake.
-#[derive(Clone)]
-pub struct LocalSide {
-    /// What it tells of itself.
-    pub params: LocalParams,
-    /// Where its receiver indices come from.
-    pub indices: Arc<dyn IndexAllocator>,
-}
-
-/// Which side of TLS this host was on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// It connected.
-    Client,
-    /// It accepted.
-    Server,
-}
 
 /// A finished handshake. TLS and its connection are gone.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use weft_wire::hello::{BODY_LEN_MAX, Frame, HEADER_LEN, Hello};
 
 use crate::{
     error::{HandshakeError, ProtocolError, Step},
-    establish::{LocalParams, LocalSide},
     indices::IndexGuard,
+    local::{LocalParams, LocalSide},
 };
 
 /// What both sides know after their hellos and indices.

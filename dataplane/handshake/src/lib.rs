@@ -34,6 +34,7 @@ mod establish;
 mod exchange;
 mod exporter;
 mod indices;
+mod local;
 mod scrub;
 mod stream;
 #[cfg(any(test, feature = "test-hooks"))]
@@ -44,9 +45,10 @@ mod verifier;
 pub use dial::{RACE_AFTER, dial};
 pub use environment::{Environment, EnvironmentError, KeyExchange, ServerEnvironments};
 pub use error::{Fault, HandshakeError, ProtocolError, Step};
-pub use establish::{DEADLINE, Established, LocalParams, LocalSide, Role, accept, connect};
+pub use establish::{DEADLINE, Established, accept, connect};
 pub use exporter::{EXPORTER_LABEL, ExporterContext, SessionSecret};
 pub use indices::{Exhausted, IndexAllocator, IndexGuard};
+pub use local::{LocalParams, LocalSide, Role};
 pub use tls::ALPN;
 pub use weft_wire::hello::Hello;
 

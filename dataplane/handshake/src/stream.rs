@@ -16,8 +16,8 @@ use crate::{
     close::linger,
     environment::{Environment, Selected, ServerEnvironments},
     error::{HandshakeError, ProtocolError, Step},
-    establish::Role,
     exporter::{EXPORTER_LABEL, ExporterContext, SessionSecret},
+    local::Role,
     tls::{self, ALPN},
     verifier::{ClientVerifier, ServerVerifier},
 };

@@ -3,10 +3,10 @@
 use std::sync::{Arc, LazyLock};
 
 use rustls::{
-    ClientConfig, ServerConfig, SignatureScheme, SupportedCipherSuite,
+    ClientConfig, ServerConfig, SupportedCipherSuite,
     client::Resumption,
     crypto::{
-        CryptoProvider, SupportedKxGroup, WebPkiSupportedAlgorithms,
+        CryptoProvider, SupportedKxGroup,
         aws_lc_rs::{self, cipher_suite, kx_group},
     },
     server::NoServerSessionStorage,
@@ -16,7 +16,7 @@ use rustls::{
 
 use crate::{
     environment::{Environment, KeyExchange},
-    verifier::{ClientVerifier, ServerVerifier},
+    verifier::{ClientVerifier, SIGNATURES, ServerVerifier},
 };
 
 /// Application protocol (ALPN) of the handshake.
@@ -24,16 +24,6 @@ pub const ALPN: &[u8] = b"weft/1";
 
 static CIPHER_SUITES: &[SupportedCipherSuite] =
     &[cipher_suite::TLS13_AES_256_GCM_SHA384, cipher_suite::TLS13_CHACHA20_POLY1305_SHA256];
-
-/// Signatures of certificates and handshakes: the key kinds that `weft-pki` accepts, no others.
-pub(crate) static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
-    all: weft_pki::SIGNATURE_ALGORITHMS,
-    mapping: &[
-        (SignatureScheme::ECDSA_NISTP256_SHA256, &[webpki::aws_lc_rs::ECDSA_P256_SHA256]),
-        (SignatureScheme::ECDSA_NISTP384_SHA384, &[webpki::aws_lc_rs::ECDSA_P384_SHA384]),
-        (SignatureScheme::ED25519, &[webpki::aws_lc_rs::ED25519]),
-    ],
-};
 
 fn provider(groups: &[&'static dyn SupportedKxGroup]) -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {

@@ -9,14 +9,22 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerMisbehaved,
     SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::verify_tls13_signature,
+    crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature},
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use weft_pki::{ErrorClass, PkiError, Subject, TrustAnchor, VerifiedPeer, verify_peer};
 use weft_types::HostId;
 
-use crate::tls::SIGNATURES;
+/// Signatures of certificates and handshakes: the key kinds that `weft-pki` accepts, no others.
+pub(crate) static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
+    all: weft_pki::SIGNATURE_ALGORITHMS,
+    mapping: &[
+        (SignatureScheme::ECDSA_NISTP256_SHA256, &[webpki::aws_lc_rs::ECDSA_P256_SHA256]),
+        (SignatureScheme::ECDSA_NISTP384_SHA384, &[webpki::aws_lc_rs::ECDSA_P384_SHA384]),
+        (SignatureScheme::ED25519, &[webpki::aws_lc_rs::ED25519]),
+    ],
+};
 
 /// What one connection's certificate check found.
 #[derive(Debug, Default)]

@@ -19,8 +19,11 @@ use x509_parser::{
 
 use crate::{
     error::{PkiError, Subject},
-    verify::CERTIFICATE_LEN_MAX,
+    identity::HostIdentity,
 };
+
+/// Largest certificate in bytes of DER. Ours have 500 to 700.
+pub const CERTIFICATE_LEN_MAX: usize = 4096;
 
 /// The kinds of key that Weft accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -162,6 +165,13 @@ impl Facts {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The host that the certificate is for, as its only alternative name says.
+    pub(crate) fn host_identity(&self) -> Result<HostIdentity, PkiError> {
+        let about = Subject::Host;
+        let uri = self.only_uri(about)?;
+        uri.parse().map_err(|cause| PkiError::Identity { subject: about, cause })
     }
 
     /// The one URI name, if there is exactly one name and it is a URI.

@@ -52,7 +52,7 @@ impl Credentials {
         let facts = Facts::parse(&chain[0], Subject::Host)?;
         facts.check_host_usage()?;
         facts.check_key(Subject::Host)?;
-        let identity = host_identity(&facts)?;
+        let identity = facts.host_identity()?;
         let certified = certify(chain, pem::private_key(key)?)?;
         Ok(Self(Arc::new(Inner { certified: Arc::new(certified), identity, facts })))
     }
@@ -100,12 +100,6 @@ impl Credentials {
     pub fn certified_key(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.0.certified)
     }
-}
-
-pub(crate) fn host_identity(facts: &Facts) -> Result<HostIdentity, PkiError> {
-    let about = Subject::Host;
-    let uri = facts.only_uri(about)?;
-    uri.parse().map_err(|cause| PkiError::Identity { subject: about, cause })
 }
 
 fn certify(

@@ -27,7 +27,7 @@ mod pem;
 mod verify;
 
 pub use anchor::{AUTHORITIES_MAX, SNI_SUFFIX, SniTag, TrustAnchor};
-pub use certificate::KeyKind;
+pub use certificate::{CERTIFICATE_LEN_MAX, KeyKind};
 pub use clock::{format_rfc3339, format_utc};
 pub use credentials::Credentials;
 pub use error::{ErrorClass, PkiError, Subject};
@@ -35,6 +35,4 @@ pub use files::{FileError, NewFile, write_new_files};
 pub use identity::{EnvironmentIdentity, HostIdentity, IdentityError};
 pub use pem::{PEM_LEN_MAX, read_file};
 pub use rustls_pki_types::{CertificateDer, UnixTime};
-pub use verify::{
-    CERTIFICATE_LEN_MAX, CHAIN_LEN_MAX, SIGNATURE_ALGORITHMS, VerifiedPeer, verify_peer,
-};
+pub use verify::{CHAIN_LEN_MAX, SIGNATURE_ALGORITHMS, VerifiedPeer, verify_peer};

@@ -12,16 +12,13 @@ use webpki::{
 
 use crate::{
     anchor::{Authority, TrustAnchor},
-    certificate::{BOTH_USAGES, Facts},
-    credentials::host_identity,
+    certificate::{BOTH_USAGES, CERTIFICATE_LEN_MAX, Facts},
     error::{PkiError, Subject},
     identity::HostIdentity,
 };
 
 /// Most certificates in a chain: the host's own, intermediates, perhaps the authority's.
 pub const CHAIN_LEN_MAX: usize = 4;
-/// Largest certificate in bytes of DER. Ours have 500 to 700.
-pub const CERTIFICATE_LEN_MAX: usize = 4096;
 /// The signatures that are accepted on certificates.
 pub const SIGNATURE_ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] =
     &[ECDSA_P256_SHA256, ECDSA_P256_SHA384, ECDSA_P384_SHA256, ECDSA_P384_SHA384, ED25519];
@@ -69,7 +66,7 @@ pub fn verify_peer(
     facts.check_validity(system_time(now), Subject::Host)?;
     facts.check_host_usage()?;
     facts.check_key(Subject::Host)?;
-    let identity = host_identity(&facts)?;
+    let identity = facts.host_identity()?;
     if identity.environment_identity() != *anchor.environment() {
         return Err(PkiError::WrongIdentity {
             subject: Subject::Host,

@@ -12,10 +12,7 @@ use weft_sys::{
 };
 use weft_types::{AttachmentName, EnvironmentId, Subnet};
 
-use super::{
-    AttachSpec, AttachmentState, EventKind, Node, NodeEvent, RequestError, Sizes,
-    environment::Owner,
-};
+use super::{AttachSpec, AttachmentState, EventKind, Node, NodeEvent, Owner, RequestError, Sizes};
 use crate::worker::Command;
 
 /// Most attachments of one environment on this host.

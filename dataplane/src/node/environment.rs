@@ -11,7 +11,7 @@ use weft_proto::{
 use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
 
 use super::{
-    EnvironmentPlace, EventKind, Node, NodeEvent, RequestError, attachment::AttachmentEntry,
+    EnvironmentPlace, EventKind, Node, NodeEvent, Owner, RequestError, attachment::AttachmentEntry,
     gateways, link::PeerEntry,
 };
 use crate::worker::Command;
@@ -82,15 +82,6 @@ impl EnvironmentState {
         });
         local.chain(remote).collect()
     }
-}
-
-/// Whose an address may be when it is checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Owner<'a> {
-    /// This attachment's.
-    Here(&'a AttachmentName),
-    /// This peer's.
-    Peer(&'a HostId),
 }
 
 impl Node {

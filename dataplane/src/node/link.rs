@@ -13,9 +13,7 @@ use weft_proto::{
 };
 use weft_types::{EnvironmentId, HostId};
 
-use super::{
-    EventKind, Node, NodeEvent, PeerSpec, RequestError, environment::Owner, handshakes::Tally,
-};
+use super::{EventKind, Node, NodeEvent, Owner, PeerSpec, RequestError, handshakes::Tally};
 use crate::worker::Command;
 
 /// Most peers of one environment.

@@ -287,7 +287,7 @@ impl ServerCertVerifier for Anyone {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        crate::tls::SIGNATURES.supported_schemes()
+        crate::verifier::SIGNATURES.supported_schemes()
     }
 }
 
@@ -324,6 +324,6 @@ impl ClientCertVerifier for Anyone {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        crate::tls::SIGNATURES.supported_schemes()
+        crate::verifier::SIGNATURES.supported_schemes()
     }
 }

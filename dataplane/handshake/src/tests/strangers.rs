@@ -52,7 +52,7 @@ async fn look(lab: &Lab, name: ServerName<'static>, pair: &Pair) -> (Seen, Hands
     let mut config = stranger(Some(pair));
     let key = config
         .client_auth_cert_resolver
-        .resolve(&[], &super::super::tls::SIGNATURES.supported_schemes())
+        .resolve(&[], &super::super::verifier::SIGNATURES.supported_schemes())
         .unwrap();
     let curious = Arc::new(Curious {
         key: SingleCertAndKey::from(CertifiedKey::clone(&key)),

@@ -375,6 +375,8 @@ fn lies_about_whole_packets_are_dropped() {
         assert_eq!(liar.pair.b.drops_of_all_kinds(), 1, "{name}");
     }
     assert_eq!(Liar::new().say(&[whole(sum, 1, &bytes)]), [(DB, packet.unfinished())]);
+    // UDP options: the UDP length is below the IP payload's.
+    assert_eq!(Liar::new().say(&[whole(plain, 1, &changed(25, 40))]).len(), 1);
 }
 
 #[test]
