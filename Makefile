@@ -7,7 +7,7 @@ RELEASE := $(CURDIR)/target/release
 DEBUG := $(CURDIR)/target/debug
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test lint fuzz demo bench-path clean
+.PHONY: help setup build test lint audit fuzz demo bench-path clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +28,12 @@ test: setup ## Run all tests; the ones in network namespaces need root
 lint: setup ## Check formatting, clippy, dependencies (if cargo-deny is installed)
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check; \
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		$(CARGO) deny --locked check bans licenses sources; \
 	else echo "cargo-deny is not installed: dependencies are not checked"; fi
+
+audit: setup ## Check dependencies for known weaknesses (needs cargo-deny and the network)
+	$(CARGO) deny --locked check advisories
 
 fuzz: setup ## Run every fuzz target for a while (FUZZ_SECONDS=10)
 	@CARGO="$(CARGO)" scripts/fuzz.sh $(FUZZ_SECONDS)

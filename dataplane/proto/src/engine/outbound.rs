@@ -222,7 +222,8 @@ impl<I: Io> Sender<'_, I> {
         }
         self.prepare(1)?;
         let metadata = Metadata { virtio: frame.virtio(), chunk: 0, count: 1 }.encode();
-        self.seal(frame, packet, &metadata);
+        let bytes = self.seal(frame, packet, &metadata);
+        self.count(1, bytes);
         Ok(())
     }
 
@@ -287,20 +288,27 @@ impl<I: Io> Sender<'_, I> {
         let mut tail = [0; TAIL_MAX];
         let tail = &mut tail[..header.len() + METADATA_LEN];
         tail[..header.len()].copy_from_slice(header);
+        let mut bytes = 0;
         for chunk in payload.chunks(usize::from(gso.size)) {
             tail[header.len()..].copy_from_slice(&metadata.encode());
-            self.seal(frame, chunk, tail);
+            bytes += self.seal(frame, chunk, tail);
             metadata.chunk += 1;
         }
+        self.count(count, bytes);
         Ok(())
     }
 
+    /// Seals one datagram and gives its length.
     #[inline]
-    fn seal(&mut self, frame: &Frame, payload: &[u8], tail: &[u8]) {
+    fn seal(&mut self, frame: &Frame, payload: &[u8], tail: &[u8]) -> usize {
         let len = SendLane::datagram_len(payload.len(), tail.len());
         let out = self.io.datagram(self.link.endpoint, frame.inner.ecn, len);
         self.session.send.seal(Kind::Data, payload, tail, out);
-        self.link.counters.sent_datagrams.add(1);
-        self.link.counters.sent_bytes.add(len as u64);
+        len
+    }
+
+    fn count(&self, datagrams: usize, bytes: usize) {
+        self.link.counters.sent_datagrams.add(datagrams as u64);
+        self.link.counters.sent_bytes.add(bytes as u64);
     }
 }
