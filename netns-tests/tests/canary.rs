@@ -98,9 +98,12 @@ fn no_canary(
         happened.and(join(singing)).and(join(listening))
     });
     happened?;
+    let status = site.daemon("host-a")?.status()?;
+    let offered = number(&status.attachment(ACME, "a1")?["tx_packets"]);
+    ensure!(offered > 100, "the canary sang: {offered} packets");
     for capture in captures {
         let caught = capture.finish()?;
-        ensure!(caught.count() > 20, "nothing was captured");
+        ensure!(caught.count() > 0, "nothing was captured");
         let found = caught.containing(CANARY);
         ensure!(found == 0, "{found} of {} packets hold the canary", caught.count());
     }
