@@ -1,6 +1,6 @@
 //! Fuzz targets of the dataplane.
 //!
-//! `make fuzz` runs all of them, `scripts/fuzz.sh SECONDS TARGET` one; `cargo fuzz` works as well.
+//! `make fuzz` runs all of them, `scripts/fuzz.sh SECONDS TARGET` one.
 //! The same functions run over the committed corpora and seeded changes of them in every
 //! `cargo test -p weft-sim`.
 
