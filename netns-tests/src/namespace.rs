@@ -30,6 +30,8 @@ pub struct LinkCounters {
     pub tx_packets: u64,
     /// Bytes sent.
     pub tx_bytes: u64,
+    /// Packets that were to be sent and were dropped instead.
+    pub tx_dropped: u64,
 }
 
 impl Namespace {
@@ -156,12 +158,13 @@ impl Namespace {
 fn parse_counters(line: &str) -> Result<(String, LinkCounters)> {
     let (name, rest) = line.split_once(':').context("interface counters without a name")?;
     let fields: Vec<u64> = rest.split_whitespace().map_while(|f| f.parse().ok()).collect();
-    ensure!(fields.len() >= 10, "interface counters of {name}: {rest}");
+    ensure!(fields.len() >= 12, "interface counters of {name}: {rest}");
     let counters = LinkCounters {
         rx_bytes: fields[0],
         rx_packets: fields[1],
         tx_bytes: fields[8],
         tx_packets: fields[9],
+        tx_dropped: fields[11],
     };
     Ok((name.trim().to_owned(), counters))
 }
@@ -178,12 +181,18 @@ mod tests {
 
     #[test]
     fn counters_are_parsed() {
-        let line = "  eth0: 1372      14    0    0    0     0          0         0     1460      15 0 0 0 0 0 0";
+        let line = "  eth0: 1372      14    0    0    0     0          0         0     1460      15 0 2 0 0 0 0";
         let (name, c) = parse_counters(line).unwrap();
         assert_eq!(name, "eth0");
         assert_eq!(
             c,
-            LinkCounters { rx_bytes: 1372, rx_packets: 14, tx_bytes: 1460, tx_packets: 15 }
+            LinkCounters {
+                rx_bytes: 1372,
+                rx_packets: 14,
+                tx_bytes: 1460,
+                tx_packets: 15,
+                tx_dropped: 2
+            }
         );
         assert!(parse_counters("eth0: nothing").is_err());
     }

@@ -1,6 +1,10 @@
 //! Gigabytes with equal SHA-256, also over a network that loses, reorders and repeats.
 
+use std::time::Duration;
+
 use netns_tests::seeded::seed;
+use netns_tests::site::OVERLAY_INTERFACE;
+use netns_tests::topology::UNDERLAY_INTERFACE;
 use netns_tests::traffic::datagrams::{Flow, send};
 use netns_tests::traffic::transfer::transfer;
 use netns_tests::{ACME, Family, Faults, Load, Plan, Site, Way, ensure, scenario};
@@ -62,6 +66,31 @@ fn damaged_datagrams_are_as_good_as_lost() {
         run.assert_equal(SHORT)?;
         ensure!(relay.tally(Way::There).damaged > 100, "the faults were at work");
         ensure!(site.drops_by("host-b", ACME, "authentication")? > 0);
+        site.assert_healthy()
+    });
+}
+
+#[test]
+fn a_slow_underlay_holds_packets_back_and_loses_none() {
+    scenario(Load::Heavy, |world| {
+        let mut site = Site::up(world, &Plan::pair())?;
+        let slow = format!(
+            "tc qdisc replace dev {UNDERLAY_INTERFACE} root tbf rate 400mbit burst 65535 limit 64mb"
+        );
+        site.topology.host("host-a")?.ns.run_ok(&slow, Duration::from_secs(5))?;
+        let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
+        let flood = Flow {
+            packets: 400_000,
+            rate: Some(150_000),
+            segments: 40,
+            ..Flow::between(a.address(Family::V4), b.address(Family::V4))
+        };
+        let arrived = send(&a.ns, &b.ns, &flood)?;
+        // What is too much is refused where it starts, at the container's interface.
+        let refused = a.ns.link(OVERLAY_INTERFACE)?.tx_dropped;
+        ensure!(refused > 0 && arrived.received < arrived.sent, "no flood: {arrived:?}");
+        let lost = site.daemon("host-a")?.metrics()?.sum("send_errors", &[]);
+        ensure!(lost == 0.0, "{lost} sealed datagrams lost: {arrived:?}");
         site.assert_healthy()
     });
 }

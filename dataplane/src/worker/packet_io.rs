@@ -45,11 +45,12 @@ impl PacketIo {
         let count = out.count as u64;
         let sent = match self.lane.send(&out.to, out.ecn, out.segment, out.data) {
             // The buffer is full: the path is slower than we are. A short wait hands that back to
-            // the containers, whose interface queues fill meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self
-                .lane
-                .wait_writable(SEND_WAIT)
-                .and_then(|()| self.lane.send(&out.to, out.ecn, out.segment, out.data)),
+            // the containers, whose interface queues fill meanwhile. It ends early when half of the
+            // buffer is empty; at its end there may be room for this batch all the same.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let _ = self.lane.wait_writable(SEND_WAIT);
+                self.lane.send(&out.to, out.ecn, out.segment, out.data)
+            }
             result => result,
         };
         self.batch.clear();

@@ -59,10 +59,11 @@ impl UdpSocket {
         }
     }
 
-    /// Waits until the send buffer has room, at most `timeout` (rounded down to milliseconds).
+    /// Waits until half of the send buffer is empty, at most `timeout` (rounded down to
+    /// milliseconds).
     ///
     /// # Errors
-    /// `WouldBlock` when it has none by then.
+    /// `WouldBlock` when it is not by then; a send may succeed even so.
     #[cold]
     pub fn wait_writable(&self, timeout: Duration) -> io::Result<()> {
         let mut wanted =

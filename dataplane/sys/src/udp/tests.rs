@@ -264,3 +264,25 @@ fn ports_are_not_shared_by_accident() {
         }
     });
 }
+
+#[test]
+fn a_full_send_buffer_says_so_and_has_room_again_later() {
+    const SENDS_MAX: usize = 10_000;
+    in_namespace(|| {
+        // One datagram after the other, and a queue that is longer than the send buffer.
+        let tc = "qdisc replace dev lo root tbf rate 400mbit burst 65535 limit 64mb";
+        let slow = std::process::Command::new("tc").args(tc.split(' ')).status().unwrap();
+        assert!(slow.success());
+        let sender = bind_lane(ADDRESSES[0], 4000..=4000).unwrap();
+        let to = (Ipv4Addr::LOCALHOST, 5000).into();
+        let send = || sender.send(&to, 0, 1380, &[7; 44 * 1380]);
+        let refused = (0..SENDS_MAX).find_map(|_| send().err()).expect("a bounded send buffer");
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        let waited = sender.wait_writable(Duration::from_millis(5));
+        assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        // Some 200 KB have left: too little to be reported as writable, enough for a send.
+        send().unwrap();
+        sender.wait_writable(Duration::from_secs(5)).unwrap();
+        assert!(sender.gso_enabled(), "a full buffer is no reason to send singly");
+    });
+}
