@@ -35,14 +35,18 @@ pub struct LinkCounters {
 }
 
 impl Namespace {
-    /// Creates it with its loopback up and without IPv6 duplicate address detection.
+    /// Creates it. [`Namespace::prepare`] is a step of its own, so that a namespace whose
+    /// preparation fails is already known to the world that removes it.
     pub(crate) fn create(name: &str) -> Result<Self> {
         run_ok(Command::new("ip").args(["netns", "add", name]), IP_LIMIT)?;
-        let ns = Self { name: name.into() };
-        ns.sysctl("net/ipv6/conf/all/accept_dad", "0")?;
-        ns.sysctl("net/ipv6/conf/default/accept_dad", "0")?;
-        ns.ip("link set lo up")?;
-        Ok(ns)
+        Ok(Self { name: name.into() })
+    }
+
+    /// Loopback up, no IPv6 duplicate address detection.
+    pub(crate) fn prepare(&self) -> Result<()> {
+        self.sysctl("net/ipv6/conf/all/accept_dad", "0")?;
+        self.sysctl("net/ipv6/conf/default/accept_dad", "0")?;
+        self.ip("link set lo up").map(drop)
     }
 
     /// Its unique name.

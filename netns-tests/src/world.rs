@@ -89,6 +89,7 @@ impl World {
     pub fn namespace(&self, label: &str) -> Result<Namespace> {
         let ns = Namespace::create(&format!("{}{label}", self.prefix))?;
         self.lock().push(ns.clone());
+        ns.prepare()?;
         Ok(ns)
     }
 
