@@ -4,5 +4,6 @@
 pub mod chain;
 pub mod machine;
 pub mod packets;
+pub mod plot;
 pub mod report;
 pub mod stats;

@@ -89,7 +89,7 @@ fn paint(text: &str, code: &str, colour: bool) -> String {
 }
 
 /// Three significant digits, thousands with a separator.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if value.abs() >= 1_000.0 {
         let digits = format!("{value:.0}");
         let mut out = String::new();

@@ -1,0 +1,34 @@
+//! Plots as SVG that needs nothing else: no script, no font, no style sheet from elsewhere.
+//!
+//! One accent colour marks what is ours, grey what the kernel does without encryption, a muted
+//! tone everybody else. Both light and dark pages are served by a media query inside the picture.
+
+mod bars;
+mod lines;
+mod svg;
+
+pub use bars::{Bar, BarChart};
+pub use lines::{Axis, Line, LineChart, Scale};
+pub use svg::STYLE;
+
+/// Whose figure it is; decides the colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Weft's.
+    Ours,
+    /// The kernel's own way, without encryption: a bound, not a competitor.
+    Reference,
+    /// Another tunnel's.
+    Peer,
+}
+
+impl Role {
+    /// Its class in [`STYLE`].
+    fn class(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Reference => "reference",
+            Self::Peer => "peer",
+        }
+    }
+}
