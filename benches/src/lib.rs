@@ -4,6 +4,7 @@
 pub mod chain;
 pub mod machine;
 pub mod packets;
+pub mod page;
 pub mod plot;
 pub mod report;
 pub mod stats;

@@ -10,6 +10,7 @@ mod svg;
 pub use bars::{Bar, BarChart};
 pub use lines::{Axis, Line, LineChart, Scale};
 pub use svg::STYLE;
+pub(crate) use svg::escape;
 
 /// Whose figure it is; decides the colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

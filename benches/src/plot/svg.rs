@@ -68,7 +68,7 @@ pub(super) fn write(out: &mut String, arguments: std::fmt::Arguments<'_>) {
 }
 
 /// Text as it may stand between tags and in attributes.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
