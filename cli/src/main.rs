@@ -1,5 +1,7 @@
 //! `weft`, the command that people use.
 
+mod bench;
+mod format;
 mod net;
 mod pki;
 
@@ -21,12 +23,16 @@ enum Command {
     Pki(pki::PkiCommand),
     /// Look at and change the running network daemon of this host
     Net(net::NetArguments),
+    /// Measure between two machines or containers
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Pki(command) => pki::run(command),
         Command::Net(arguments) => net::run(arguments),
+        Command::Bench(command) => bench::run(&command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

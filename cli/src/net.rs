@@ -7,7 +7,6 @@ mod arguments;
 mod call;
 mod change;
 mod event;
-mod format;
 mod json;
 mod rate;
 mod screen;
@@ -19,8 +18,9 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Context, Result};
 
-pub(crate) use arguments::NetArguments;
 use arguments::NetCommand;
+pub(crate) use arguments::{NetArguments, SocketArgument};
+pub(crate) use call::{connect, status as ask_status};
 use text::Style;
 
 /// Runs one command and writes its result to standard output.

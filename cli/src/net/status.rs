@@ -11,7 +11,6 @@ use weft_api::v1::{
 use super::{
     arguments::{StatusArguments, or_all},
     call::{self, connect},
-    format::{bit_rate, bytes, duration},
     json,
     rate::{Between, Rates},
     text::{
@@ -19,6 +18,7 @@ use super::{
         Line, Span, Style, Table, Tone,
     },
 };
+use crate::format::{bit_rate, bytes, duration};
 
 /// How long rates are measured.
 const MEASURE: Duration = Duration::from_millis(500);

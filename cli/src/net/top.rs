@@ -17,7 +17,6 @@ use weft_api::v1::{EnvironmentStatus, SessionState, StatusResponse};
 use super::{
     arguments::{TopArguments, or_all},
     call::{self, Client, connect},
-    format::{bit_rate, packet_rate},
     rate::{Between, Rates},
     screen::{Input, Screen, inputs},
     status,
@@ -26,6 +25,7 @@ use super::{
         Line, Span, Style, Table, Tone,
     },
 };
+use crate::format::{bit_rate, packet_rate};
 
 /// Time between two measurements.
 const INTERVAL: Duration = Duration::from_secs(1);
