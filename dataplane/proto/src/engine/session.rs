@@ -71,10 +71,12 @@ impl Engine {
             let lane = Box::new(lane);
             self.receivers.insert(index, Receiver { session: new.id, link: new.link, lane });
         }
+        let mut send = new.send;
+        send.carry_datagrams_of(new.datagram_max);
         let session = Session {
             link: new.link,
             datagram_max: new.datagram_max,
-            send: new.send,
+            send,
             indices,
             confirm: new.confirms.then_some((now, CONFIRM_PAUSE)),
             said_rekey: false,

@@ -13,6 +13,11 @@ use crate::{
 /// Datagrams sealed with one key, at most: 2^28 keeps AES-GCM's distinguishing advantage below
 /// 2^-57 for datagrams of up to 2^11 bytes (RFC 9001 appendix B.1, with 2^7 blocks each).
 pub const EPOCH_DATAGRAMS_MAX: u64 = 1 << 28;
+/// Length above which a datagram is *long*, bytes.
+pub const LONG_DATAGRAM: usize = 1 << 11;
+/// The same limit for a lane that may carry [long](LONG_DATAGRAM) datagrams, up to 2^16 bytes: 2^12
+/// blocks each make as many blocks under one key.
+pub const EPOCH_LONG_DATAGRAMS_MAX: u64 = 1 << 23;
 /// How long a key is used before the next.
 pub const EPOCH_AGE_MAX: Duration = Duration::from_secs(120);
 /// From this epoch on a new handshake is asked for: a quarter of the session's epochs are left.
@@ -22,7 +27,8 @@ const EPOCH_REKEY: Epoch = Epoch(192);
 /// them lower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Datagrams per epoch, at most [`EPOCH_DATAGRAMS_MAX`].
+    /// Datagrams per epoch, at most [`EPOCH_DATAGRAMS_MAX`]; a lane for long datagrams never
+    /// exceeds [`EPOCH_LONG_DATAGRAMS_MAX`], whatever is said here.
     pub epoch_datagrams_max: u64,
     /// Age of an epoch, at most [`EPOCH_AGE_MAX`].
     pub epoch_age_max: Duration,
@@ -96,10 +102,25 @@ impl SendLane {
         }
     }
 
+    /// Says how long datagrams may be, which bounds how many of them one key seals. To be called
+    /// before the first is sealed.
+    pub fn carry_datagrams_of(&mut self, len_max: usize) {
+        if len_max > LONG_DATAGRAM {
+            let bound = &mut self.limits.epoch_datagrams_max;
+            *bound = (*bound).min(EPOCH_LONG_DATAGRAMS_MAX);
+        }
+    }
+
     /// The current epoch.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// What it keeps to.
+    #[cfg(test)]
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// When the current key was first used, if it was.
@@ -187,14 +208,37 @@ mod tests {
     use crate::keys::Role;
     use weft_types::LaneId;
 
-    #[test]
-    fn a_counter_never_wraps() {
-        let now = Instant::now();
+    fn lane(now: Instant, limits: Limits) -> SendLane {
         let secret = Secret::exported(zeroize::Zeroizing::new([7; 32]))
             .lane(Role::Client, LaneId::new(0).unwrap());
         let expires = now + Duration::from_secs(1);
-        let suite = Suite::Aes256Gcm;
-        let mut lane = SendLane::new(ReceiverIndex(1), suite, secret, Limits::default(), expires);
+        SendLane::new(ReceiverIndex(1), Suite::Aes256Gcm, secret, limits, expires)
+    }
+
+    #[test]
+    fn long_datagrams_are_fewer_under_one_key() {
+        let now = Instant::now();
+        let mut long = lane(now, Limits::default());
+        long.carry_datagrams_of(LONG_DATAGRAM + 1);
+        for (mut lane, most) in
+            [(lane(now, Limits::default()), EPOCH_DATAGRAMS_MAX), (long, EPOCH_LONG_DATAGRAMS_MAX)]
+        {
+            lane.sealed = most - 44;
+            lane.prepare(now, 44).unwrap();
+            assert_eq!(lane.epoch(), Epoch(0));
+            lane.prepare(now, 45).unwrap();
+            assert_eq!(lane.epoch(), Epoch(1));
+        }
+        let strict = Limits { epoch_datagrams_max: 7, ..Limits::default() };
+        let mut strict = lane(now, strict);
+        strict.carry_datagrams_of(usize::MAX);
+        assert_eq!(strict.limits.epoch_datagrams_max, 7);
+    }
+
+    #[test]
+    fn a_counter_never_wraps() {
+        let now = Instant::now();
+        let mut lane = lane(now, Limits::default());
         lane.next_counter = Counter(Counter::REJECT_AFTER.0 - 3);
         assert_eq!(lane.prepare(now, 3), Err(SendRefusal::Exhausted));
         assert_eq!(lane.prepare(now, u64::MAX), Err(SendRefusal::Exhausted));

@@ -143,6 +143,23 @@ fn epochs_change_under_load_without_loss() {
 }
 
 #[test]
+fn a_session_for_long_datagrams_changes_keys_earlier() {
+    use crate::lane::{EPOCH_DATAGRAMS_MAX, EPOCH_LONG_DATAGRAMS_MAX};
+    for (datagram_max, limit) in [
+        (1_472, EPOCH_DATAGRAMS_MAX),
+        (2_048, EPOCH_DATAGRAMS_MAX),
+        (8_972, EPOCH_LONG_DATAGRAMS_MAX),
+    ] {
+        let mut side = Pair::without_sessions().a;
+        let mut new = session(side.now, 0, SESSION, LINK, Limits::default());
+        new.datagram_max = datagram_max;
+        side.engine.install_session(side.now, new);
+        let session = side.engine.sessions.get(&SESSION).unwrap();
+        assert_eq!(session.send.limits().epoch_datagrams_max, limit, "{datagram_max}");
+    }
+}
+
+#[test]
 fn an_epoch_never_has_more_datagrams_than_its_limit() {
     let limits = Limits { epoch_datagrams_max: 64, ..Limits::default() };
     let mut pair = Pair::with_limits(limits);
