@@ -1,8 +1,14 @@
-//! What the benchmarks share: statistics, the machine's description, reference measurements, and
-//! the report.
+//! What the benchmarks share: statistics, the machine's description, single measurements, and the
+//! document that holds everything a run measured.
 
 pub mod chain;
+pub mod document;
+pub mod issue;
 pub mod machine;
+pub mod needs;
 pub mod packets;
 pub mod report;
+pub mod request;
+pub mod search;
 pub mod stats;
+pub mod usage;
