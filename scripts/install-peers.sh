@@ -56,6 +56,6 @@ for entry in "${crates[@]}"; do
         echo "$crate: is there"
         continue
     fi
-    attempt "$crate" nice -n 10 cargo install --quiet --locked --root "$root" "$crate"
+    attempt "$crate" nice -n 10 "${CARGO:-cargo}" install --quiet --locked --root "$root" "$crate"
 done
 exit $failed

@@ -1,6 +1,6 @@
 //! One measurement over one tunnel.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use netns_tests::process::pause;
@@ -130,9 +130,7 @@ impl Tunnel {
 
     fn requests(&self, time: Duration) -> Result<Vec<Value>> {
         let [(a, _), (b, to)] = &self.ends;
-        let times = request::run(a, (b, *to), time)?;
-        // A p99.9 needs more requests than these.
-        Ok(percentiles(&times).into_iter().filter(|value| value.part != "p99.9").collect())
+        Ok(percentiles(&request::run(a, (b, *to), time)?))
     }
 
     fn requests_under_load(&self, time: Duration) -> Result<Vec<Value>> {
@@ -157,19 +155,22 @@ impl Tunnel {
     fn cpu_at_rate(&self, time: Duration) -> Result<Vec<Value>> {
         let run = Iperf { time, rate: Some(RATE), congestion: CONGESTION, ..Iperf::default() };
         let before = self.busy()?;
+        let start = Instant::now();
         let report = self.iperf(&run)?;
+        let elapsed = start.elapsed();
         let after = self.busy()?;
-        let percent = |part, before: Duration, after: Duration| {
+        let percent = |part, before: Duration, after: Duration, time: Duration| {
             let share = after.saturating_sub(before).as_secs_f64() / time.as_secs_f64();
             value(part, "% core", Lower, share * 100.0)
         };
         // A peer that cannot reach the rate shows here; its CPU time is that of less.
         let mut values = vec![value("reached", "Gbit/s", Higher, report.bits_per_second / GIGA)];
         if self.has_daemons() {
-            values.push(percent("a", before.daemons[0], after.daemons[0]));
-            values.push(percent("b", before.daemons[1], after.daemons[1]));
+            // While iperf3 starts and ends they have nothing to do.
+            values.push(percent("a", before.daemons[0], after.daemons[0], time));
+            values.push(percent("b", before.daemons[1], after.daemons[1], time));
         }
-        values.push(percent("machine", before.machine, after.machine));
+        values.push(percent("machine", before.machine, after.machine, elapsed));
         Ok(values)
     }
 
@@ -185,9 +186,11 @@ impl Tunnel {
     }
 }
 
+/// The percentiles that so many times have: above the last one there must be at least one more.
 fn percentiles(times: &[f64]) -> Vec<Value> {
-    [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)]
+    [("p50", 0.5, 1), ("p99", 0.99, 100), ("p99.9", 0.999, 1_000)]
         .into_iter()
-        .filter_map(|(part, share)| Some(value(part, "µs", Lower, percentile(times, share)?)))
+        .filter(|(_, _, least)| times.len() > *least)
+        .filter_map(|(part, share, _)| Some(value(part, "µs", Lower, percentile(times, share)?)))
         .collect()
 }

@@ -162,7 +162,7 @@ impl Length {
         packets: Duration::from_millis(300),
         search: Duration::from_millis(200),
         search_steps: 3,
-        pings: 50,
+        pings: 120,
         requests: Duration::from_millis(300),
     };
 }

@@ -2,6 +2,7 @@
 //! document that holds everything a run measured.
 
 pub mod chain;
+pub mod compare;
 pub mod document;
 pub mod issue;
 pub mod machine;
