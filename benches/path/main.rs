@@ -28,6 +28,7 @@ mod verdict;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use clap::Parser;
@@ -142,19 +143,26 @@ fn main() -> Result<()> {
     let (ways, mut peers) = options.peers()?;
     clean_up_on_signals()?;
     print!("{}", tables::missing(&peers));
+    let (count, length) = match options.quick {
+        true => (QUICK_ROUNDS, Length::QUICK),
+        false => (options.rounds, Length::FULL),
+    };
+    let mut planned = Duration::ZERO;
+    if options.wants_issue() {
+        planned += length.estimate() * count * 2;
+    }
+    if let Some(plan) = &plan {
+        planned += plan.estimate(u32::try_from(ways.len())?);
+    }
+    let mut progress = Progress::new(planned);
     let (mut on, mut off) = (Vec::new(), Vec::new());
     if options.wants_issue() {
-        let (count, length) = match options.quick {
-            true => (QUICK_ROUNDS, Length::QUICK),
-            false => (options.rounds, Length::FULL),
-        };
-        on = rounds::measure(Offloads::On, count, &length, with_weft)?;
-        off = rounds::measure(Offloads::Off, count, &length, with_weft)?;
+        on = rounds::measure(Offloads::On, count, &length, with_weft, &mut progress)?;
+        off = rounds::measure(Offloads::Off, count, &length, with_weft, &mut progress)?;
     }
     let mut results = Results::default();
     if let Some(plan) = &plan {
-        let planned = plan.estimate(u32::try_from(ways.len())?);
-        results = comparison::run(plan, &ways, &mut Progress::new(planned))?;
+        results = comparison::run(plan, &ways, &mut progress)?;
     }
     let machine = Machine::look(weft.as_deref());
     for peer in &mut peers {

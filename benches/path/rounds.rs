@@ -15,6 +15,8 @@ use weft_benches::issue::{Round, Weft};
 use weft_benches::packets::{self, PAYLOAD};
 use weft_benches::stats::median;
 
+use crate::progress::Progress;
+
 /// Always stated: the machine's default may halve or double a result.
 pub(crate) const CONGESTION: &str = "cubic";
 /// Offered rate at which the daemons' CPU time is measured, bits per second.
@@ -50,6 +52,23 @@ impl Length {
     };
 }
 
+impl Length {
+    /// About how long a round takes.
+    pub(crate) fn estimate(&self) -> Duration {
+        let streams = (self.stream + START) * STREAMS;
+        let packets = (self.packets + START) * PACKET_RATES.len().try_into().unwrap_or(u32::MAX);
+        let pings = (PING_INTERVAL * self.pings + START) * PING_SERIES;
+        streams + packets + pings
+    }
+}
+
+/// Runs of iperf3 in a round.
+const STREAMS: u32 = 9;
+/// Series of pings, or of wake-ups at their rate.
+const PING_SERIES: u32 = 3;
+/// What starting and ending a program adds.
+const START: Duration = Duration::from_millis(500);
+
 /// Pings: far enough apart that `ping` sleeps in between (it spins below 10 ms), and so do the
 /// cores.
 const PING_INTERVAL: Duration = Duration::from_millis(20);
@@ -71,6 +90,7 @@ pub(crate) fn measure(
     count: u32,
     length: &Length,
     with_weft: bool,
+    progress: &mut Progress,
 ) -> Result<Vec<Round>> {
     let world = World::new(Load::Heavy)?;
     let plan =
@@ -88,10 +108,10 @@ pub(crate) fn measure(
     let bench = Bench { length: *length, site, hosts, vxlan };
     (1..=count)
         .map(|number| {
-            let start = Instant::now();
+            let what = format!("figures with targets, offloads {offloads:?}");
+            progress.begin(&format!("{what}, round {number} of {count}"), length.estimate());
             let round = bench.round()?;
-            let took = start.elapsed().as_secs();
-            println!("offloads {offloads:?}, round {number} of {count}: {took} s");
+            progress.end();
             Ok(round)
         })
         .collect()

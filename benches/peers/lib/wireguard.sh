@@ -36,5 +36,9 @@ wireguard_configure() {
 
 wireguard_address() { if [ "$1" = a ]; then echo "$subnet.1"; else echo "$subnet.2"; fi; }
 
-verb_stop() { end_daemons; }
+verb_stop() {
+    end_daemons
+    # Not every implementation removes its own.
+    rm -f "/run/wireguard/${link}a.sock" "/run/wireguard/${link}b.sock"
+}
 verb_address() { echo "$subnet.1 $subnet.2"; }
