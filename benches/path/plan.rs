@@ -158,12 +158,12 @@ impl Length {
     /// To see that it works.
     const QUICK: Self = Self {
         stream: Duration::from_secs(1),
-        packets: Duration::from_millis(300),
-        search: Duration::from_millis(200),
+        packets: Duration::from_millis(200),
+        search: Duration::from_millis(150),
         search_steps: 2,
         // Enough for a p99.
         pings: 105,
-        requests: Duration::from_millis(300),
+        requests: Duration::from_millis(200),
     };
 }
 

@@ -1,8 +1,10 @@
 # For implementations of WireGuard that a `wg` configures. Sourced after pair.sh.
-# A peer sets `link` (its interfaces are ${link}a and ${link}b), `subnet` (three bytes) and `port`.
+# A peer sets `link` (its interfaces are ${link}a and ${link}b), `subnet` (three bytes) and `port`, and
+# may set a lower `mtu_max`.
 
 # IP, UDP, WireGuard: what wg-quick leaves for them, whatever the version of IP.
 overhead=80
+mtu_max=65535
 
 # wireguard_up COMMAND...: starts COMMAND INTERFACE on both hosts and joins them.
 wireguard_up() {
@@ -20,7 +22,7 @@ wireguard_up() {
 }
 
 wireguard_configure() {
-    local end=$1 far tries=$((wait_seconds * 10))
+    local end=$1 far mtu=$((PEER_MTU - overhead)) tries=$((wait_seconds * 10))
     far=$(other "$end")
     until in_host "$end" wg show "$link$end" >/dev/null 2>&1; do
         tries=$((tries - 1))
@@ -30,7 +32,8 @@ wireguard_configure() {
     in_host "$end" wg set "$link$end" listen-port "$port" private-key "$PEER_DIR/$end.key" \
         peer "$(cat "$PEER_DIR/$far.public")" endpoint "$(endpoint "$far" "$port")" \
         allowed-ips "$subnet.0/24"
-    in_host "$end" ip link set "$link$end" mtu $((PEER_MTU - overhead)) up
+    if [ $mtu -gt $mtu_max ]; then mtu=$mtu_max; fi
+    in_host "$end" ip link set "$link$end" mtu $mtu up
     in_host "$end" ip address add "$(wireguard_address "$end")/24" dev "$link$end"
 }
 
