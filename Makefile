@@ -7,10 +7,10 @@ RELEASE := $(CURDIR)/target/release
 DEBUG := $(CURDIR)/target/debug
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test lint audit fuzz demo bench-path clean
+.PHONY: help setup build test lint audit fuzz demo bench-path bench-compare bench-peers clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing (Debian packages, Rust toolchain)
 	@bash scripts/setup.sh
@@ -42,9 +42,16 @@ demo: build ## Two hosts and two environments on this machine, shown and cleaned
 	$(CARGO) build --release --locked -p netns-tests --bin demo
 	@WEFT_BIN_DIR=$(RELEASE) $(RELEASE)/demo
 
-bench-path: build ## Measure the data path (BENCH=--quick for a short run)
+bench-path: build ## Measure the data path beside other tunnels (BENCH=--quick for a short run)
 	$(CARGO) build --release --locked -p weft-benches --bin bench-path
 	@WEFT_BIN_DIR=$(RELEASE) $(RELEASE)/bench-path $(BENCH)
+
+bench-peers: setup ## Install the tunnels that bench-path compares with
+	@CARGO="$(CARGO)" bash scripts/install-peers.sh
+
+bench-compare: ## What changed between two runs of bench-path (OLD=a.json NEW=b.json)
+	@test -n "$(OLD)" -a -n "$(NEW)" || { echo "OLD=a.json NEW=b.json, documents of bench-path" >&2; exit 2; }
+	@$(CARGO) run --quiet --release --locked -p weft-benches --bin bench-compare -- "$(OLD)" "$(NEW)"
 
 clean: ## Remove everything that was built
 	$(CARGO) clean

@@ -10,10 +10,12 @@ use netns_tests::topology::{Offloads, Topology, Underlay};
 use netns_tests::traffic::iperf::{Iperf, iperf};
 use netns_tests::traffic::ping::{Ping, ping};
 use netns_tests::{ACME, Container, Daemon, Family, Load, Namespace, Plan, Site, World, vxlan};
-use serde::Serialize;
 use weft_benches::chain::{self, Placement};
-use weft_benches::packets::{self, Packets};
+use weft_benches::figures::{Round, Weft};
+use weft_benches::packets::{self, PAYLOAD};
 use weft_benches::stats::median;
+
+use crate::progress::Progress;
 
 /// Always stated: the machine's default may halve or double a result.
 pub(crate) const CONGESTION: &str = "cubic";
@@ -50,49 +52,27 @@ impl Length {
     };
 }
 
+impl Length {
+    /// About how long a round takes.
+    pub(crate) fn estimate(&self) -> Duration {
+        let streams = (self.stream + START) * STREAMS;
+        let packets = (self.packets + START) * PACKET_RATES.len().try_into().unwrap_or(u32::MAX);
+        let pings = (PING_INTERVAL * self.pings + START) * PING_SERIES;
+        streams + packets + pings
+    }
+}
+
+/// Runs of iperf3 in a round.
+const STREAMS: u32 = 9;
+/// Series of pings, or of wake-ups at their rate.
+const PING_SERIES: u32 = 3;
+/// What starting and ending a program adds.
+const START: Duration = Duration::from_millis(500);
+
 /// Pings: far enough apart that `ping` sleeps in between (it spins below 10 ms), and so do the
 /// cores.
 const PING_INTERVAL: Duration = Duration::from_millis(20);
 const CHAIN_INTERVAL: Duration = Duration::from_millis(1);
-
-/// Everything that one round measured. Throughput is in bits per second.
-#[derive(Debug, Clone, Default, Serialize)]
-pub(crate) struct Round {
-    pub(crate) bare_1: f64,
-    pub(crate) bare_4: f64,
-    pub(crate) vxlan_1: f64,
-    pub(crate) vxlan_4: f64,
-    /// Median round trip without any overlay, microseconds.
-    pub(crate) ping_bare_us: f64,
-    /// Median of four wake-ups in a row, microseconds, by placement of the threads.
-    pub(crate) chain_free_us: f64,
-    pub(crate) chain_pinned_us: f64,
-    /// The same at the rate of the pings.
-    pub(crate) chain_slow_us: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) weft: Option<Weft>,
-}
-
-/// The part of a round that needs the daemons.
-#[derive(Debug, Clone, Default, Serialize)]
-pub(crate) struct Weft {
-    pub(crate) stream_1: f64,
-    pub(crate) stream_4: f64,
-    pub(crate) local_1: f64,
-    pub(crate) local_4: f64,
-    /// Median round trip, microseconds.
-    pub(crate) ping_us: f64,
-    /// Throughput that the next two figures belong to.
-    pub(crate) offered: f64,
-    /// CPU time of the sending daemon, percent of one core.
-    pub(crate) cpu_sender_percent: f64,
-    /// CPU time of the receiving daemon, percent of one core.
-    pub(crate) cpu_receiver_percent: f64,
-    /// Small packets at each offered rate.
-    pub(crate) packets: Vec<Packets>,
-    /// Largest resident memory of either daemon under load, bytes.
-    pub(crate) resident_bytes: u64,
-}
 
 struct Bench {
     length: Length,
@@ -110,6 +90,7 @@ pub(crate) fn measure(
     count: u32,
     length: &Length,
     with_weft: bool,
+    progress: &mut Progress,
 ) -> Result<Vec<Round>> {
     let world = World::new(Load::Heavy)?;
     let plan =
@@ -123,14 +104,14 @@ pub(crate) fn measure(
     };
     let vxlan = [world.namespace("va")?, world.namespace("vb")?];
     let [a, b] = [&hosts.hosts[0], &hosts.hosts[1]];
-    vxlan::join(VXLAN_ID, (a, &vxlan[0]), (b, &vxlan[1]))?;
+    vxlan::join(VXLAN_ID, Family::V4, (a, &vxlan[0]), (b, &vxlan[1]))?;
     let bench = Bench { length: *length, site, hosts, vxlan };
     (1..=count)
         .map(|number| {
-            let start = Instant::now();
+            let what = format!("figures with targets, offloads {offloads:?}");
+            progress.begin(&format!("{what}, round {number} of {count}"), length.estimate());
             let round = bench.round()?;
-            let took = start.elapsed().as_secs();
-            println!("offloads {offloads:?}, round {number} of {count}: {took} s");
+            progress.end();
             Ok(round)
         })
         .collect()
@@ -237,7 +218,7 @@ impl Bench {
         for rate in PACKET_RATES {
             let from = (&a.ns, a.address(Family::V4));
             let to = (&b.ns, b.address(Family::V4));
-            weft.packets.push(packets::run(from, to, rate, self.length.packets)?);
+            weft.packets.push(packets::run(from, to, PAYLOAD, rate, self.length.packets)?);
             pause(Duration::from_millis(300))?;
         }
         let resident = site.daemons.values().map(Daemon::resident_bytes);

@@ -1,9 +1,8 @@
 //! From rounds to figures with their targets.
 
+use weft_benches::figures::{Round, Weft};
 use weft_benches::report::{Figure, Target};
 use weft_benches::stats::Summary;
-
-use crate::rounds::{Round, Weft};
 
 const GIGA: f64 = 1e9;
 const MEBIBYTE: f64 = 1_048_576.0;

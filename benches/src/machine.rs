@@ -3,10 +3,10 @@
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The machine and the versions of everything that took part.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// CPU model.
     pub cpu: String,
@@ -22,6 +22,10 @@ pub struct Machine {
     pub iperf3: String,
     /// iproute2's version.
     pub iproute2: String,
+    /// ethtool's version.
+    pub ethtool: String,
+    /// Version of `ping`.
+    pub ping: String,
     /// `weft --version`, or nothing.
     pub weft: String,
     /// Commit of the tree that was built, or nothing.
@@ -47,6 +51,8 @@ impl Machine {
             congestion_control_default: file("/proc/sys/net/ipv4/tcp_congestion_control"),
             iperf3: first_line(Command::new("iperf3").arg("--version")),
             iproute2: first_line(Command::new("ip").arg("-V")),
+            ethtool: first_line(Command::new("ethtool").arg("--version")),
+            ping: first_line(Command::new("ping").arg("-V")),
             weft: weft
                 .map(|path| first_line(Command::new(path).arg("--version")))
                 .unwrap_or_default(),

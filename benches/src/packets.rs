@@ -1,4 +1,4 @@
-//! Small UDP packets, as many as arrive.
+//! UDP packets, as many as arrive.
 //!
 //! Plain sockets, one `send` per packet, no `sendmmsg` and no `UDP_SEGMENT`: each packet costs the
 //! overlay what a packet of a real service costs it.
@@ -7,13 +7,15 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use netns_tests::Namespace;
 use netns_tests::traffic::datagrams::socket;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-/// UDP payload, bytes.
+/// Payload of the small packets, bytes.
 pub const PAYLOAD: usize = 64;
+/// Longest payload, bytes.
+pub const PAYLOAD_MAX: usize = 1_400;
 /// Sending threads, each with a flow of its own and a receiver.
 pub const FLOWS: u64 = 2;
 /// Packets between two looks at the clock.
@@ -23,7 +25,7 @@ const RECEIVE_POLL: Duration = Duration::from_millis(50);
 const DRAIN: Duration = Duration::from_millis(150);
 
 /// Packets of one run.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Packets {
     /// Per second that were to be offered; 0 for as many as possible.
     pub wanted: u64,
@@ -35,16 +37,19 @@ pub struct Packets {
     pub loss: f64,
 }
 
-/// Offers `wanted` packets per second (0: as many as possible) for `time`.
+/// Offers `wanted` packets per second (0: as many as possible) of `payload` bytes, up to
+/// [`PAYLOAD_MAX`], for `time`.
 ///
 /// # Errors
-/// When a socket cannot be bound.
+/// When a socket cannot be bound, or the payload is too long.
 pub fn run(
     from: (&Namespace, IpAddr),
     to: (&Namespace, IpAddr),
+    payload: usize,
     wanted: u64,
     time: Duration,
 ) -> Result<Packets> {
+    ensure!(payload <= PAYLOAD_MAX, "a payload of at most {PAYLOAD_MAX} bytes, not {payload}");
     let mut pairs = Vec::new();
     for _ in 0..FLOWS {
         let receiver = socket(to.0, SocketAddr::new(to.1, 0))?;
@@ -60,9 +65,11 @@ pub fn run(
         let senders: Vec<_> = pairs
             .iter()
             .map(|(sender, receiver)| {
-                scope.spawn(|| receive(receiver, &received, &stop));
-                scope
-                    .spawn(|| sent.fetch_add(send(sender, wanted / FLOWS, time), Ordering::Relaxed))
+                scope.spawn(|| receive(receiver, payload, &received, &stop));
+                scope.spawn(|| {
+                    let count = send(sender, payload, wanted / FLOWS, time);
+                    sent.fetch_add(count, Ordering::Relaxed)
+                })
             })
             .collect();
         for sender in senders {
@@ -85,14 +92,14 @@ fn as_f64(count: u64) -> f64 {
     count as f64
 }
 
-fn send(socket: &UdpSocket, rate: u64, time: Duration) -> u64 {
-    let payload = [0x5a; PAYLOAD];
+fn send(socket: &UdpSocket, payload: usize, rate: u64, time: Duration) -> u64 {
+    let bytes = [0x5a; PAYLOAD_MAX];
     let start = Instant::now();
     let mut sent = 0;
     loop {
         for _ in 0..PACE {
             // A full queue is loss at the source; it counts as offered and not delivered.
-            let _ = socket.send(&payload);
+            let _ = socket.send(&bytes[..payload]);
         }
         sent += PACE;
         let elapsed = start.elapsed();
@@ -105,11 +112,11 @@ fn send(socket: &UdpSocket, rate: u64, time: Duration) -> u64 {
     }
 }
 
-fn receive(socket: &UdpSocket, received: &AtomicU64, stop: &AtomicBool) {
-    let mut buffer = [0; PAYLOAD + 1];
+fn receive(socket: &UdpSocket, payload: usize, received: &AtomicU64, stop: &AtomicBool) {
+    let mut buffer = [0; PAYLOAD_MAX + 1];
     let mut count = 0;
     while !stop.load(Ordering::Relaxed) {
-        while socket.recv(&mut buffer).is_ok_and(|len| len == PAYLOAD) {
+        while socket.recv(&mut buffer).is_ok_and(|len| len == payload) {
             count += 1;
         }
     }

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::stats::Summary;
 
 /// What a figure should be.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// This or more.
@@ -19,12 +19,12 @@ pub enum Target {
 }
 
 /// One line of the table.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
     /// What was measured.
     pub name: String,
     /// Its unit: `×` for a ratio.
-    pub unit: &'static str,
+    pub unit: String,
     /// What it should be.
     pub target: Target,
     /// What it is.
@@ -38,7 +38,7 @@ impl Figure {
     #[must_use]
     pub fn new(
         name: impl Into<String>,
-        unit: &'static str,
+        unit: impl Into<String>,
         target: Target,
         summary: Option<Summary>,
     ) -> Option<Self> {
@@ -48,7 +48,7 @@ impl Figure {
             Target::AtMost(bound) => Some(summary.median <= bound),
             Target::None => None,
         };
-        Some(Self { name: name.into(), unit, target, summary, reached })
+        Some(Self { name: name.into(), unit: unit.into(), target, summary, reached })
     }
 }
 
@@ -73,7 +73,7 @@ pub fn table(figures: &[Figure], colour: bool) -> String {
             Some(false) => paint("MISSED", "1;31", colour),
             None => String::new(),
         };
-        let (name, unit) = (&figure.name, figure.unit);
+        let (name, unit) = (&figure.name, &figure.unit);
         let spread = format!("{} … {}", number(min), number(max));
         let _ = writeln!(
             out,
@@ -84,12 +84,13 @@ pub fn table(figures: &[Figure], colour: bool) -> String {
     out
 }
 
-fn paint(text: &str, code: &str, colour: bool) -> String {
+pub(crate) fn paint(text: &str, code: &str, colour: bool) -> String {
     if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 /// Three significant digits, thousands with a separator.
-pub(crate) fn number(value: f64) -> String {
+#[must_use]
+pub fn number(value: f64) -> String {
     if value.abs() >= 1_000.0 {
         let digits = format!("{value:.0}");
         let mut out = String::new();

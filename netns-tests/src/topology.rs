@@ -52,6 +52,9 @@ pub enum Joined {
 pub enum Offloads {
     /// Whatever veth offers: checksums, TSO, UDP segmentation.
     On,
+    /// Checksums and aggregation on receipt, but no segmentation, neither of TCP nor of UDP: as a
+    /// network card that cannot cut packets.
+    Receive,
     /// Nothing: every packet is cut and summed before it reaches the interface, so a capture there
     /// sees single datagrams.
     Off,
@@ -178,13 +181,12 @@ fn wire(near: &Namespace, port: &str, far: &Namespace, underlay: Underlay) -> Re
 /// # Errors
 /// When `ethtool` refuses.
 pub fn set_offloads(ns: &Namespace, interface: &str, offloads: Offloads) -> Result<()> {
-    let state = match offloads {
+    let settings = match offloads {
         // What a veth has by default.
         Offloads::On => return Ok(()),
-        Offloads::Off => "off",
+        Offloads::Receive => "tso off gso off tx-udp-segmentation off gro on",
+        Offloads::Off => "rx off tx off sg off tso off gso off gro off tx-udp-segmentation off",
     };
-    let names = ["rx", "tx", "sg", "tso", "gso", "gro", "tx-udp-segmentation"];
-    let settings: Vec<_> = names.iter().map(|name| format!("{name} {state}")).collect();
-    let line = format!("ethtool -K {interface} {}", settings.join(" "));
+    let line = format!("ethtool -K {interface} {settings}");
     ns.run_ok(&line, Duration::from_secs(10)).map(drop)
 }

@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::Result;
 
 use crate::namespace::Namespace;
-use crate::topology::{Host, UNDERLAY_INTERFACE};
+use crate::topology::{Family, Host, UNDERLAY_INTERFACE};
 
 /// Name of the device in both containers.
 pub const INTERFACE: &str = "vx0";
@@ -25,14 +25,14 @@ pub fn address(id: u8, end: u8) -> IpAddr {
     Ipv4Addr::new(172, 30, id, end).into()
 }
 
-/// Joins two namespaces by a VXLAN between two hosts over IPv4. The first end has
+/// Joins two namespaces by a VXLAN between two hosts over this version of IP. The first end has
 /// [`address`]`(id, 1)`, the second `(id, 2)`.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn join(id: u8, a: (&Host, &Namespace), b: (&Host, &Namespace)) -> Result<()> {
+pub fn join(id: u8, family: Family, a: (&Host, &Namespace), b: (&Host, &Namespace)) -> Result<()> {
     for (end, (host, container), other) in [(1, a, b.0), (2, b, a.0)] {
-        let (local, remote) = (host.v4, other.v4);
+        let (local, remote) = (host.address(family), other.address(family));
         let name = format!("vx{id}");
         host.ns.ip(&format!(
             "link add {name} type vxlan id {id} local {local} remote {remote} dstport {PORT} \

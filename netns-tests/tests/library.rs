@@ -61,7 +61,7 @@ fn through(topology: &Topology, count: usize) -> Result<Vec<Vec<u8>>> {
 #[test]
 fn hosts_reach_each_other_in_every_shape() {
     for joined in [Joined::Direct, Joined::Bridge] {
-        for offloads in [Offloads::On, Offloads::Off] {
+        for offloads in [Offloads::On, Offloads::Receive, Offloads::Off] {
             scenario(Load::Light, |world| {
                 let underlay = Underlay { joined, offloads, ..Underlay::default() };
                 let topology = Topology::new(world, underlay, &HOSTS)?;
@@ -75,6 +75,8 @@ fn hosts_reach_each_other_in_every_shape() {
                 let features = a.ns.run_ok(&line, LIMIT)?;
                 let on = features.contains("tx-udp-segmentation: on");
                 ensure!(on == (offloads == Offloads::On), "{features}");
+                let aggregates = features.contains("generic-receive-offload: on");
+                ensure!(offloads == Offloads::On || aggregates == (offloads == Offloads::Receive));
                 Ok(())
             });
         }

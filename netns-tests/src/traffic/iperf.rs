@@ -15,6 +15,17 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 /// What a run may take beyond its own time.
 const GRACE: Duration = Duration::from_secs(15);
 
+/// Who sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The client.
+    Out,
+    /// The server.
+    In,
+    /// Both at the same time; results are sums of both directions.
+    Both,
+}
+
 /// What to run.
 #[derive(Debug, Clone, Copy)]
 pub struct Iperf {
@@ -26,8 +37,8 @@ pub struct Iperf {
     pub udp: bool,
     /// Bits per second and stream; `None` is as fast as it goes.
     pub rate: Option<u64>,
-    /// Sent from the server to the client.
-    pub reverse: bool,
+    /// Who sends.
+    pub way: Way,
     /// TCP congestion control: always stated, since it changes results more than anything else.
     pub congestion: &'static str,
 }
@@ -39,7 +50,7 @@ impl Default for Iperf {
             streams: 1,
             udp: false,
             rate: None,
-            reverse: false,
+            way: Way::Out,
             congestion: "cubic",
         }
     }
@@ -85,7 +96,7 @@ pub fn iperf(
 }
 
 fn arguments(address: IpAddr, run_of: &Iperf) -> Vec<String> {
-    let Iperf { time, streams, udp, rate, reverse, congestion } = *run_of;
+    let Iperf { time, streams, udp, rate, way, congestion } = *run_of;
     let mut words = vec!["--json".into(), "--client".into(), address.to_string()];
     words.extend(["--time".into(), time.as_secs().max(1).to_string()]);
     words.extend(["--parallel".into(), streams.to_string()]);
@@ -97,8 +108,10 @@ fn arguments(address: IpAddr, run_of: &Iperf) -> Vec<String> {
     if udp || rate.is_some() {
         words.extend(["--bitrate".into(), rate.unwrap_or(0).to_string()]);
     }
-    if reverse {
-        words.push("--reverse".into());
+    match way {
+        Way::Out => {}
+        Way::In => words.push("--reverse".into()),
+        Way::Both => words.push("--bidir".into()),
     }
     words
 }
@@ -111,9 +124,15 @@ fn parse(text: &str, run_of: &Iperf) -> Result<IperfReport> {
     let end = &json["end"];
     // iperf3 sums UDP of both sides in "sum".
     let sum = if run_of.udp { &end["sum"] } else { &end["sum_received"] };
-    let bits_per_second = sum["bits_per_second"].as_f64().context("no bits_per_second")?;
+    let mut bits_per_second = sum["bits_per_second"].as_f64().context("no bits_per_second")?;
     let lost_percent = sum["lost_percent"].as_f64().unwrap_or(0.0);
-    let bytes = sum["bytes"].as_u64().context("no bytes")?;
+    let mut bytes = sum["bytes"].as_u64().context("no bytes")?;
+    if run_of.way == Way::Both {
+        anyhow::ensure!(!run_of.udp, "both ways at the same time are for TCP");
+        let back = &end["sum_received_bidir_reverse"];
+        bits_per_second += back["bits_per_second"].as_f64().context("no bits_per_second back")?;
+        bytes += back["bytes"].as_u64().context("no bytes back")?;
+    }
     let delivered = 1.0 - lost_percent / 100.0;
     Ok(IperfReport {
         // For UDP the sum counts what was sent.
@@ -135,6 +154,13 @@ mod tests {
                       "sum_received": {"bits_per_second": 1e9, "bytes": 125}}}"#;
         let report = parse(tcp, &Iperf::default()).unwrap();
         assert_eq!((report.bytes, report.retransmits), (125, 3));
+        let both = r#"{"end": {"sum_received": {"bits_per_second": 3.0, "bytes": 1},
+                       "sum_received_bidir_reverse": {"bits_per_second": 4.0, "bytes": 2}}}"#;
+        let run_of = Iperf { way: Way::Both, ..Iperf::default() };
+        let report = parse(both, &run_of).unwrap();
+        assert!((report.bits_per_second - 7.0).abs() < 1e-9);
+        assert_eq!(report.bytes, 3);
+        assert!(parse(tcp, &run_of).is_err());
         let udp = r#"{"end": {"sum": {"bits_per_second": 100.0, "bytes": 1, "lost_percent": 25}}}"#;
         let report = parse(udp, &Iperf { udp: true, ..Iperf::default() }).unwrap();
         assert!((report.bits_per_second - 75.0).abs() < 1e-9);

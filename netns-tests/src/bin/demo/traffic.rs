@@ -39,7 +39,7 @@ pub(crate) fn throughput(screen: &Screen, world: &World, site: &Site) -> Result<
     screen.step("Throughput of one TCP stream (iperf3, cubic)");
     let [a, b] = [&site.topology.hosts[0], &site.topology.hosts[1]];
     let ends = [world.namespace("va")?, world.namespace("vb")?];
-    vxlan::join(VXLAN_ID, (a, &ends[0]), (b, &ends[1]))?;
+    vxlan::join(VXLAN_ID, Family::V4, (a, &ends[0]), (b, &ends[1]))?;
     let mut figures = Vec::new();
     let mut measure = |name: String, from: &Namespace, to: &Namespace, address: IpAddr| {
         let rate = screen.during(&name, STREAM.as_secs_f64() + 0.5, || {

@@ -1,0 +1,242 @@
+//! What a run writes: one JSON document with the machine, what was planned, every sample and every
+//! failure. Other programs read it, so its version changes whenever a reader of the one before
+//! would misread it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::figures::Round;
+use crate::machine::Machine;
+use crate::report::Figure;
+use crate::stats::Summary;
+
+/// The version that this program writes, and the only one that it reads.
+pub const VERSION: u32 = 1;
+
+/// Everything about one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Document {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The machine and the versions of the programs that measured.
+    pub machine: Machine,
+    /// TCP congestion control of every stream.
+    pub congestion_control: String,
+    /// A smoke test, not figures.
+    pub quick: bool,
+    /// Everything that was to be compared, what is missing too.
+    pub peers: Vec<Peer>,
+    /// What was measured where.
+    pub plan: Plan,
+    /// Figures with their targets.
+    pub figures: Vec<Figure>,
+    /// The measurements behind the figures, offloads on; empty when they were not asked for.
+    pub figures_offloads_on: Vec<Round>,
+    /// The same with offloads off.
+    pub figures_offloads_off: Vec<Round>,
+    /// The comparison: every sample.
+    pub series: Vec<Series>,
+    /// What could not be measured.
+    pub failures: Vec<Failure>,
+}
+
+/// One way of a packet that was compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its name.
+    pub name: String,
+    /// What it says about its version; nothing when it is missing.
+    pub version: String,
+    /// Why it was not measured, and what would install it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+}
+
+/// What was measured where, and for how long.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Length of every TCP stream, seconds.
+    pub stream_s: f64,
+    /// Length of a UDP overload, seconds.
+    pub packets_s: f64,
+    /// Length of each step of the search for the rate without loss, seconds.
+    pub search_s: f64,
+    /// Steps of that search.
+    pub search_steps: u32,
+    /// Pings of a measurement.
+    pub pings: u32,
+    /// Length of a series of requests, seconds.
+    pub requests_s: f64,
+    /// The combinations.
+    pub cells: Vec<PlannedCell>,
+}
+
+/// What was measured in one combination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedCell {
+    /// The combination.
+    pub cell: Cell,
+    /// How often everything was measured.
+    pub rounds: u32,
+    /// Names of the measures.
+    pub measures: Vec<String>,
+}
+
+/// One combination of what the underlay may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cell {
+    /// What its interfaces do for the kernel.
+    pub offloads: Offloads,
+    /// Its MTU, bytes.
+    pub mtu: u32,
+    /// Its version of IP.
+    pub family: Family,
+}
+
+impl std::fmt::Display for Cell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let offloads = match self.offloads {
+            Offloads::On => "on",
+            Offloads::Nic => "nic",
+            Offloads::Off => "off",
+        };
+        let family = match self.family {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        };
+        write!(f, "{offloads} {} {family}", self.mtu)
+    }
+}
+
+/// Offloads of the underlay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Offloads {
+    /// All that veth has.
+    On,
+    /// Aggregation on receipt, no segmentation: a network card that cannot cut packets.
+    Nic,
+    /// None.
+    Off,
+}
+
+/// Version of IP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// Which way a value improves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Better {
+    /// More is better.
+    Higher,
+    /// Less is better.
+    Lower,
+}
+
+/// All samples of one value of one peer in one combination.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    /// Name of the peer.
+    pub peer: String,
+    /// The combination.
+    pub cell: Cell,
+    /// What was measured: the name of the measure, a dot and a part where there are several.
+    pub metric: String,
+    /// Its unit.
+    pub unit: String,
+    /// Which way it improves.
+    pub better: Better,
+    /// One per round in which the measurement succeeded.
+    pub samples: Vec<Sample>,
+}
+
+/// One measured value.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// In which round, from 1.
+    pub round: u32,
+    /// The value, finite.
+    pub value: f64,
+}
+
+/// A measurement without a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Name of the peer.
+    pub peer: String,
+    /// The combination.
+    pub cell: Cell,
+    /// Name of the measure, or `start`.
+    pub measure: String,
+    /// In which round; 0 for the start.
+    pub round: u32,
+    /// Why.
+    pub error: String,
+}
+
+impl Series {
+    /// Median and spread.
+    #[must_use]
+    pub fn summary(&self) -> Option<Summary> {
+        let values: Vec<f64> = self.samples.iter().map(|sample| sample.value).collect();
+        Summary::of(&values)
+    }
+
+    /// Whether both are about the same thing.
+    #[must_use]
+    pub fn matches(&self, other: &Self) -> bool {
+        self.peer == other.peer && self.cell == other.cell && self.metric == other.metric
+    }
+}
+
+impl Document {
+    /// Reads a document.
+    ///
+    /// # Errors
+    /// When it is no JSON of this kind, or of another version; the message says which.
+    pub fn parse(text: &str) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Head {
+            version: u32,
+        }
+        let head: Head = serde_json::from_str(text).context("no document of bench-path")?;
+        let found = head.version;
+        ensure!(found == VERSION, "version: expected {VERSION}, found {found}");
+        Ok(serde_json::from_str(text)?)
+    }
+
+    /// Reads a document from a file.
+    ///
+    /// # Errors
+    /// As [`Document::parse`], and when the file cannot be read.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path);
+        text.map_err(anyhow::Error::from)
+            .and_then(|text| Self::parse(&text))
+            .with_context(|| path.display().to_string())
+    }
+
+    /// Writes it to a file, whose directory is made when it is missing.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+        }
+        let json = serde_json::to_string_pretty(self)?;
+        std::fs::write(path, json).with_context(|| path.display().to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests;
