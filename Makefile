@@ -7,10 +7,10 @@ RELEASE := $(CURDIR)/target/release
 DEBUG := $(CURDIR)/target/debug
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test lint audit fuzz demo bench-path clean
+.PHONY: help setup build test lint audit fuzz demo bench-path bench-micro bench-instructions clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing (Debian packages, Rust toolchain)
 	@bash scripts/setup.sh
@@ -45,6 +45,13 @@ demo: build ## Two hosts and two environments on this machine, shown and cleaned
 bench-path: build ## Measure the data path (BENCH=--quick for a short run)
 	$(CARGO) build --release --locked -p weft-benches --bin bench-path
 	@WEFT_BIN_DIR=$(RELEASE) $(RELEASE)/bench-path $(BENCH)
+
+bench-micro: setup ## Measure single steps of the data path and handshakes (BENCH=replay for some)
+	$(CARGO) bench --locked -p weft-benches --no-default-features --bench micro -- $(BENCH)
+
+bench-instructions: setup ## Compare instruction counts with the baseline (UPDATE=1 renews it)
+	$(CARGO) build --release --locked -p weft-benches --no-default-features --bin instructions
+	@$(RELEASE)/instructions $(if $(filter 1,$(UPDATE)),--update)
 
 clean: ## Remove everything that was built
 	$(CARGO) clean
