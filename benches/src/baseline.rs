@@ -173,5 +173,51 @@ pub fn compare(before: &Counts, now: &Counts) -> Vec<Line> {
     names.into_iter().map(line).collect()
 }
 
+/// What the guard has to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The table, and what there is to do.
+    pub text: String,
+    /// Whether it may go on.
+    pub passes: bool,
+}
+
+/// Holds `now` against the baseline; `renew` is the command that renews it. Counts of another kind
+/// of processor are shown and pass: they say nothing.
+#[must_use]
+pub fn judge(before: &Baseline, now: &Baseline, renew: &str) -> Verdict {
+    let mut text =
+        format!("{:10}{:>12}{:>12}  instructions per operation\n", "case", "baseline", "now");
+    if before.processor != now.processor {
+        for (case, count) in &now.instructions {
+            text += &format!("{case:10}{:>12}{count:>12.1}\n", "-");
+        }
+        text += &format!(
+            "Not compared: the baseline is of another kind of processor ({}; this is {}).\n",
+            before.processor, now.processor
+        );
+        return Verdict { text, passes: true };
+    }
+    let lines = compare(&before.instructions, &now.instructions);
+    for line in &lines {
+        text += &format!("{line}\n");
+    }
+    let names = |pick: &dyn Fn(&Line) -> bool| {
+        let picked: Vec<_> = lines.iter().filter(|l| pick(l)).map(|l| l.case.as_str()).collect();
+        picked.join(", ")
+    };
+    let (failed, shrank) = (names(&|l| !l.passes()), names(&|l| l.change == Change::Shrank));
+    if !failed.is_empty() && before.valgrind != now.valgrind {
+        text += &format!("The baseline is from {}, this is {}.\n", before.valgrind, now.valgrind);
+    }
+    if !failed.is_empty() {
+        text += &format!("Not passed: {failed}. If that is on purpose: {renew}\n");
+    }
+    if !shrank.is_empty() {
+        text += &format!("Renew the baseline, so that it guards the gain in {shrank}: {renew}\n");
+    }
+    Verdict { text, passes: failed.is_empty() }
+}
+
 #[cfg(test)]
 mod tests;

@@ -49,6 +49,43 @@ fn a_line_says_which_case_and_by_how_much() {
     }
 }
 
+fn baseline(processor: &str, cases: &[(&str, f64)]) -> Baseline {
+    let (processor, valgrind) = (processor.to_owned(), "valgrind-3.19.0".to_owned());
+    Baseline { processor, valgrind, instructions: counts(cases) }
+}
+
+#[test]
+fn the_verdict_names_cases_and_the_way_on() {
+    let before = baseline("p", &[("open", 100.0), ("replay", 20.0), ("seal", 100.0)]);
+    let judged = |cases: &[(&str, f64)]| judge(&before, &baseline("p", cases), "make it");
+
+    let same = judged(&[("open", 101.0), ("replay", 20.0), ("seal", 99.0)]);
+    assert!(same.passes && !same.text.contains("make it"), "{}", same.text);
+
+    let grown = judged(&[("open", 100.0), ("replay", 30.0), ("seal", 200.0)]);
+    assert!(!grown.passes);
+    let expected = "Not passed: replay, seal. If that is on purpose: make it\n";
+    assert!(grown.text.ends_with(expected), "{}", grown.text);
+
+    let shrunk = judged(&[("open", 100.0), ("replay", 10.0), ("seal", 100.0)]);
+    assert!(shrunk.passes);
+    assert!(shrunk.text.ends_with("the gain in replay: make it\n"), "{}", shrunk.text);
+
+    let mut other = baseline("p", &[("open", 200.0), ("replay", 20.0), ("seal", 100.0)]);
+    "valgrind-3.24.0".clone_into(&mut other.valgrind);
+    let other = judge(&before, &other, "make it");
+    let expected = "The baseline is from valgrind-3.19.0, this is valgrind-3.24.0.";
+    assert!(!other.passes && other.text.contains(expected), "{}", other.text);
+}
+
+#[test]
+fn another_kind_of_processor_is_not_compared() {
+    let (before, now) = (baseline("p", &[("seal", 1.0)]), baseline("q", &[("seal", 9.0)]));
+    let verdict = judge(&before, &now, "make it");
+    assert!(verdict.passes);
+    assert!(verdict.text.contains("Not compared") && !verdict.text.contains("GREW"));
+}
+
 fn read(text: &str) -> Result<Baseline, String> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
@@ -57,11 +94,7 @@ fn read(text: &str) -> Result<Baseline, String> {
 
 #[test]
 fn what_is_written_can_be_read() {
-    let baseline = Baseline {
-        processor: "x86_64 with AVX2".to_owned(),
-        valgrind: "valgrind-3.19.0".to_owned(),
-        instructions: counts(&[("seal", 2345.6)]),
-    };
+    let baseline = baseline("x86_64 with AVX2", &[("seal", 2345.6)]);
     let file = tempfile::NamedTempFile::new().unwrap();
     baseline.write(file.path()).unwrap();
     assert_eq!(Baseline::read(file.path()).unwrap(), baseline);
