@@ -6,6 +6,8 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use weft_proto::aead::{KEY_LEN, NONCE_LEN, Suite, aws, ring_provider};
 use weft_wire::{HEADER_LEN, METADATA_LEN, TAG_LEN};
 
+use crate::cpu::CpuTime;
+
 /// Bytes of inner packets: small, on a path of 1500, on a jumbo path.
 const PACKETS: [usize; 3] = [64, 1_408, 8_900];
 /// Inner packets are cut behind their header (IPv4 and TCP), so that it is sealed as tail.
@@ -17,14 +19,14 @@ const KEY: [u8; KEY_LEN] = [9; KEY_LEN];
 const NONCE: [u8; NONCE_LEN] = [7; NONCE_LEN];
 const AAD: [u8; HEADER_LEN] = [1; HEADER_LEN];
 
-pub(crate) fn measure(criterion: &mut Criterion) {
+pub(crate) fn measure(criterion: &mut Criterion<CpuTime>) {
     measure_aws(criterion);
     measure_ring(criterion);
 }
 
 macro_rules! provider {
     ($function:ident, $name:literal, $key:path) => {
-        fn $function(criterion: &mut Criterion) {
+        fn $function(criterion: &mut Criterion<CpuTime>) {
             for (suite_name, suite) in SUITES {
                 let key = <$key>::new(suite, &KEY);
                 let mut group = criterion.benchmark_group(format!("{suite_name}/{}", $name));

@@ -9,7 +9,9 @@ use weft_benches::pair::{DATAGRAM_LEN, SEGMENT_LEN, SEGMENTS, Sink, TAIL_LEN, la
 use weft_proto::lane::{ReceiveLane, SendLane};
 use weft_wire::{HEADER_LEN, Header, Kind};
 
-pub(crate) fn measure(criterion: &mut Criterion) {
+use crate::cpu::CpuTime;
+
+pub(crate) fn measure(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("framing");
     group.throughput(Throughput::Bytes((SEGMENTS * SEGMENT_LEN) as u64));
 

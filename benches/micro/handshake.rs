@@ -9,10 +9,10 @@
 //! the frames of a handshake in it, because between two hosts of ours the key exchange is always
 //! the hybrid one: X25519 is what a peer without it gets.
 
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -25,6 +25,7 @@ use weft_handshake::{
 use weft_types::{ReceiverIndex, WorkerId};
 use weft_wire::hello::Frame;
 
+use crate::cpu::{CpuTime, used};
 use crate::tls::{GROUPS, Hosts};
 
 /// Room for every flight of a handshake, bytes.
@@ -32,7 +33,7 @@ const PIPE: usize = 64 * 1024;
 /// Lanes of each side.
 const LANES: u8 = 2;
 
-pub(crate) fn measure(criterion: &mut Criterion) {
+pub(crate) fn measure(criterion: &mut Criterion<CpuTime>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
@@ -42,7 +43,7 @@ pub(crate) fn measure(criterion: &mut Criterion) {
     server(criterion, &runtime, &hosts);
 }
 
-fn both_sides(criterion: &mut Criterion, runtime: &Runtime, hosts: &Hosts) {
+fn both_sides(criterion: &mut Criterion<CpuTime>, runtime: &Runtime, hosts: &Hosts) {
     let mut group = criterion.benchmark_group("handshake/both sides");
     group.throughput(Throughput::Elements(1));
     let environments = environments(hosts);
@@ -75,7 +76,7 @@ fn both_sides(criterion: &mut Criterion, runtime: &Runtime, hosts: &Hosts) {
     group.finish();
 }
 
-fn server(criterion: &mut Criterion, runtime: &Runtime, hosts: &Hosts) {
+fn server(criterion: &mut Criterion<CpuTime>, runtime: &Runtime, hosts: &Hosts) {
     let mut group = criterion.benchmark_group("handshake/server");
     group.throughput(Throughput::Elements(1));
     let environments = environments(hosts);
@@ -119,21 +120,17 @@ fn total(count: u64, mut one: impl FnMut() -> Duration) -> Duration {
     (0..count).map(|_| one()).sum()
 }
 
-/// Runs `work` and gives the time that it was running, without the time that it waited.
+/// Runs `work` and gives the CPU time that it took, without what its peer took meanwhile.
 async fn timed<F: Future>(work: F) -> (F::Output, Duration) {
     let mut work = pin!(work);
     let mut took = Duration::ZERO;
-    let output = std::future::poll_fn(|context: &mut Context<'_>| {
-        let begun = Instant::now();
-        let polled = Pin::as_mut(&mut work).poll(context);
-        took += begun.elapsed();
-        match polled {
-            Poll::Ready(output) => Poll::Ready(output),
-            Poll::Pending => Poll::Pending,
-        }
+    let output = poll_fn(|context| {
+        let begun = used();
+        let polled = work.as_mut().poll(context);
+        took += used().saturating_sub(begun);
+        polled
     });
-    let output = output.await;
-    (output, took)
+    (output.await, took)
 }
 
 /// A client that is plain rustls and says what a host says.

@@ -5,7 +5,9 @@ use weft_proto::aead::Suite;
 use weft_proto::keys::{Role, SECRET_LEN, Secret};
 use weft_types::LaneId;
 
-pub(crate) fn measure(criterion: &mut Criterion) {
+use crate::cpu::CpuTime;
+
+pub(crate) fn measure(criterion: &mut Criterion<CpuTime>) {
     let exported = Secret::exported(zeroize::Zeroizing::new([7; SECRET_LEN]));
     let mut secret = exported.lane(Role::Client, LaneId::new(0).expect("a lane"));
     criterion.bench_function("keys/next epoch", |bencher| {

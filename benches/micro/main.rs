@@ -2,6 +2,7 @@
 //! own interfaces. `make bench-micro`, or `make bench-micro BENCH=replay` for some of them.
 
 mod aead;
+mod cpu;
 mod framing;
 mod handshake;
 mod keys;
@@ -14,6 +15,8 @@ use std::time::Duration;
 use criterion::Criterion;
 use weft_sys::alloc::WipingAllocator;
 
+use crate::cpu::CpuTime;
+
 /// The daemon's: what it wipes is part of what a handshake and an epoch cost.
 #[global_allocator]
 static ALLOCATOR: WipingAllocator = WipingAllocator;
@@ -23,6 +26,7 @@ const MEASUREMENT: Duration = Duration::from_secs(2);
 
 fn main() {
     let mut criterion = Criterion::default()
+        .with_measurement(CpuTime)
         .warm_up_time(WARM_UP)
         .measurement_time(MEASUREMENT)
         .configure_from_args();

@@ -5,12 +5,14 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput};
 use weft_proto::replay::Window;
 
+use crate::cpu::CpuTime;
+
 /// Counters in one measurement.
 const COUNTERS: u64 = 1024;
 /// Reordered counters come in blocks of this many, each block backwards; a power of two.
 const BLOCK: u64 = 32;
 
-pub(crate) fn measure(criterion: &mut Criterion) {
+pub(crate) fn measure(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("replay");
     group.throughput(Throughput::Elements(COUNTERS));
     for (name, order) in [("in order", 0), ("reordered", BLOCK - 1)] {

@@ -5,11 +5,13 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use weft_benches::routes;
 
+use crate::cpu::CpuTime;
+
 const ROUTES: [u32; 3] = [10, 1_000, 100_000];
 /// Addresses in one measurement; all of the largest table in turn, in no order.
 const LOOKUPS: usize = 1_000;
 
-pub(crate) fn measure(criterion: &mut Criterion) {
+pub(crate) fn measure(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("route");
     group.throughput(Throughput::Elements(LOOKUPS as u64));
     for len in ROUTES {
