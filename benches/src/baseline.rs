@@ -31,7 +31,7 @@ pub struct Baseline {
 #[derive(Debug, thiserror::Error)]
 pub enum BaselineError {
     /// The file cannot be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     File {
         /// Which file.
         path: PathBuf,
@@ -39,7 +39,7 @@ pub enum BaselineError {
         source: io::Error,
     },
     /// It is not JSON of the expected form.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Form {
         /// Which file.
         path: PathBuf,

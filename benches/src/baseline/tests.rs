@@ -89,7 +89,7 @@ fn another_kind_of_processor_is_not_compared() {
 fn read(text: &str) -> Result<Baseline, String> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
-    Baseline::read(file.path()).map_err(|error| error.to_string())
+    Baseline::read(file.path()).map_err(|error| format!("{:#}", anyhow::Error::new(error)))
 }
 
 #[test]
@@ -103,7 +103,8 @@ fn what_is_written_can_be_read() {
 #[test]
 fn an_unreadable_baseline_says_what_is_wrong() {
     let missing = Baseline::read(Path::new("/nonexistent/instructions.json")).unwrap_err();
-    assert!(missing.to_string().starts_with("/nonexistent/instructions.json: "), "{missing}");
+    let missing = format!("{:#}", anyhow::Error::new(missing));
+    assert!(missing.starts_with("/nonexistent/instructions.json: No such file"), "{missing}");
 
     let with = |instructions: &str| {
         read(&format!(r#"{{"processor": "p", "valgrind": "v", "instructions": {instructions}}}"#))
