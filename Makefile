@@ -7,10 +7,10 @@ RELEASE := $(CURDIR)/target/release
 DEBUG := $(CURDIR)/target/debug
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test lint audit fuzz demo bench-path bench-compare bench-peers clean
+.PHONY: help setup build test lint audit fuzz demo bench-path bench-compare bench-peers bench-micro bench-instructions clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing (Debian packages, Rust toolchain)
 	@bash scripts/setup.sh
@@ -52,6 +52,13 @@ bench-peers: setup ## Install the tunnels that bench-path compares with
 bench-compare: ## What changed between two runs of bench-path (OLD=a.json NEW=b.json)
 	@test -n "$(OLD)" -a -n "$(NEW)" || { echo "OLD=a.json NEW=b.json, documents of bench-path" >&2; exit 2; }
 	@$(CARGO) run --quiet --release --locked -p weft-benches --bin bench-compare -- "$(OLD)" "$(NEW)"
+
+bench-micro: setup ## Measure single steps of the data path and handshakes (BENCH=replay for some)
+	$(CARGO) bench --locked -p weft-benches --no-default-features --bench micro -- $(BENCH)
+
+bench-instructions: setup ## Compare instruction counts with the baseline (UPDATE=1 renews it)
+	$(CARGO) build --release --locked -p weft-benches --no-default-features --bin instructions
+	@$(RELEASE)/instructions $(if $(filter 1,$(UPDATE)),--update)
 
 clean: ## Remove everything that was built
 	$(CARGO) clean

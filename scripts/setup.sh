@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building, testing and the demo need on Debian 12 or later, and nothing else.
-# Does nothing, and needs no network, when all of it is there.
+# Installs what building, testing, counting instructions and the demo need on Debian 12 or later,
+# and nothing else. Does nothing, and needs no network, when all of it is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,6 +9,7 @@ needed=(
     cc:build-essential pkg-config:pkg-config make:make curl:curl git:git jq:jq
     ip:iproute2 ethtool:ethtool nft:nftables ping:iputils-ping
     iperf3:iperf3 tcpdump:tcpdump nsenter:util-linux setpriv:util-linux ps:procps
+    valgrind:valgrind
 )
 
 as_root() {

@@ -1,17 +1,29 @@
-//! What the benchmarks share: statistics, the machine's description, single measurements, and the
-//! document that holds everything a run measured.
+//! What the benchmarks share: statistics, the machine's description, single measurements, the
+//! document that holds everything a run measured and its pictures, and engines without sockets.
 
+pub mod baseline;
+#[cfg(feature = "path")]
 pub mod chain;
+#[cfg(feature = "path")]
 pub mod compare;
+#[cfg(feature = "path")]
 pub mod document;
+#[cfg(feature = "path")]
 pub mod figures;
 pub mod machine;
+#[cfg(feature = "path")]
 pub mod needs;
+#[cfg(feature = "path")]
 pub mod packets;
 pub mod page;
+pub mod pair;
 pub mod plot;
 pub mod report;
+#[cfg(feature = "path")]
 pub mod request;
+pub mod routes;
+#[cfg(feature = "path")]
 pub mod search;
 pub mod stats;
+#[cfg(feature = "path")]
 pub mod usage;
