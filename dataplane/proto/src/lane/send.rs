@@ -195,7 +195,9 @@ mod tests {
         let expires = now + Duration::from_secs(1);
         let suite = Suite::Aes256Gcm;
         let mut lane = SendLane::new(ReceiverIndex(1), suite, secret, Limits::default(), expires);
-        lane.next_counter = Counter(Counter::REJECT_AFTER.0 - 3);
+        // 2^64 − 2^13 − 1, and three before it.
+        let last: u64 = 0xffff_ffff_ffff_dfff;
+        lane.next_counter = Counter(last - 3);
         assert_eq!(lane.prepare(now, 3), Err(SendRefusal::Exhausted));
         assert_eq!(lane.prepare(now, u64::MAX), Err(SendRefusal::Exhausted));
         assert!(lane.prepare(now, 2).is_ok());
