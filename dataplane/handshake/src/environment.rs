@@ -7,6 +7,7 @@ use std::{
 };
 
 use aws_lc_rs::rand;
+use rustls_pki_types::UnixTime;
 use weft_pki::{
     Credentials, EnvironmentIdentity, KeyKind, PkiError, SniTag, Subject, TrustAnchor,
     issue::{self, Authority, HostRequest, HostUsages, IssueError, Validity},
@@ -47,6 +48,7 @@ pub struct Environment {
     anchor: TrustAnchor,
     credentials: Credentials,
     key_exchange: KeyExchange,
+    not_after: SystemTime,
 }
 
 impl Environment {
@@ -68,7 +70,12 @@ impl Environment {
                 expected: format!("a host of {}", anchor.environment()),
             }));
         }
-        Ok(Self { anchor, credentials, key_exchange })
+        // As peers judge it: with intermediates, and the one authority that signed it.
+        let not_after = match credentials.check(&anchor, UnixTime::now()) {
+            Ok(own) => own.not_after,
+            Err(_) => credentials.not_after().min(anchor.not_after()),
+        };
+        Ok(Self { anchor, credentials, key_exchange, not_after })
     }
 
     /// The environment's id.
@@ -101,10 +108,11 @@ impl Environment {
         self.key_exchange
     }
 
-    /// The last moment at which this host's own certificate is good for anything.
+    /// The last moment at which this host's own chain is good for anything: the earliest end of
+    /// its certificates and of the authority that signed them.
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
-        self.credentials.not_after().min(self.anchor.not_after())
+        self.not_after
     }
 }
 

@@ -5,6 +5,7 @@ mod certificates;
 mod frames;
 mod lab;
 mod memory;
+mod offer;
 mod resumption;
 mod strangers;
 

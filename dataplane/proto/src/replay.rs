@@ -78,6 +78,9 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashSet;
 
+    /// As the protocol has it, whatever the code says.
+    const WINDOW: u64 = 8192;
+
     /// The window as a sentence: not seen, and not more than `WINDOW` behind the newest.
     #[derive(Default)]
     struct Plain {

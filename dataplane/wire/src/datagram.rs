@@ -34,6 +34,9 @@ pub enum HeaderError {
     /// Not version 1, or an unknown kind.
     #[error("unknown version or kind")]
     Kind,
+    /// Longer than [`DATAGRAM_MAX`].
+    #[error("longer than {DATAGRAM_MAX} bytes")]
+    Long,
     /// The length field differs from the datagram's real length.
     #[error("length field differs from the real length")]
     Length,
@@ -85,6 +88,9 @@ impl Header {
         if datagram.len() < DATAGRAM_MIN {
             return Err(HeaderError::Short);
         }
+        if datagram.len() > DATAGRAM_MAX {
+            return Err(HeaderError::Long);
+        }
         let (head, _) = datagram.split_first_chunk::<HEADER_LEN>().ok_or(HeaderError::Short)?;
         let kind = match (head[0] >> 4, head[0] & 0x0f) {
             (PROTOCOL_VERSION, 1) => Kind::Data,
@@ -126,6 +132,16 @@ mod tests {
             prop_assert_eq!(Header::decode(&datagram), Ok(header));
             datagram.push(0);
             prop_assert_eq!(Header::decode(&datagram), Err(HeaderError::Length));
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_longer_than_any_datagram() {
+        for (length, known) in [(65_507u16, true), (65_508, false), (u16::MAX, false)] {
+            let mut datagram = vec![0; usize::from(length)];
+            datagram[0] = 0x11;
+            datagram[2..4].copy_from_slice(&length.to_be_bytes());
+            assert_eq!(Header::decode(&datagram).is_ok(), known, "{length} bytes");
         }
     }
 

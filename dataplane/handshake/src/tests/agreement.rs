@@ -1,12 +1,17 @@
 //! Two good hosts agree, in memory and over TCP, and nothing is left open.
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::{io::AsyncReadExt, net::TcpListener};
 
 use super::lab::{DAY, Indices, Lab, Outcome, deadline, host, params, pipe, serve, shake, side};
 use crate::{
-    EnvironmentError, HandshakeError, KeyExchange, Role, ServerEnvironments, connect, dial,
+    Environment, EnvironmentError, HandshakeError, KeyExchange, Role, ServerEnvironments, connect,
+    dial,
     stream::{accept_tls, connect_tls},
 };
 
@@ -32,6 +37,40 @@ async fn both_sides_agree_on_everything() {
     assert_eq!((client.generation, server.generation), (102, 102), "the client's");
     assert_eq!(client.not_after, server.not_after);
     assert!(client.not_after < SystemTime::now() + DAY);
+}
+
+/// The first certificate to end ends the session, whosever it is and wherever in the chain.
+#[tokio::test]
+async fn a_session_ends_with_the_first_of_both_chains() {
+    let (lab, now) = (Lab::new("acme"), SystemTime::now());
+    let ends_first = async |a: Arc<Environment>, b: Arc<Environment>| {
+        let (client, server) = shake(&a, "host-b", &[b]).await;
+        [client, server].map(|side| {
+            let left = side.unwrap().not_after.duration_since(now).unwrap();
+            // Certificates count whole seconds.
+            (DAY / 4 - Duration::from_secs(1)..=DAY / 4).contains(&left)
+        })
+    };
+    let ending = |name: &str, after: Duration| {
+        let mut params = lab.params(name);
+        params.not_after = (now + after).into();
+        lab.join(&lab.issue(&params), KeyExchange::default())
+    };
+    for (a, b) in [(DAY / 4, DAY / 2), (DAY / 2, DAY / 4)] {
+        let first = ends_first(ending("host-a", a), ending("host-b", b)).await;
+        assert_eq!(first, [true, true]);
+    }
+    // While authorities rotate only the one that signed counts.
+    let old = Lab::ending("acme", now + DAY / 4);
+    let anchor = old.anchor_with(&lab);
+    let host_of = |lab: &Lab, name: &str| {
+        let credentials = lab.host(name).credentials().clone();
+        Arc::new(Environment::new(anchor.clone(), credentials, KeyExchange::default()).unwrap())
+    };
+    for (a, b) in [(&old, &lab), (&lab, &old)] {
+        let first = ends_first(host_of(a, "host-a"), host_of(b, "host-b")).await;
+        assert_eq!(first, [true, true]);
+    }
 }
 
 #[tokio::test]

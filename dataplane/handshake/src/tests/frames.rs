@@ -5,9 +5,13 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
+    time::Instant,
+};
 use weft_types::ReceiverIndex;
 use weft_wire::hello::Frame;
 
@@ -170,8 +174,10 @@ async fn frames_cut_at_any_byte_are_no_handshake() {
 async fn a_peer_that_stops_after_its_hello_costs_no_indices() {
     let hosts = hosts();
     for bytes in [encoded(&[hello(1)]), encoded(&[hello(1), indices(2)])] {
+        let begun = Instant::now();
         let (outcome, given) = connect_bytes(&hosts, &bytes, false).await;
         assert!(matches!(outcome, Err(HandshakeError::Timeout(Step::Frames))));
+        assert_eq!(begun.elapsed(), Duration::from_secs(10));
         assert_eq!((given.outstanding(), given.ever_given()), (0, 1));
     }
     let (outcome, given) = serve_bytes(&hosts, &encoded(&[hello(1)]), false).await;

@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use rcgen::{
@@ -62,7 +62,13 @@ pub(super) struct Pair {
 
 impl Lab {
     pub(super) fn new(name: &str) -> Self {
+        Self::ending(name, SystemTime::now() + DAY)
+    }
+
+    /// One whose own certificate ends then.
+    pub(super) fn ending(name: &str, not_after: SystemTime) -> Self {
         let mut params = base(&format!("spiffe://weft/env/{name}"));
+        params.not_after = not_after.into();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         params.extended_key_usages = vec![];
@@ -73,6 +79,11 @@ impl Lab {
 
     pub(super) fn anchor(&self) -> TrustAnchor {
         TrustAnchor::from_pem(self.pem.as_bytes()).unwrap()
+    }
+
+    /// While authorities rotate, this one first.
+    pub(super) fn anchor_with(&self, other: &Self) -> TrustAnchor {
+        TrustAnchor::from_pem(format!("{}{}", self.pem, other.pem).as_bytes()).unwrap()
     }
 
     /// What a good certificate of `host` is made of, to be spoilt.
@@ -106,7 +117,7 @@ impl Lab {
 fn base(uri: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
-    let now = std::time::SystemTime::now();
+    let now = SystemTime::now();
     (params.not_before, params.not_after) = ((now - DAY).into(), (now + DAY).into());
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -223,7 +234,11 @@ pub(super) fn stranger_with(
     pair: Option<&Pair>,
     groups: &[&'static dyn SupportedKxGroup],
 ) -> ClientConfig {
-    let config = ClientConfig::builder_with_provider(provider(groups))
+    stranger_of(pair, provider(groups))
+}
+
+pub(super) fn stranger_of(pair: Option<&Pair>, provider: Arc<CryptoProvider>) -> ClientConfig {
+    let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
         .unwrap()
         .dangerous()

@@ -2,14 +2,16 @@
 
 use std::{
     cell::RefCell,
-    sync::{Arc, Once},
+    hint::black_box,
+    sync::{Arc, Barrier, Once},
 };
 
 use tokio::sync::Mutex;
+use weft_types::ReceiverIndex;
 
-use super::lab::{Indices, Lab, deadline, host, pipe, serve, side};
+use super::lab::{Indices, Lab, Outcome, deadline, host, pipe, serve, side};
 use crate::{
-    ServerEnvironments, connect,
+    Exhausted, IndexAllocator, LocalSide, ServerEnvironments, connect,
     stream::{accept_tls, connect_tls},
     test_hooks::{EXPORTER_SECRET, occurrences_in_process, set_key_log},
 };
@@ -123,4 +125,78 @@ fn no_exporter_secret_remains_on_any_thread() {
             assert_eq!(occurrences(&complement), []);
         }
     });
+}
+
+/// Is called in the middle of a handshake, and leaves a secret of its own on the stack.
+struct Untidy {
+    complement: [u8; 32],
+    indices: Arc<Indices>,
+}
+
+impl Untidy {
+    #[inline(never)]
+    fn leave_secret(&self) {
+        let mut stack = [0u8; 64 * 1024];
+        for copy in stack.as_chunks_mut::<32>().0 {
+            *copy = self.complement.map(|byte| !byte);
+        }
+        black_box(&mut stack);
+    }
+}
+
+impl IndexAllocator for Untidy {
+    fn allocate(&self, lanes: u8) -> Result<Vec<ReceiverIndex>, Exhausted> {
+        self.leave_secret();
+        self.indices.allocate(lanes)
+    }
+
+    fn release(&self, indices: &[ReceiverIndex]) {
+        self.indices.release(indices);
+    }
+}
+
+/// Each side has a thread, and so a stack, of its own, which is still there when it is searched.
+#[test]
+fn what_a_handshake_leaves_on_the_stack_is_overwritten() {
+    let _alone = SEARCH.blocking_lock();
+    let lab = Lab::new("acme");
+    let (a, b) = (lab.host("host-a"), lab.host("host-b"));
+    let (near, far) = pipe();
+    let complements =
+        [0x35, 0xc9].map(|key: u8| std::array::from_fn(|i| key ^ (i * 5).to_le_bytes()[0]));
+    let [left, right] = complements.map(|complement| {
+        let indices = Indices::new();
+        let params = side(1, &indices).params;
+        LocalSide { params, indices: Arc::new(Untidy { complement, indices }) }
+    });
+    let (done, searched) = (&Barrier::new(3), &Barrier::new(3));
+    let on_this_stack = |handshake: &mut dyn FnMut(&tokio::runtime::Runtime) -> Outcome| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let is_ok = handshake(&runtime).is_ok();
+        done.wait();
+        searched.wait();
+        is_ok
+    };
+    let found = std::thread::scope(|scope| {
+        let client = scope.spawn(move || {
+            let (name, mut stream) = (host("host-b"), Some(near));
+            on_this_stack(&mut |runtime| {
+                let stream = stream.take().unwrap();
+                runtime.block_on(connect(stream, &a, &name, &left, deadline()))
+            })
+        });
+        let server = scope.spawn(move || {
+            let mut stream = Some((far, b, right));
+            on_this_stack(&mut |runtime| {
+                let (stream, b, right) = stream.take().unwrap();
+                runtime.block_on(serve(stream, [b], right))
+            })
+        });
+        done.wait();
+        let found = complements.map(|complement| occurrences(&complement));
+        searched.wait();
+        assert!(client.join().unwrap() && server.join().unwrap());
+        found
+    });
+    assert_eq!(found, [vec![], vec![]]);
 }

@@ -153,6 +153,18 @@ impl ReceiveLane {
         }
     }
 
+    /// Whether the previous epoch's key is still in memory.
+    #[cfg(test)]
+    pub(crate) fn holds_previous_key(&self) -> bool {
+        self.previous.is_some()
+    }
+
+    /// As if so many datagrams had failed to open.
+    #[cfg(test)]
+    pub(crate) fn set_failed_opens(&mut self, count: u64) {
+        self.failed_opens = count;
+    }
+
     fn open_previous(
         &mut self,
         now: Instant,
@@ -248,7 +260,7 @@ mod tests {
         secret.key(Suite::Aes256Gcm).seal(Counter(0), &clear, &[], &[0; 12], &mut sealed);
         let mut forged = sealed;
         forged[0] ^= 1;
-        lane.failed_opens = FAILED_OPENS_MAX - 1;
+        lane.failed_opens = (1 << 36) - 1;
         assert!(!lane.wants_rekey());
         let mut open = |bytes: &[u8]| lane.open(now, &header, &clear, bytes, &mut [0; 64]);
         assert_eq!(open(&forged), Err(Rejected::Authentication));

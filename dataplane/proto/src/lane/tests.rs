@@ -121,8 +121,18 @@ fn looks_ahead_over_lost_epochs_but_not_often_and_not_far() {
     let later = now + Duration::from_millis(100);
     assert!(open(&mut receive, later, &datagrams[8]).is_ok());
     assert_eq!(receive.epoch(), Epoch(8));
+    // The key before was lost with its datagrams; none of another epoch stands in for it.
+    assert_eq!(open(&mut receive, later, &datagrams[7]), Err(Rejected::Epoch));
     assert!(open(&mut receive, later, &datagrams[9]).is_ok());
     assert_eq!(open(&mut receive, later, &datagrams[7]), Err(Rejected::Epoch));
+}
+
+/// As the protocol has them: 2^28 datagrams, 120 s.
+#[test]
+fn keys_change_at_the_limits_of_the_protocol() {
+    let limits = Limits::default();
+    assert_eq!(limits.epoch_datagrams_max, 268_435_456);
+    assert_eq!(limits.epoch_age_max, Duration::from_secs(120));
 }
 
 #[test]

@@ -1,6 +1,12 @@
 use super::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
+// As the protocol has them, whatever the code says.
+const RETIRE: Duration = Duration::from_secs(10);
+const PROVE_MAX: Duration = Duration::from_secs(30);
+const SECOND_DELAY: Duration = Duration::from_secs(60);
+const SESSION_AGE_MAX: Duration = Duration::from_secs(7200);
+const SESSIONS_MAX: usize = 8;
 
 fn host(name: &str) -> HostId {
     HostId::new(name).unwrap()

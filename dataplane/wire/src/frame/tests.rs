@@ -112,6 +112,62 @@ fn false_claims_are_refused() {
     assert_eq!(Frame::from_peer(&from_peer, &false_udp_len), Err(Checksum));
 }
 
+/// Flags, types and headers that only look right, one at a time.
+#[test]
+fn claims_that_almost_fit_are_refused() {
+    let plain = VirtioHeader::default();
+    let unknown_flag = VirtioHeader { flags: 4, ..plain };
+    assert_eq!(check(unknown_flag, &tcp(10)), Err(FrameError::Checksum));
+    let udp = VirtioHeader { csum_start: 40, csum_offset: 6, ..TCP4 };
+    let marked = VirtioHeader { gso_type: virtio::GSO_UDP_L4 | virtio::GSO_ECN, ..udp };
+    assert_eq!(check(marked, &udp6(2500)), Err(FrameError::Segmentation), "CWR on UDP");
+
+    // What a peer may leave to do: a TCP or UDP checksum, behind a header that is all there.
+    let whole = |claim| Metadata {
+        virtio: VirtioHeader { gso_type: 0, hdr_len: 0, gso_size: 0, ..claim },
+        chunk: 0,
+        count: 1,
+    };
+    let from_peer = |claim, packet: &[u8]| Frame::from_peer(&whole(claim), packet);
+    let mut cut_tcp = tcp(0)[..39].to_vec();
+    cut_tcp[3] = 39;
+    assert_eq!(from_peer(TCP4, &cut_tcp), Err(FrameError::Checksum), "19 bytes of TCP");
+    let mut cut_udp = udp6(0)[..47].to_vec();
+    (cut_udp[5], cut_udp[45]) = (7, 7);
+    assert_eq!(from_peer(udp, &cut_udp), Err(FrameError::Checksum), "7 bytes of UDP");
+    for csum_offset in [0, 6, 8, 16] {
+        let mut sctp = tcp(20);
+        sctp[9] = 132;
+        let claim = VirtioHeader { csum_offset, ..TCP4 };
+        assert_eq!(from_peer(claim, &sctp), Err(FrameError::Checksum), "SCTP at {csum_offset}");
+    }
+}
+
+/// UDP over IPv6 behind destination options of `options` bytes.
+fn udp_behind_options(options: u8, payload: usize) -> (VirtioHeader, Vec<u8>) {
+    let mut packet = udp6(payload);
+    let mut extension = vec![0; usize::from(options)];
+    (extension[0], extension[1]) = (packet[6], options / 8 - 1);
+    packet[6] = 60;
+    packet.splice(40..40, extension);
+    let length = u16::try_from(packet.len() - 40).unwrap();
+    packet[4..6].copy_from_slice(&length.to_be_bytes());
+    let csum_start = 40 + u16::from(options);
+    let gso_type = virtio::GSO_UDP_L4;
+    (VirtioHeader { gso_type, gso_size: 100, csum_start, csum_offset: 6, ..TCP4 }, packet)
+}
+
+#[test]
+fn a_superpacket_s_header_has_at_most_192_bytes() {
+    let (claim, packet) = udp_behind_options(144, 250);
+    assert_eq!(check(claim, &packet).unwrap().virtio().hdr_len, 192);
+    let (claim, packet) = udp_behind_options(152, 250);
+    assert_eq!(check(claim, &packet), Err(FrameError::Segmentation));
+    let metadata = Metadata { virtio: claim, chunk: 0, count: 3 };
+    let chunk = Frame::from_chunk(&metadata, &packet[..200], 100);
+    assert_eq!(chunk, Err(FrameError::Segmentation));
+}
+
 #[test]
 fn chunks_must_have_exactly_their_length() {
     let packet = tcp(2500);

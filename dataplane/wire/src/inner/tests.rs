@@ -67,12 +67,37 @@ fn walks_extension_headers_to_the_transport() {
     assert_eq!((inner.protocol, inner.transport), (17, 64));
 }
 
+/// Each kind of extension header alone, with its own way to count its length.
+#[test]
+fn walks_every_kind_of_extension_header() {
+    let plain = [17, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let authentication = [17, 4, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7];
+    let fragment = [17, 0, 0, 1, 0, 0, 0, 9];
+    for (kind, header) in [
+        (protocol::HOP_BY_HOP, &plain[..]),
+        (protocol::ROUTING, &plain),
+        (protocol::DESTINATION, &plain),
+        (protocol::AUTHENTICATION, &authentication),
+        (protocol::FRAGMENT, &fragment),
+    ] {
+        let inner = Inner::parse(&v6(kind, &[header, &[0; 8]].concat())).unwrap();
+        let transport = 40 + u16::try_from(header.len()).unwrap();
+        assert_eq!((inner.protocol, inner.transport), (17, transport), "header {kind}");
+    }
+}
+
 #[test]
 fn a_later_fragment_has_no_transport_header() {
     let mut rest = vec![6, 0, 0x00, 0x08, 0, 0, 0, 1];
     rest.extend([0; 8]);
     let inner = Inner::parse(&v6(44, &rest)).unwrap();
     assert_eq!(inner.fragment, Fragment::Later);
+    // What looks like another header there is data, and is not walked.
+    rest[0] = protocol::DESTINATION;
+    rest[8..].fill(0xff);
+    let inner = Inner::parse(&v6(44, &rest)).unwrap();
+    assert_eq!((inner.protocol, inner.transport), (protocol::DESTINATION, 48));
+    rest[0] = protocol::TCP;
     rest[3] = 1;
     assert_eq!(Inner::parse(&v6(44, &rest)).unwrap().fragment, Fragment::First);
 }
@@ -92,6 +117,14 @@ fn once_a_fragment_always_a_fragment() {
 
 #[test]
 fn endless_extension_headers_are_refused() {
+    let followed_by_udp = |count: usize| {
+        let mut rest: Vec<u8> = [60u8, 0, 1, 4, 0, 0, 0, 0].repeat(count);
+        rest[8 * (count - 1)] = protocol::UDP;
+        rest.extend([0; 8]);
+        Inner::parse(&v6(60, &rest)).map(|inner| inner.transport)
+    };
+    assert_eq!(followed_by_udp(8), Ok(40 + 8 * 8));
+    assert_eq!(followed_by_udp(9), Err(InnerError::Extensions));
     let rest: Vec<u8> = [60u8, 0, 1, 4, 0, 0, 0, 0].repeat(20);
     assert_eq!(Inner::parse(&v6(60, &rest)), Err(InnerError::Extensions));
 }

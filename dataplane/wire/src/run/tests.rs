@@ -59,6 +59,9 @@ proptest! {
         );
         prop_assert_eq!((tcp.psh(), tcp.fin()), (last, last));
         prop_assert_eq!(tcp.cwr(), first == 0);
+        // Only the first segment may keep CWR, so only a packet with it has the type that says so.
+        let keeps_cwr = made.virtio().gso_type & v::GSO_ECN != 0;
+        prop_assert_eq!(keeps_cwr, first == 0 && chunks > 1);
         // The kernel finishes the pseudo header's sum into the true checksum.
         let mut whole = header.clone();
         whole.extend(vec![9; usize::from(payload_len)]);

@@ -112,6 +112,7 @@ fn an_idle_lane_says_so_once_and_the_old_key_is_wiped() {
     assert_eq!(pair.a.io.datagrams.len(), 1);
     assert_eq!(pair.a.engine.session_status(SESSION).unwrap().epoch, Epoch(1));
     pair.a_to_b();
+    assert!(pair.b.engine.receivers.values().any(|r| r.lane.holds_previous_key()));
     assert!(pair.b.io.datagrams.is_empty(), "not answered");
     for _ in 0..300 {
         pair.advance(Duration::from_secs(1));
@@ -119,6 +120,8 @@ fn an_idle_lane_says_so_once_and_the_old_key_is_wiped() {
         pair.b.tick(Duration::ZERO);
     }
     assert!(pair.a.io.datagrams.is_empty() && pair.b.io.datagrams.is_empty());
+    let holds = |side: &Side| side.engine.receivers.values().any(|r| r.lane.holds_previous_key());
+    assert!(!holds(&pair.b), "time alone wipes a key");
     pair.b.receive(&late);
     assert_eq!(pair.b.take_delivered(), []);
     assert_eq!(pair.b.drops(DropReason::Epoch), 1);
@@ -144,12 +147,7 @@ fn epochs_change_under_load_without_loss() {
 
 #[test]
 fn a_session_for_long_datagrams_changes_keys_earlier() {
-    use crate::lane::{EPOCH_DATAGRAMS_MAX, EPOCH_LONG_DATAGRAMS_MAX};
-    for (datagram_max, limit) in [
-        (1_472, EPOCH_DATAGRAMS_MAX),
-        (2_048, EPOCH_DATAGRAMS_MAX),
-        (8_972, EPOCH_LONG_DATAGRAMS_MAX),
-    ] {
+    for (datagram_max, limit) in [(1_472, 1 << 28), (2_048, 1 << 28), (8_972, 1 << 23)] {
         let mut side = Pair::without_sessions().a;
         let mut new = session(side.now, 0, SESSION, LINK, Limits::default());
         new.datagram_max = datagram_max;
@@ -190,6 +188,19 @@ fn used_up_epochs_ask_for_a_handshake_and_then_refuse() {
     assert_eq!(pair.a.io.datagrams.len(), 256);
     assert_eq!(pair.a.drops(DropReason::KeysUsedUp), 44);
     assert_eq!(pair.a_to_b().len(), 256);
+}
+
+#[test]
+fn the_integrity_limit_asks_for_a_handshake_and_closes_nothing() {
+    let mut pair = Pair::new();
+    for receiver in pair.b.engine.receivers.values_mut() {
+        let at_limit = receiver.session == SESSION;
+        receiver.lane.set_failed_opens(if at_limit { 1 << 36 } else { (1 << 36) - 1 });
+    }
+    pair.b.tick(Duration::from_secs(2));
+    assert_eq!(pair.b.events(), [Event::RekeySoon(SESSION)]);
+    pair.a.send(WEB, &udp_packet(forth(4), 10).complete());
+    assert_eq!(pair.a_to_b().len(), 1);
 }
 
 /// An event may be lost between engine and daemon; its cause repeats it.

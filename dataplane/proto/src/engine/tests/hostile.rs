@@ -82,7 +82,7 @@ fn what_is_older_than_the_window_is_refused() {
     let mut pair = Pair::new();
     pair.a.send(WEB, &udp_packet(forth(4), 40).unfinished());
     let old = pair.a.take_sent();
-    for _ in 0..crate::replay::WINDOW {
+    for _ in 0..8192 {
         pair.a.send(WEB, &udp_packet(forth(4), 40).unfinished());
     }
     pair.a_to_b();
@@ -318,22 +318,43 @@ fn a_changed_header_starts_a_packet_of_its_own_and_is_judged_anew() {
     assert_eq!(liar.pair.b.drops(DropReason::Source), 1);
 }
 
+/// The next chunk of a run, right in everything but its length.
+#[test]
+fn a_chunk_that_continues_with_another_length_is_judged_by_itself() {
+    for (index, len) in [(1u8, 99), (1, 101), (1, 0), (2, 49), (2, 51), (2, 100)] {
+        let (packet, header, metadata) = honest();
+        let part = |i: u8, len: usize| {
+            let at = usize::from(i) * 100;
+            let payload = [&packet.payload[at..], &[7; 100]].concat();
+            chunk(&payload[..len], &header, Metadata { chunk: i, ..metadata })
+        };
+        let mut plains: Vec<_> = (0..index).map(|i| part(i, 100)).collect();
+        plains.push(part(index, len));
+        let mut liar = Liar::new();
+        let honest_part = packet.part(100, 0, usize::from(index)).offloaded(100);
+        assert_eq!(liar.say(&plains), [(DB, honest_part)], "chunk {index} of {len} bytes");
+        assert_eq!(liar.pair.b.drops(DropReason::Length), 1);
+    }
+}
+
 /// The next chunk of a run, right in everything but one field of its metadata.
 #[test]
 fn a_chunk_that_continues_with_a_lie_is_judged_by_itself() {
-    type Lie = fn(&mut VirtioHeader);
-    let lies: [Lie; 5] = [
-        |v| v.flags = 0,
-        |v| v.gso_type = 4,
-        |v| v.gso_size = 99,
-        |v| v.csum_start = 0,
-        |v| v.csum_offset = 2,
+    type Lie = fn(&mut Metadata);
+    let lies: [Lie; 7] = [
+        |m| m.virtio.flags = 0,
+        |m| m.virtio.gso_type = 4,
+        |m| m.virtio.gso_size = 99,
+        |m| m.virtio.csum_start = 0,
+        |m| m.virtio.csum_offset = 2,
+        |m| m.count = 2,
+        |m| m.count = 4,
     ];
     for (i, lie) in lies.iter().enumerate() {
         let (packet, header, metadata) = honest();
         let first = chunk(&packet.payload[..100], &header, metadata);
         let mut lying = Metadata { chunk: 1, ..metadata };
-        lie(&mut lying.virtio);
+        lie(&mut lying);
         let second = chunk(&packet.payload[100..200], &header, lying);
         let mut liar = Liar::new();
         let honest_part = packet.part(100, 0, 1).unfinished();

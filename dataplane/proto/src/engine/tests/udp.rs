@@ -102,10 +102,11 @@ fn nothing_but_length_and_identification_may_differ() {
 
 #[test]
 fn time_to_live_and_flow_label_are_part_of_the_flow() {
-    for (version, at) in [(4, 10 + 8), (6, 10 + 3), (6, 10 + 7)] {
+    // Class, time to live; flow label, hop limit.
+    for (version, at, bit) in [(4, 10 + 1, 0x10), (4, 10 + 8, 1), (6, 10 + 3, 1), (6, 10 + 7, 1)] {
         let mut pair = Pair::new();
         let mut other = numbered(version, 2, 64).unfinished();
-        other[at] ^= 1;
+        other[at] ^= bit;
         pair.a.send(WEB, &numbered(version, 1, 64).unfinished());
         pair.a.send(WEB, &other);
         assert_eq!(pair.a_to_b().len(), 2, "byte {at} of version {version}");
@@ -135,6 +136,41 @@ fn packets_of_two_sessions_keep_apart() {
     pair.a.engine.activate(pair.a.now, SessionId(3), &mut pair.a.io);
     pair.a.send(WEB, &numbered(4, 2, 64).unfinished());
     assert_eq!(pair.a_to_b().len(), 2);
+}
+
+/// Who continues a write is not judged anew, so it must be the same two ends.
+#[test]
+fn packets_of_other_addresses_keep_apart() {
+    for (version, app, idle) in [(4, "10.0.0.3", "10.0.0.8"), (6, "fd00::3", "fd00::8")] {
+        let mut pair = Pair::new();
+        let first = numbered(version, 1, 64);
+        let (mut from_app, mut to_idle) = (first.clone(), first.clone());
+        from_app.flow.source = addr(app);
+        to_idle.flow.destination = addr(idle);
+        for (from, packet) in [(WEB, &first), (APP, &from_app), (WEB, &first), (WEB, &to_idle)] {
+            pair.a.send(from, &packet.unfinished());
+        }
+        let want = [(DB, &first), (DB, &from_app), (DB, &first), (IDLE, &to_idle)];
+        assert_eq!(pair.a_to_b(), want.map(|(to, packet)| (to, packet.unfinished())));
+    }
+}
+
+#[test]
+fn tcp_and_fragmentable_packets_and_such_with_options_travel_alone() {
+    let mut fragmentable = numbered(4, 1, 64);
+    fragmentable.dont_fragment = false;
+    let mut with_options = numbered(4, 1, 64).unfinished();
+    with_options[6..8].copy_from_slice(&24u16.to_ne_bytes());
+    with_options[10] = 0x46;
+    with_options[13] += 4;
+    with_options.splice(30..30, [1; 4]);
+    let tcp = tcp_packet(forth(4), 64).unfinished();
+    for packet in [fragmentable.unfinished(), with_options, tcp] {
+        let mut pair = Pair::new();
+        pair.a.send(WEB, &packet);
+        pair.a.send(WEB, &packet);
+        assert_eq!(pair.a_to_b(), [(DB, packet.clone()), (DB, packet)]);
+    }
 }
 
 #[test]
