@@ -60,8 +60,8 @@ impl Work {
 /// The committed figures, by what `count` says of each work: instructions of one operation.
 ///
 /// `framing` is all that the engines do for a superpacket besides sealing and opening its
-/// datagrams: judge, route, cut, join, count. That is a thirtieth of the instructions: if the rest
-/// was not taken away, it could grow fourfold before anybody noticed.
+/// datagrams: judge, route, cut, join, count. That is 4 % of the instructions: if the rest
+/// was not taken away, it could treble before anybody noticed.
 pub(crate) fn figures<E>(mut count: impl FnMut(Work) -> Result<f64, E>) -> Result<Counts, E> {
     let (seal, open) = (count(Work::Seal)?, count(Work::Open)?);
     #[expect(clippy::cast_precision_loss, reason = "44")]
