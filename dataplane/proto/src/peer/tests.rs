@@ -112,6 +112,8 @@ fn regular_handshakes_are_the_smaller_host_s_first() {
         // The old session carries data until the new one is proven, then ten seconds more.
         up(&mut peer, at, 2, Role::Client, 2);
         assert_eq!(actions(&mut peer), [Action::Activate(SessionId(2))]);
+        peer.handle_timeout(at + RETIRE - Duration::from_nanos(1));
+        assert_eq!(actions(&mut peer), []);
         peer.handle_timeout(at + RETIRE);
         assert_eq!(actions(&mut peer), [Action::Remove { id: SessionId(1), say_so: false }]);
     }
@@ -179,6 +181,34 @@ fn sessions_are_bounded() {
         assert!(peer.sessions().count() <= SESSIONS_MAX);
     }
     assert!(peer.sessions().any(|s| s == SessionId(0)), "the active one stays");
+}
+
+#[test]
+fn close_ends_the_session_that_it_names_and_no_other() {
+    let now = Instant::now();
+    let mut peer = smaller();
+    up(&mut peer, now, 1, Role::Client, 1);
+    up(&mut peer, now, 2, Role::Client, 2);
+    actions(&mut peer);
+    peer.handle_closed(now, SessionId(7));
+    assert_eq!(actions(&mut peer), []);
+    peer.handle_closed(now, SessionId(2));
+    let removed = Action::Remove { id: SessionId(2), say_so: false };
+    assert_eq!(actions(&mut peer), [removed, Action::Activate(SessionId(1))]);
+}
+
+#[test]
+fn jitter_is_half_a_pause_and_never_beyond_a_minute() {
+    let now = Instant::now();
+    let pause = |failures: usize, random: u32| {
+        let mut peer = smaller();
+        for _ in 0..failures {
+            peer.handle_failed(now, random);
+        }
+        (peer.poll_timeout().unwrap() - now).as_millis()
+    };
+    assert_eq!((pause(1, 0), pause(1, u32::MAX)), (750, 1250));
+    assert_eq!((pause(9, 0), pause(9, u32::MAX)), (45_000, 60_000));
 }
 
 #[test]
