@@ -128,6 +128,16 @@ fn read_int(bytes: &[u8]) -> Option<c_int> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_traffic_class_is_nothing_but_ecn() {
+        for ecn in 0..=u8::MAX {
+            for ipv6 in [false, true] {
+                let slot = ControlSlot::ecn(ecn, ipv6);
+                assert_eq!(read_int(&slot.value), Some(c_int::from(ecn % 4)));
+            }
+        }
+    }
+
     fn buffer(slots: &[(c_int, c_int, &[u8])]) -> (ControlBuffer, usize) {
         let mut buffer = ControlBuffer::EMPTY;
         let mut at = 0;
