@@ -8,8 +8,7 @@
 //!    echo:    the server sends back what it gets         (round trips)
 //!    usage:   the server tells its daemon's CPU time
 //! ```
-//! The server keeps nothing between connections. What travels is random-free filler: a benchmark
-//! that runs over the overlay is sealed by the daemons like everything else.
+//! The server keeps nothing between connections. What travels is filler without any meaning.
 
 mod client;
 mod rate;
@@ -19,7 +18,7 @@ mod stream;
 mod usage;
 mod wire;
 
-use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -87,7 +86,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Client(arguments) => {
             let wanted = client::Wanted {
                 server: arguments.server,
-                socket: PathBuf::from(&arguments.socket.socket),
+                socket: arguments.socket.socket.clone(),
                 streams: arguments.streams,
                 time: Duration::from_secs(arguments.time),
                 target: arguments.target,

@@ -7,7 +7,6 @@ use std::{
 };
 
 use aws_lc_rs::rand;
-use rustls_pki_types::UnixTime;
 use weft_pki::{
     Credentials, EnvironmentIdentity, KeyKind, PkiError, SniTag, Subject, TrustAnchor,
     issue::{self, Authority, HostRequest, HostUsages, IssueError, Validity},
@@ -48,7 +47,6 @@ pub struct Environment {
     anchor: TrustAnchor,
     credentials: Credentials,
     key_exchange: KeyExchange,
-    not_after: SystemTime,
 }
 
 impl Environment {
@@ -70,12 +68,7 @@ impl Environment {
                 expected: format!("a host of {}", anchor.environment()),
             }));
         }
-        // As peers judge it: with intermediates, and the one authority that signed it.
-        let not_after = match credentials.check(&anchor, UnixTime::now()) {
-            Ok(own) => own.not_after,
-            Err(_) => credentials.not_after().min(anchor.not_after()),
-        };
-        Ok(Self { anchor, credentials, key_exchange, not_after })
+        Ok(Self { anchor, credentials, key_exchange })
     }
 
     /// The environment's id.
@@ -108,11 +101,10 @@ impl Environment {
         self.key_exchange
     }
 
-    /// The last moment at which this host's own chain is good for anything: the earliest end of
-    /// its certificates and of the authority that signed them.
+    /// The last moment at which this host's own certificate is good for anything.
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
-        self.not_after
+        self.credentials.not_after().min(self.anchor.not_after())
     }
 }
 

@@ -111,13 +111,15 @@ where
             .ok_or_else(|| HandshakeError::UnknownPeer(peer.identity.to_string()))?;
         let agreed = Frames::new(&mut stream).agree(&local).await?;
         let secret = export(&stream, &environment, &peer, Role::Server)?;
+        let own_end = own_chain_end(&environment)?;
         Frames::new(&mut stream).send_ready().await?;
-        Ok((agreed, secret))
+        Ok((agreed, secret, own_end))
     };
     let result = within(deadline, Step::Frames, frames).await;
     end_tls(stream, result.as_ref().err(), deadline).await;
-    let (agreed, secret) = result?;
-    Ok(Established::new(agreed, secret, &environment, peer, Role::Server, begun))
+    let (agreed, secret, own_end) = result?;
+    let not_after = peer.not_after.min(own_end);
+    Ok(Established::new(agreed, secret, &environment, peer, not_after, Role::Server, begun))
 }
 
 async fn connect_unscrubbed<S>(
@@ -131,10 +133,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     // Says better what is wrong than the peer's alert would.
-    environment
-        .credentials()
-        .check(environment.anchor(), UnixTime::now())
-        .map_err(HandshakeError::OwnCertificate)?;
+    let own_end = own_chain_end(environment)?;
     let begun = Instant::now();
     let (peer, mut stream) = connect_tls(stream, environment, expected, deadline).await?;
     let frames = async {
@@ -148,7 +147,15 @@ where
     let result = within(deadline, Step::Frames, frames).await;
     end_tls(stream, result.as_ref().err(), deadline).await;
     let (agreed, secret) = result?;
-    Ok(Established::new(agreed, secret, environment, peer, Role::Client, begun))
+    let not_after = peer.not_after.min(own_end);
+    Ok(Established::new(agreed, secret, environment, peer, not_after, Role::Client, begun))
+}
+
+/// When this host's own chain ends, as a peer judges it now: with intermediates, and the one
+/// authority that signed it.
+fn own_chain_end(environment: &Environment) -> Result<SystemTime, HandshakeError> {
+    let own = environment.credentials().check(environment.anchor(), UnixTime::now());
+    own.map(|own| own.not_after).map_err(HandshakeError::OwnCertificate)
 }
 
 async fn within<T>(
@@ -168,13 +175,14 @@ impl Established {
         secret: SessionSecret,
         environment: &Environment,
         peer: VerifiedPeer,
+        not_after: SystemTime,
         role: Role,
         begun: Instant,
     ) -> Self {
         let (local, other) = (agreed.local_params, agreed.peer_params);
         Self {
             environment: environment.id().clone(),
-            not_after: peer.not_after.min(environment.not_after()),
+            not_after,
             peer,
             role,
             secret,
