@@ -30,15 +30,15 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use netns_tests::binaries::binary;
 use netns_tests::process::clean_up_on_signals;
 use netns_tests::topology::Offloads;
 use weft_benches::document::{Document, Peer, VERSION};
 use weft_benches::machine::Machine;
-use weft_benches::needs;
 use weft_benches::report::table;
+use weft_benches::{needs, summary};
 
 use crate::comparison::Results;
 use crate::plan::{FIGURES, Plan};
@@ -70,7 +70,7 @@ struct Options {
     /// Where the other tunnels' files are
     #[arg(long, default_value = "benches/peers", value_name = "DIR")]
     peers: PathBuf,
-    /// Where to write every measurement
+    /// Where to write every measurement; a page with plots goes beside it
     #[arg(long, default_value = "target/bench-path.json")]
     json: PathBuf,
 }
@@ -187,7 +187,10 @@ fn main() -> Result<()> {
     };
     show(&document);
     document.write(&options.json)?;
-    println!("\nevery measurement: {}", options.json.display());
+    let page = options.json.with_extension("html");
+    std::fs::write(&page, summary::page(&document).html())
+        .with_context(|| page.display().to_string())?;
+    println!("\nevery measurement: {}; to look at: {}", options.json.display(), page.display());
     let failed = document.failures.len();
     ensure!(failed == 0, "{failed} measurements failed; they are listed above");
     Ok(())

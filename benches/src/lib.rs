@@ -15,8 +15,10 @@ pub mod machine;
 pub mod needs;
 #[cfg(feature = "path")]
 pub mod packets;
+#[cfg(feature = "path")]
 pub mod page;
 pub mod pair;
+#[cfg(feature = "path")]
 pub mod plot;
 pub mod report;
 #[cfg(feature = "path")]
@@ -25,5 +27,7 @@ pub mod routes;
 #[cfg(feature = "path")]
 pub mod search;
 pub mod stats;
+#[cfg(feature = "path")]
+pub mod summary;
 #[cfg(feature = "path")]
 pub mod usage;

@@ -5,7 +5,7 @@ use crate::report::Target;
 
 const CELL: Cell = Cell { offloads: Offloads::Nic, mtu: 9_000, family: Family::V6 };
 
-fn document() -> Document {
+pub(crate) fn document() -> Document {
     let packets = Packets { wanted: 0, offered: 3e5, delivered: 2.5e5, loss: 0.125 };
     let weft = Weft { stream_1: 6.25e9, packets: vec![packets], ..Weft::default() };
     let round = Round { bare_1: 2e10, weft: Some(weft), ..Round::default() };
