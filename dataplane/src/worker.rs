@@ -10,6 +10,7 @@
 
 mod command;
 mod counters;
+mod desk;
 mod epoll;
 mod packet_io;
 

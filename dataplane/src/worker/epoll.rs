@@ -5,18 +5,20 @@ use std::{io, os::fd::AsFd, time::Instant};
 use weft_proto::{AttachmentSlot, Engine};
 use weft_sys::{
     poll::{Epoll, Events},
+    tun::TunQueue,
     udp::{ReceiveBatch, UdpSocket},
 };
-use weft_wire::Ecn;
 
-use super::{Command, Driver, Inbox, packet_io::PacketIo};
+use super::{
+    Driver, Inbox,
+    desk::{Desk, UNREADABLE_MAX, Watch},
+    packet_io::PacketIo,
+};
 
 /// Most ready descriptors taken at one wake-up.
 const EVENTS_MAX: usize = 256;
 /// Packets read from one TUN before others have their turn.
 const TUN_BUDGET: usize = 64;
-/// Unreadable packets of one TUN in one turn after which its settings are doubted.
-const UNREADABLE_MAX: usize = 8;
 /// Receive calls on one socket before others have their turn.
 const RECEIVE_BUDGET: usize = 16;
 /// A superpacket of the largest size with its virtio header.
@@ -33,12 +35,20 @@ pub(super) struct EpollDriver {
     /// Taken out while they are handled.
     events: Option<Events>,
     group: UdpSocket,
-    io: PacketIo,
-    inbox: Inbox,
+    desk: Desk,
     receive: ReceiveBatch,
     read_buffer: Box<[u8]>,
-    /// Interfaces that are gone, to be reported.
-    lost: Vec<AttachmentSlot>,
+}
+
+impl Watch for Epoll {
+    fn watch(&mut self, slot: AttachmentSlot, queue: &TunQueue) -> io::Result<()> {
+        self.add(queue.as_fd(), TOKEN_TUN | u64::from(slot.0), false)
+    }
+
+    fn unwatch(&mut self, _: AttachmentSlot, queue: &TunQueue) {
+        // A device that is gone may have left the set by itself.
+        let _ = self.remove(queue.as_fd());
+    }
 }
 
 impl EpollDriver {
@@ -51,23 +61,21 @@ impl EpollDriver {
             epoll,
             events: Some(Events::with_capacity(EVENTS_MAX)),
             group,
-            io,
-            inbox,
+            desk: Desk::new(io, inbox),
             receive: ReceiveBatch::new()?,
             read_buffer: vec![0; READ_BUFFER_LEN].into(),
-            lost: Vec::new(),
         })
     }
 
     fn drain_tun(&mut self, now: Instant, slot: AttachmentSlot, engine: &mut Engine) {
         let mut unreadable = 0;
         for _ in 0..TUN_BUDGET {
-            let Some(queue) = self.io.queue(slot) else { return };
+            let Some(queue) = self.desk.io.queue(slot) else { return };
             match queue.read(&mut self.read_buffer) {
                 Ok(len) => {
-                    self.io.counters.tun_reads.add(1);
+                    self.desk.io.counters.tun_reads.add(1);
                     let packet = &mut self.read_buffer[..len];
-                    if !engine.handle_packet(now, slot, packet, &mut self.io) {
+                    if !engine.handle_packet(now, slot, packet, &mut self.desk.io) {
                         unreadable += 1;
                     }
                 }
@@ -76,105 +84,31 @@ impl EpollDriver {
                 Err(error) => {
                     // EBADFD: the device went with its namespace.
                     tracing::debug!(?slot, %error, "interface is gone");
-                    self.lose(slot);
+                    self.desk.lose(slot, &mut self.epoll);
                     break;
                 }
             }
         }
         if unreadable >= UNREADABLE_MAX {
-            self.reassert(slot);
+            self.desk.reassert(slot);
         }
-        self.io.flush();
-    }
-
-    /// A container with enough privilege may change header size, byte order and offloads of its
-    /// own device; then nothing of it can be read. Set them as they were.
-    #[cold]
-    fn reassert(&self, slot: AttachmentSlot) {
-        let Some(queue) = self.io.queue(slot) else { return };
-        match queue.reassert() {
-            Ok(()) => tracing::debug!(?slot, "header and offloads of an interface set again"),
-            Err(error) => tracing::debug!(?slot, %error, "interface cannot be set again"),
-        }
+        self.desk.io.flush();
     }
 
     fn drain_socket(&mut self, now: Instant, is_group: bool, engine: &mut Engine) {
         for _ in 0..RECEIVE_BUDGET {
-            let socket = if is_group { &self.group } else { &self.io.lane };
+            let socket = if is_group { &self.group } else { &self.desk.io.lane };
             let Ok(messages) = socket.receive(&mut self.receive) else { break };
-            self.io.counters.receive_batches.add(1);
+            self.desk.io.counters.receive_batches.add(1);
             for i in 0..messages {
-                let message = self.receive.message_mut(i);
-                if message.truncated {
-                    engine.handle_truncated();
-                    continue;
-                }
-                let count = message.data.len().div_ceil(message.segment);
-                self.io.counters.receive_datagrams.add(count as u64);
-                let ecn = Ecn::from_bits(message.ecn);
-                engine.handle_datagrams(now, ecn, message.segment, message.data, &mut self.io);
+                self.desk.handle_received(now, self.receive.message_mut(i), engine);
             }
             if self.receive.drained() {
                 break;
             }
         }
-        engine.finish_receive(&mut self.io);
-        self.io.flush();
-    }
-
-    fn lose(&mut self, slot: AttachmentSlot) {
-        if let Some(queue) = self.io.remove_queue(slot) {
-            // A device that is gone may have left the set by itself.
-            let _ = self.epoll.remove(queue.as_fd());
-            self.lost.push(slot);
-        }
-    }
-
-    /// Carries out all commands that wait. Gives `false` after [`Command::Stop`].
-    fn obey(&mut self, now: Instant, engine: &mut Engine) -> bool {
-        self.inbox.waker.drain();
-        while let Ok(command) = self.inbox.inbox.try_recv() {
-            match command {
-                Command::AddEnvironment(slot, new) => engine.add_environment(slot, new),
-                Command::RemoveEnvironment(slot) => engine.remove_environment(slot),
-                Command::SetRoutes(slot, routes) => engine.set_routes(slot, routes),
-                Command::AddAttachment(slot, new, queue) => {
-                    let token = TOKEN_TUN | u64::from(slot.0);
-                    if let Err(error) = self.epoll.add(queue.as_fd(), token, false) {
-                        tracing::error!(?slot, %error, "interface cannot be watched");
-                    }
-                    self.io.add_queue(slot, queue);
-                    engine.add_attachment(slot, new);
-                }
-                Command::RemoveAttachment(slot, back) => {
-                    engine.remove_attachment(slot);
-                    if let Some(queue) = self.io.remove_queue(slot) {
-                        let _ = self.epoll.remove(queue.as_fd());
-                        // Nobody wants it: then it is closed here.
-                        let _ = back.send(queue);
-                    }
-                }
-                Command::AddLink(slot, new) => engine.add_link(slot, new),
-                Command::SetEndpoint(slot, endpoint) => engine.set_endpoint(slot, endpoint),
-                Command::RemoveLink(slot) => engine.remove_link(slot),
-                Command::Install(new) => engine.install_session(now, *new),
-                Command::Activate(id) => engine.activate(now, id, &mut self.io),
-                Command::RemoveSession { id, say_so } => {
-                    engine.remove_session(now, id, say_so, &mut self.io);
-                }
-                Command::Barrier(done) => {
-                    self.io.flush();
-                    // Nobody waits any more: fine.
-                    let _ = done.send(());
-                }
-                Command::Stop => {
-                    self.io.flush();
-                    return false;
-                }
-            }
-        }
-        self.io.flush();
-        true
+        engine.finish_receive(&mut self.desk.io);
+        self.desk.io.flush();
     }
 }
 
@@ -185,12 +119,12 @@ impl Driver for EpollDriver {
         let ready = self.epoll.wait(&mut events, timeout)?;
         let now = Instant::now();
         if ready > 0 {
-            self.io.counters.wakeups.add(1);
+            self.desk.io.counters.wakeups.add(1);
         }
         let mut goes_on = true;
         for event in events.iter() {
             match event.token {
-                TOKEN_WAKER => goes_on = self.obey(now, engine),
+                TOKEN_WAKER => goes_on = self.desk.obey(now, engine, &mut self.epoll),
                 TOKEN_GROUP => self.drain_socket(now, true, engine),
                 TOKEN_LANE => self.drain_socket(now, false, engine),
                 token => {
@@ -198,18 +132,18 @@ impl Driver for EpollDriver {
                     let slot = AttachmentSlot(token as u32);
                     self.drain_tun(now, slot, engine);
                     if event.failed {
-                        self.lose(slot);
+                        self.desk.lose(slot, &mut self.epoll);
                     }
                 }
             }
         }
         self.events = Some(events);
-        engine.handle_timeout(now, &mut self.io);
-        self.io.flush();
+        engine.handle_timeout(now, &mut self.desk.io);
+        self.desk.io.flush();
         Ok(goes_on)
     }
 
     fn poll_lost(&mut self) -> Option<AttachmentSlot> {
-        self.lost.pop()
+        self.desk.poll_lost()
     }
 }

@@ -1,0 +1,131 @@
+//! What every driver has, however it waits: it carries out commands, hands datagrams to the engine
+//! and gives up queues.
+
+use std::{io, time::Instant};
+
+use weft_proto::{AttachmentSlot, Engine};
+use weft_sys::{tun::TunQueue, udp::Received};
+use weft_wire::Ecn;
+
+use super::{Command, Inbox, packet_io::PacketIo};
+
+/// Unreadable packets of one TUN in one turn after which its settings are doubted.
+pub(super) const UNREADABLE_MAX: usize = 8;
+
+/// How a driver begins and ends to wait for a TUN queue.
+pub(super) trait Watch {
+    /// Packets of this queue are wanted from now on.
+    ///
+    /// # Errors
+    /// When the kernel cannot watch it; its packets stay unread.
+    fn watch(&mut self, slot: AttachmentSlot, queue: &TunQueue) -> io::Result<()>;
+
+    /// Nothing of this queue is wanted any more, and the kernel holds nothing of it afterwards.
+    fn unwatch(&mut self, slot: AttachmentSlot, queue: &TunQueue);
+}
+
+/// The part of a worker that no way of waiting changes.
+pub(super) struct Desk {
+    pub(super) io: PacketIo,
+    pub(super) inbox: Inbox,
+    /// Interfaces that are gone, to be reported.
+    lost: Vec<AttachmentSlot>,
+}
+
+impl Desk {
+    pub(super) fn new(io: PacketIo, inbox: Inbox) -> Self {
+        Self { io, inbox, lost: Vec::new() }
+    }
+
+    /// Hands what one receive brought to the engine.
+    #[inline]
+    pub(super) fn handle_received(
+        &mut self,
+        now: Instant,
+        message: Received<'_>,
+        engine: &mut Engine,
+    ) {
+        if message.truncated {
+            engine.handle_truncated();
+            return;
+        }
+        let count = message.data.len().div_ceil(message.segment);
+        self.io.counters.receive_datagrams.add(count as u64);
+        let ecn = Ecn::from_bits(message.ecn);
+        engine.handle_datagrams(now, ecn, message.segment, message.data, &mut self.io);
+    }
+
+    /// A container with enough privilege may change header size, byte order and offloads of its
+    /// own device; then nothing of it can be read. Set them as they were.
+    #[cold]
+    pub(super) fn reassert(&self, slot: AttachmentSlot) {
+        let Some(queue) = self.io.queue(slot) else { return };
+        match queue.reassert() {
+            Ok(()) => tracing::debug!(?slot, "header and offloads of an interface set again"),
+            Err(error) => tracing::debug!(?slot, %error, "interface cannot be set again"),
+        }
+    }
+
+    /// The interface disappeared.
+    pub(super) fn lose(&mut self, slot: AttachmentSlot, watch: &mut impl Watch) {
+        if let Some(queue) = self.io.remove_queue(slot) {
+            watch.unwatch(slot, &queue);
+            self.lost.push(slot);
+        }
+    }
+
+    pub(super) fn poll_lost(&mut self) -> Option<AttachmentSlot> {
+        self.lost.pop()
+    }
+
+    /// Carries out all commands that wait. Gives `false` after [`Command::Stop`].
+    pub(super) fn obey(
+        &mut self,
+        now: Instant,
+        engine: &mut Engine,
+        watch: &mut impl Watch,
+    ) -> bool {
+        self.inbox.waker.drain();
+        while let Ok(command) = self.inbox.inbox.try_recv() {
+            match command {
+                Command::AddEnvironment(slot, new) => engine.add_environment(slot, new),
+                Command::RemoveEnvironment(slot) => engine.remove_environment(slot),
+                Command::SetRoutes(slot, routes) => engine.set_routes(slot, routes),
+                Command::AddAttachment(slot, new, queue) => {
+                    if let Err(error) = watch.watch(slot, &queue) {
+                        tracing::error!(?slot, %error, "interface cannot be watched");
+                    }
+                    self.io.add_queue(slot, queue);
+                    engine.add_attachment(slot, new);
+                }
+                Command::RemoveAttachment(slot, back) => {
+                    engine.remove_attachment(slot);
+                    if let Some(queue) = self.io.remove_queue(slot) {
+                        watch.unwatch(slot, &queue);
+                        // Nobody wants it: then it is closed here.
+                        let _ = back.send(queue);
+                    }
+                }
+                Command::AddLink(slot, new) => engine.add_link(slot, new),
+                Command::SetEndpoint(slot, endpoint) => engine.set_endpoint(slot, endpoint),
+                Command::RemoveLink(slot) => engine.remove_link(slot),
+                Command::Install(new) => engine.install_session(now, *new),
+                Command::Activate(id) => engine.activate(now, id, &mut self.io),
+                Command::RemoveSession { id, say_so } => {
+                    engine.remove_session(now, id, say_so, &mut self.io);
+                }
+                Command::Barrier(done) => {
+                    self.io.flush();
+                    // Nobody waits any more: fine.
+                    let _ = done.send(());
+                }
+                Command::Stop => {
+                    self.io.flush();
+                    return false;
+                }
+            }
+        }
+        self.io.flush();
+        true
+    }
+}
