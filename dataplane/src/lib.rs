@@ -8,5 +8,3 @@ pub mod worker;
 
 /// The daemon's version, as status and metrics tell it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Name of the I/O engine, as status and metrics tell it.
-pub const ENGINE: &str = "epoll";

@@ -40,7 +40,7 @@ use weft_proto::{AttachmentSlot, EnvironmentSlot, Event, IndexTable, LinkSlot, S
 use weft_sys::{thread, udp};
 use weft_types::{AttachmentName, EnvironmentId, HostId, WORKERS_MAX, WorkerId};
 
-use crate::worker::{Command, Worker, WorkerEvent, WorkerSetup};
+use crate::worker::{self, Command, EngineKind, Worker, WorkerEvent, WorkerSetup};
 
 pub use handle::{NodeHandle, Request};
 pub use model::{
@@ -111,6 +111,7 @@ pub struct Node {
     started: Instant,
     sizes: Sizes,
     workers: Vec<Worker>,
+    engine: EngineKind,
     environments: BTreeMap<EnvironmentId, EnvironmentState>,
     environment_slots: SlotPool,
     attachment_slots: SlotPool,
@@ -154,6 +155,7 @@ pub async fn prepare(config: Config) -> anyhow::Result<Prepared> {
     let workers_u8 = u8::try_from(count).unwrap_or(WORKERS_MAX);
     let group = udp::bind_group(listen, workers_u8)
         .with_context(|| format!("cannot listen on UDP {listen}"))?;
+    let engine = worker::choose_engine(config.engine)?;
     let (event_sender, worker_events) = mpsc::channel(WORKER_EVENTS_MAX);
     let mut workers = Vec::with_capacity(count);
     for (i, group) in group.into_iter().enumerate() {
@@ -161,7 +163,7 @@ pub async fn prepare(config: Config) -> anyhow::Result<Prepared> {
             .context("cannot open a worker's sending socket")?;
         let cpu = cpus.get(i % cpus.len().max(1)).copied().unwrap_or(0);
         let id = WorkerId::new(i)?;
-        let setup = WorkerSetup { id, cpu, group, lane, events: event_sender.clone() };
+        let setup = WorkerSetup { id, cpu, engine, group, lane, events: event_sender.clone() };
         workers.push(Worker::start(setup).with_context(|| format!("cannot start worker {i}"))?);
     }
     let mtu = weft_sys::link::interface_mtu_of(listen.ip())
@@ -174,6 +176,7 @@ pub async fn prepare(config: Config) -> anyhow::Result<Prepared> {
         started: Instant::now(),
         sizes: Sizes::of_underlay(mtu),
         workers,
+        engine,
         environments: BTreeMap::new(),
         environment_slots: SlotPool::default(),
         attachment_slots: SlotPool::default(),

@@ -11,8 +11,10 @@
 mod command;
 mod counters;
 mod desk;
+mod engine;
 mod epoll;
 mod packet_io;
+mod uring;
 
 use std::{
     io,
@@ -30,9 +32,11 @@ use weft_types::WorkerId;
 
 pub use command::Command;
 pub use counters::WorkerCounters;
+pub use engine::{EngineKind, choose_engine};
 
 use epoll::EpollDriver;
 use packet_io::PacketIo;
+use uring::UringDriver;
 use weft_proto::AttachmentSlot;
 
 /// Commands that wait for a worker; it takes all of them at every wake-up.
@@ -66,6 +70,8 @@ pub struct WorkerSetup {
     pub id: WorkerId,
     /// Core to pin it to.
     pub cpu: usize,
+    /// How it moves packets.
+    pub engine: EngineKind,
     /// Its socket in the group on the listening port.
     pub group: UdpSocket,
     /// The socket that it sends from.
@@ -102,17 +108,13 @@ impl Worker {
         let cpu = setup.cpu;
         let lane_port = setup.lane.local_addr()?.port();
         let io = PacketIo::new(setup.lane, Arc::clone(&counters));
-        let mut driver = EpollDriver::new(setup.group, io, Inbox { inbox, waker: waker.clone() })?;
-        let mut engine = Engine::new(setup.id, Arc::clone(&unattributed));
-        let events = setup.events;
-        let id = setup.id;
-        let thread =
-            std::thread::Builder::new().name(format!("weft-worker-{id}")).spawn(move || {
-                if let Err(error) = thread::pin_current_thread(cpu) {
-                    tracing::warn!(worker = %id, cpu, %error, "worker is not pinned");
-                }
-                run(id, &mut driver, &mut engine, &events);
-            })?;
+        let inbox = Inbox { inbox, waker: waker.clone() };
+        let engine = Engine::new(setup.id, Arc::clone(&unattributed));
+        let place = Place { id: setup.id, cpu, events: setup.events };
+        let thread = match setup.engine {
+            EngineKind::Epoll => place.spawn(EpollDriver::new(setup.group, io, inbox)?, engine),
+            EngineKind::Uring => place.spawn(UringDriver::new(setup.group, io, inbox)?, engine),
+        }?;
         Ok(Self { cpu, lane_port, counters, unattributed, commands, waker, thread: Some(thread) })
     }
 
@@ -139,6 +141,29 @@ impl Worker {
 struct Inbox {
     inbox: Receiver<Command>,
     waker: Waker,
+}
+
+/// Where a worker runs and whom it tells.
+struct Place {
+    id: WorkerId,
+    cpu: usize,
+    events: mpsc::Sender<(WorkerId, WorkerEvent)>,
+}
+
+impl Place {
+    fn spawn(
+        self,
+        mut driver: impl Driver + Send + 'static,
+        mut engine: Engine,
+    ) -> io::Result<JoinHandle<()>> {
+        let Self { id, cpu, events } = self;
+        std::thread::Builder::new().name(format!("weft-worker-{id}")).spawn(move || {
+            if let Err(error) = thread::pin_current_thread(cpu) {
+                tracing::warn!(worker = %id, cpu, %error, "worker is not pinned");
+            }
+            run(id, &mut driver, &mut engine, &events);
+        })
+    }
 }
 
 fn run(

@@ -20,6 +20,9 @@ pub struct Config {
     /// Worker threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<u8>,
+    /// How workers move packets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
     /// Limits of key use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<KeyLimits>,

@@ -25,6 +25,10 @@ pub const BETA: &str = "beta";
 /// Worker threads of each daemon, so that tests exercise several lanes on every machine.
 pub const WORKERS: u8 = 2;
 
+/// The environment variable that names the engine of all daemons, so that the same tests run on
+/// every engine; without it the daemons choose.
+pub const ENGINE_VARIABLE: &str = "WEFT_ENGINE";
+
 /// Everything that a [`Site`](crate::Site) is made from.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -36,6 +40,8 @@ pub struct Plan {
     pub family: Family,
     /// Worker threads of each daemon.
     pub workers: u8,
+    /// `engine` of every daemon.
+    pub engine: Option<String>,
     /// `[keys]` of every daemon.
     pub keys: Option<KeyLimits>,
     /// Environment ids; all have the same ranges.
@@ -82,6 +88,7 @@ impl Plan {
             underlay: Underlay::default(),
             family: Family::V4,
             workers: WORKERS,
+            engine: std::env::var(ENGINE_VARIABLE).ok().filter(|name| !name.is_empty()),
             keys: None,
             environments: vec![ACME.into()],
             containers: Vec::new(),

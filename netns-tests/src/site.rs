@@ -143,6 +143,7 @@ impl Site {
             api: self.socket(host),
             metrics: Some(METRICS.into()),
             workers: Some(plan.workers),
+            engine: plan.engine.clone(),
             keys: plan.keys,
             environments: environments.collect::<Result<_>>()?,
         })

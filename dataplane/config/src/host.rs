@@ -14,7 +14,7 @@ use crate::{
         EPOCH_DATAGRAMS_LIMIT, EPOCH_DATAGRAMS_MIN, EPOCH_SECONDS_LIMIT, REHANDSHAKE_SECONDS_LIMIT,
         REHANDSHAKE_SECONDS_MIN, SOCKET_PATH_LEN_MAX,
     },
-    model::{KeyLimits, LogConfig, LogFormat, LogLevel},
+    model::{Engine, KeyLimits, LogConfig, LogFormat, LogLevel},
     problem::{At, Report},
 };
 
@@ -27,6 +27,7 @@ pub(crate) struct Host {
     pub(crate) api: Option<At<PathBuf>>,
     pub(crate) metrics: Option<At<SocketAddr>>,
     pub(crate) workers: Option<u8>,
+    pub(crate) engine: Engine,
     pub(crate) log: LogConfig,
     pub(crate) keys: KeyLimits,
 }
@@ -38,6 +39,8 @@ pub(crate) fn read(root: &mut Table<'_>, base: &Path, report: &mut Report) -> Ho
     let api = root.text("api", "the path of a socket", report, |s| path(s, base));
     let metrics = root.text_if_any("metrics", ENDPOINT, report, endpoint);
     let workers = root.number_if_any("workers", (1, u64::from(WORKERS_MAX)), report);
+    let engine =
+        root.text_if_any("engine", "an engine", report, |s| one_of(Engine::ALL, Engine::as_str, s));
     if let Some(listen) = &listen {
         check_listen(listen, metrics.as_ref(), report);
     }
@@ -57,6 +60,7 @@ pub(crate) fn read(root: &mut Table<'_>, base: &Path, report: &mut Report) -> Ho
         api,
         metrics,
         workers: workers.and_then(|at| u8::try_from(at.value).ok()),
+        engine: engine.map(|at| at.value).unwrap_or_default(),
         log: root.table_if_any("log", report).map(|table| log(table, report)).unwrap_or_default(),
         keys: root
             .table_if_any("keys", report)

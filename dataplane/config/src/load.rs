@@ -95,6 +95,7 @@ fn parse(text: &str, path: &Path, files: Files, report: &mut Report) -> Option<C
         api: host.api?.value,
         metrics: host.metrics.map(|at| at.value),
         workers: host.workers,
+        engine: host.engine,
         log: host.log,
         keys: host.keys,
         environments: environments.into_iter().collect::<Option<_>>()?,

@@ -28,12 +28,26 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// Worker threads, 1 to 64; the daemon decides without.
     pub workers: Option<u8>,
+    /// How workers move packets.
+    pub engine: Engine,
     /// What is logged and how.
     pub log: LogConfig,
     /// When keys change.
     pub keys: KeyLimits,
     /// The environments in the order of the file, each id once.
     pub environments: Vec<Environment>,
+}
+
+/// How workers wait for packets and move them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// The daemon decides.
+    #[default]
+    Auto,
+    /// System calls when epoll says that there is something to do.
+    Epoll,
+    /// io_uring; the daemon does not start where it is not to be had.
+    Uring,
 }
 
 /// Section `[log]`.
@@ -93,6 +107,7 @@ macro_rules! words {
 }
 
 words!(LogLevel { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" });
+words!(Engine { Auto = "auto", Epoll = "epoll", Uring = "uring" });
 words!(LogFormat { Text = "text", Json = "json" });
 
 /// Section `[keys]`: limits that make keys change earlier than the protocol demands. They can

@@ -142,7 +142,7 @@ impl std::error::Error for RestartNeeded {}
 /// addresses means nothing, and neither do the paths of certificates: their contents do.
 ///
 /// # Errors
-/// [`RestartNeeded`] when `host`, `listen`, `api`, `metrics` or `workers` differ.
+/// [`RestartNeeded`] when `host`, `listen`, `api`, `metrics`, `workers` or `engine` differ.
 pub fn plan(current: &Config, desired: &Config) -> Result<Vec<Change>, RestartNeeded> {
     check_restart(current, desired)?;
     let mut removals = Vec::new();
@@ -182,6 +182,7 @@ fn check_restart(current: &Config, desired: &Config) -> Result<(), RestartNeeded
         ("api", current.api.display().to_string(), desired.api.display().to_string()),
         ("metrics", optional(current.metrics), optional(desired.metrics)),
         ("workers", optional(current.workers), optional(desired.workers)),
+        ("engine", current.engine.to_string(), desired.engine.to_string()),
     ];
     let fields: Vec<_> = rows
         .into_iter()

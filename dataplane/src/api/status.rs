@@ -6,7 +6,7 @@ use weft_api::v1;
 use weft_proto::{DropReason, keys::Role};
 
 use crate::{
-    ENGINE, VERSION,
+    VERSION,
     node::{
         AttachmentState, AttachmentStatus, EnvironmentStatus, PeerStatus, SessionState, Status,
         Traffic, WorkerStatus,
@@ -19,7 +19,7 @@ pub(super) fn status(status: &Status) -> v1::StatusResponse {
         host: status.host.to_string(),
         version: VERSION.to_owned(),
         uptime_ms,
-        engine: ENGINE.to_owned(),
+        engine: status.engine.as_str().to_owned(),
         listen: status.listen.to_string(),
         resident_bytes: status.resident_bytes,
         pid: std::process::id(),
@@ -137,6 +137,7 @@ pub(super) fn unix_ms(time: SystemTime) -> u64 {
 mod tests {
     use super::*;
     use crate::node::{AttachSpec, PeerSpec};
+    use crate::worker::EngineKind;
 
     const TRAFFIC: Traffic = Traffic { rx_bytes: 1, rx_packets: 2, tx_bytes: 3, tx_packets: 4 };
     const CONVERTED: v1::Traffic =
@@ -174,6 +175,7 @@ mod tests {
             host: "host-a".parse().unwrap(),
             uptime: Duration::from_millis(1_500),
             listen: "[2001:db8::1]:5820".parse().unwrap(),
+            engine: EngineKind::Epoll,
             resident_bytes: 18 << 20,
             workers: vec![
                 WorkerStatus::default(),

@@ -14,7 +14,7 @@ use weft_proto::DropReason;
 
 use super::text::{Kind, Samples};
 use crate::{
-    ENGINE, VERSION,
+    VERSION,
     node::{
         AttachmentState, AttachmentStatus, EnvironmentStatus, PeerStatus, SessionState, Status,
         WorkerStatus,
@@ -36,8 +36,8 @@ struct Metric {
 
 const METRICS: &[Metric] = &[
     // The process.
-    gauge("weft_build_info", "Version and I/O engine of the daemon; always 1.", |_, out| {
-        out.push(&[("version", VERSION), ("engine", ENGINE)], 1);
+    gauge("weft_build_info", "Version and I/O engine of the daemon; always 1.", |s, out| {
+        out.push(&[("version", VERSION), ("engine", s.status.engine.as_str())], 1);
     }),
     gauge("process_start_time_seconds", "When the daemon started, Unix time.", |s, out| {
         out.push(&[], unix_seconds(s.started));

@@ -9,6 +9,8 @@ use std::{
 use weft_proto::{DropReason, keys::Role};
 use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
 
+use crate::worker::EngineKind;
+
 /// An attachment to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttachSpec {
@@ -189,6 +191,8 @@ pub struct Status {
     pub uptime: Duration,
     /// Where it listens.
     pub listen: SocketAddr,
+    /// How its workers move packets.
+    pub engine: EngineKind,
     /// Resident memory in bytes.
     pub resident_bytes: u64,
     /// By worker.

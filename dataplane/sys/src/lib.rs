@@ -15,10 +15,12 @@
 
 pub mod alloc;
 pub mod link;
+mod mapping;
 pub mod netns;
 pub mod packet;
 pub mod poll;
 pub mod process;
+pub mod ring;
 mod syscall;
 pub mod thread;
 pub mod tun;

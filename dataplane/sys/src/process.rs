@@ -26,6 +26,39 @@ pub fn lock_memory() -> io::Result<()> {
     Ok(())
 }
 
+/// Makes the setup of io_uring fail with `errno` in the calling thread and all that it starts, for
+/// good, as the seccomp profiles of container engines do. For tests.
+///
+/// # Errors
+/// When the kernel has no seccomp filters.
+pub fn forbid_io_uring(errno: i32) -> io::Result<()> {
+    let filter = |code: u32, otherwise: u8, value: u32| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: otherwise,
+        k: value,
+    };
+    // The same number on every architecture.
+    let setup = libc::SYS_io_uring_setup as u32;
+    let errno = libc::SECCOMP_RET_ERRNO | (errno.cast_unsigned() & libc::SECCOMP_RET_DATA);
+    let mut program = [
+        // The number of the call is the first word of what a filter sees.
+        filter(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        filter(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, setup),
+        filter(libc::BPF_RET | libc::BPF_K, 0, errno),
+        filter(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let description = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the first call takes its arguments by value; the second reads one `sock_fprog`,
+    // whose pointer and length describe `program`, and the kernel copies both.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+        let mode = libc::SECCOMP_MODE_FILTER;
+        check(libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const description))?;
+    }
+    Ok(())
+}
+
 /// Bytes of memory that the process holds now (resident set).
 ///
 /// # Errors

@@ -240,4 +240,6 @@ fn set_offloads(fd: BorrowedFd<'_>, offloads: c_uint) -> io::Result<()> {
 }
 
 #[cfg(test)]
+pub(crate) mod test_container;
+#[cfg(test)]
 mod tests;

@@ -23,7 +23,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::syscall::{check, invalid_input, retry_busy, set_buffer, set_option};
-use address::RawAddress;
+pub(crate) use address::RawAddress;
+pub(crate) use control::{Control, ControlBuffer};
 
 pub use receive::{RECEIVE_BATCH_MAX, RECEIVE_BUFFER_LEN, ReceiveBatch, Received};
 pub use send::{GSO_BYTES_MAX, GSO_SEGMENTS_MAX};

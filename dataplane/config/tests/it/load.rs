@@ -2,7 +2,7 @@
 
 use std::{fs, net::IpAddr, time::SystemTime};
 
-use weft_config::{KeyLimits, LogConfig, LogFormat, LogLevel, check_text, load_at};
+use weft_config::{Engine, KeyLimits, LogConfig, LogFormat, LogLevel, check_text, load_at};
 use weft_pki::issue::{HostUsages, Validity};
 
 use crate::fixture::{DAY, Fixture, GOOD, HOUR};
@@ -22,6 +22,7 @@ fn the_contract_loads() {
     assert_eq!(config.api, fixture.path("run/weftd.sock"), "relative to the file");
     assert_eq!(config.metrics, Some("127.0.0.1:9820".parse().unwrap()));
     assert_eq!(config.workers, Some(2));
+    assert_eq!(config.engine, Engine::Auto);
     assert_eq!(config.log, LogConfig::default());
     assert_eq!(config.keys, KeyLimits::default());
     let [acme, globex] = &config.environments[..] else { panic!("two environments") };
@@ -60,6 +61,16 @@ fn log_and_keys_are_read() {
     assert_eq!(config.keys, keys);
 }
 
+#[test]
+fn every_engine_is_read() {
+    for (word, engine) in
+        [("auto", Engine::Auto), ("epoll", Engine::Epoll), ("uring", Engine::Uring)]
+    {
+        let text = with("workers = 2", &format!("engine = \"{word}\""));
+        assert_eq!(Fixture::new().load(&text).unwrap().engine, engine);
+    }
+}
+
 /// Each change to the good file, and the one problem that it must give.
 #[rustfmt::skip]
 const WRONG: &[(&str, &str, &str)] = &[
@@ -78,8 +89,11 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("workers = 2", "workers = 0", "6: workers: 0 is out of range; expected 1 to 64"),
     ("workers = 2", "workers = 65", "6: workers: 65 is out of range; expected 1 to 64"),
     ("workers = 2", "workers = \"2\"", "6: workers: is a string; expected a number of 1 to 64"),
+    ("workers = 2", "engine = \"io_uring\"",
+     "6: engine: \"io_uring\": expected one of auto, epoll, uring"),
+    ("workers = 2", "engine = 1", "6: engine: is a whole number; expected an engine"),
     ("workers = 2", "worker = 2",
-     "6: worker: unknown field; expected one of host, listen, api, metrics, workers, log, keys, environment"),
+     "6: worker: unknown field; expected one of host, listen, api, metrics, workers, engine, log, keys, environment"),
     ("workers = 2", "log = { level = \"all\" }",
      "6: log.level: \"all\": expected one of error, warn, info, debug, trace"),
     ("workers = 2", "log = { file = \"x\" }", "6: log.file: unknown field; expected one of level, format"),

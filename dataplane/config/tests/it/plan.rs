@@ -10,7 +10,7 @@ use std::{
 
 use proptest::{collection::vec, prelude::*};
 use weft_config::{
-    Attachment, Change, Config, Environment, KeyLimits, LogConfig, LogLevel, Peer, plan,
+    Attachment, Change, Config, Engine, Environment, KeyLimits, LogConfig, LogLevel, Peer, plan,
 };
 use weft_pki::{
     Credentials, KeyKind, TrustAnchor,
@@ -253,6 +253,7 @@ prop_compose! {
             api: "/run/weft/weftd.sock".into(),
             metrics: None,
             workers: Some(2),
+            engine: Engine::Auto,
             log: LogConfig { level, ..LogConfig::default() },
             keys: KeyLimits { epoch_seconds_max, ..KeyLimits::default() },
             environments,
@@ -351,12 +352,13 @@ fn restart_fields_are_named_together() {
         "listen changed from 192.0.2.1:5820 to 192.0.2.1:5821; workers changed from 2 to nothing; \
          only a restart of weftd can change that"
     );
-    let changes: [fn(&mut Config); 3] = [
+    let changes: [fn(&mut Config); 4] = [
         |c| c.host = HostId::new("host-z").unwrap(),
         |c| c.api = "/elsewhere.sock".into(),
         |c| c.metrics = None,
+        |c| c.engine = Engine::Uring,
     ];
-    for (change, field) in changes.into_iter().zip(["host", "api", "metrics"]) {
+    for (change, field) in changes.into_iter().zip(["host", "api", "metrics", "engine"]) {
         let mut other = config.clone();
         change(&mut other);
         let fields = plan(&config, &other).unwrap_err().fields;

@@ -4,6 +4,7 @@ use weft_proto::keys::Role;
 
 use super::*;
 use crate::metrics::text::Labels;
+use crate::worker::EngineKind;
 use crate::node::{AttachSpec, PeerSpec, Traffic};
 
 /// One sample as a reader of the format sees it.
@@ -111,6 +112,7 @@ fn status() -> Status {
         host: "host-a".parse().unwrap(),
         uptime: Duration::from_secs(1),
         listen: "192.0.2.1:5820".parse().unwrap(),
+        engine: EngineKind::Uring,
         resident_bytes: 18 << 20,
         workers: vec![WorkerStatus::default(), worker],
         environments: vec![
@@ -134,7 +136,7 @@ fn what_the_node_tells_is_read_back() {
     let b = [acme, ("peer", "host-b")];
     let c = [acme, ("peer", "host-c")];
     let failed = [acme, ("peer", "host-b"), ("cause", "timeout")];
-    let engine = [("version", VERSION), ("engine", "epoll")];
+    let engine = [("version", VERSION), ("engine", "uring")];
     let expected: &[(&str, Labels<'_>, f64)] = &[
         ("weft_build_info", &engine, 1.0),
         ("process_start_time_seconds", &[], 1_700_000_000.25),

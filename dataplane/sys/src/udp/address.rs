@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 /// An IPv4 or IPv6 `sockaddr`.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub(super) union RawAddress {
+pub(crate) union RawAddress {
     v4: libc::sockaddr_in,
     v6: libc::sockaddr_in6,
 }
@@ -24,7 +24,7 @@ impl RawAddress {
 
     /// An address of no family.
     // SAFETY: both members are plain old data for which all zeros is a valid value.
-    pub(super) const UNSPECIFIED: Self = unsafe { std::mem::zeroed() };
+    pub(crate) const UNSPECIFIED: Self = unsafe { std::mem::zeroed() };
 
     #[inline]
     pub(super) fn encode(addr: &SocketAddr) -> Self {
@@ -51,9 +51,20 @@ impl RawAddress {
         raw
     }
 
+    /// What the kernel wrote into a buffer: as many bytes as there are and fit.
+    #[inline]
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        let mut raw = Self::UNSPECIFIED;
+        let len = bytes.len().min(size_of::<Self>());
+        // SAFETY: source and destination are distinct and have at least `len` bytes, and any bytes
+        // are a valid address.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut raw).cast(), len) };
+        raw
+    }
+
     /// The address, or `None` for a family other than IPv4 and IPv6.
     #[inline]
-    pub(super) fn decode(&self) -> Option<SocketAddr> {
+    pub(crate) fn decode(&self) -> Option<SocketAddr> {
         match c_int_family(self.family()) {
             libc::AF_INET => {
                 // SAFETY: all bytes of the union are initialised and any bits are a valid

@@ -63,29 +63,45 @@ impl ControlSlot {
 /// Where the kernel writes the control messages of one received datagram.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
-pub(super) struct ControlBuffer {
+pub(crate) struct ControlBuffer {
     pub(super) bytes: [u8; ControlBuffer::LEN],
 }
 
 /// What the control messages of one datagram say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Control {
+pub(crate) struct Control {
     /// Bytes of each aggregated datagram, if there are several.
-    pub(super) segment: Option<usize>,
+    pub(crate) segment: Option<usize>,
     /// The two ECN bits.
-    pub(super) ecn: u8,
+    pub(crate) ecn: u8,
 }
 
 impl ControlBuffer {
     /// Room for the two messages that we asked for, and one that we did not.
-    pub(super) const LEN: usize = 3 * size_of::<ControlSlot>();
+    pub(crate) const LEN: usize = 3 * size_of::<ControlSlot>();
     pub(super) const EMPTY: Self = Self { bytes: [0; Self::LEN] };
 
-    /// Reads the first `len` bytes; messages that do not fit are ignored with all after them.
+    /// Reads the first `len` bytes.
     #[inline]
     pub(super) fn parse(&self, len: usize) -> Control {
-        let mut control = Control::default();
-        let mut rest = &self.bytes[..len.min(Self::LEN)];
+        Control::parse(&self.bytes[..len.min(Self::LEN)])
+    }
+}
+
+impl Control {
+    /// Bytes of each of the datagrams in `len` bytes of payload but the last, which may be
+    /// shorter; at least 1, so that `chunks` never panics.
+    #[inline]
+    pub(crate) fn segment_of(self, len: usize) -> usize {
+        let whole = len.max(1);
+        self.segment.filter(|size| (1..whole).contains(size)).unwrap_or(whole)
+    }
+
+    /// Reads messages one behind the other; one that does not fit is ignored with all after it.
+    #[inline]
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
+        let mut control = Self::default();
+        let mut rest = bytes;
         while let Some((level, kind, value, next)) = split_message(rest) {
             match (level, kind) {
                 (libc::SOL_UDP, libc::UDP_GRO) => {

@@ -13,11 +13,11 @@ use std::ffi::c_uint;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
-use std::ptr::NonNull;
 
 use super::UdpSocket;
 use super::address::RawAddress;
 use super::control::ControlBuffer;
+use crate::mapping::Mapping;
 use crate::syscall::check;
 
 /// Most messages of one batch.
@@ -78,7 +78,7 @@ impl ReceiveBatch {
     /// When the kernel has no address space (about 2.1 MiB) left.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            buffers: Buffers::map()?,
+            buffers: Buffers(Mapping::new(MAPPING_LEN)?),
             names: Box::new([RawAddress::UNSPECIFIED; RECEIVE_BATCH_MAX]),
             controls: Box::new([ControlBuffer::EMPTY; RECEIVE_BATCH_MAX]),
             results: [MessageResult::default(); RECEIVE_BATCH_MAX],
@@ -113,14 +113,12 @@ impl ReceiveBatch {
         assert!(index < self.received, "message {index} of {}", self.received);
         let result = self.results[index];
         let control = self.controls[index].parse(result.control_len);
-        let whole = result.len.max(1);
-        let segment = control.segment.filter(|size| (1..whole).contains(size)).unwrap_or(whole);
         Received {
             from: self.names[index]
                 .decode()
                 .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
             ecn: control.ecn,
-            segment,
+            segment: control.segment_of(result.len),
             truncated: result.flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0,
             data: &mut self.buffers.get(index)[..result.len],
         }
@@ -193,39 +191,9 @@ impl UdpSocket {
 }
 
 /// The mapping that holds all buffers.
-struct Buffers {
-    start: NonNull<u8>,
-}
-
-// SAFETY: the mapping is plain memory that this value alone owns and hands out by `&mut self`.
-unsafe impl Send for Buffers {}
+struct Buffers(Mapping);
 
 impl Buffers {
-    fn map() -> io::Result<Self> {
-        // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing of
-        // ours.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                MAPPING_LEN,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        // Datagrams are opened in place: keep them out of core dumps. Best effort, since dumps are
-        // off for the process anyway.
-        // SAFETY: the range is the mapping just made; the advice changes no contents.
-        unsafe { libc::madvise(start, MAPPING_LEN, libc::MADV_DONTDUMP) };
-        let start = NonNull::new(start.cast())
-            .ok_or_else(|| io::Error::other("mmap returned the null page"))?;
-        Ok(Self { start })
-    }
-
     #[inline]
     fn get(&mut self, index: usize) -> &mut [u8] {
         assert!(index < RECEIVE_BATCH_MAX, "buffer {index} of {RECEIVE_BATCH_MAX}");
@@ -233,16 +201,9 @@ impl Buffers {
         // readable, writable and zero-filled, and `&mut self` makes the borrow exclusive.
         unsafe {
             std::slice::from_raw_parts_mut(
-                self.start.as_ptr().add(index * STRIDE),
+                self.0.start().as_ptr().add(index * STRIDE),
                 RECEIVE_BUFFER_LEN,
             )
         }
-    }
-}
-
-impl Drop for Buffers {
-    fn drop(&mut self) {
-        // SAFETY: `map` made exactly this mapping and no borrow of it is left.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), MAPPING_LEN) };
     }
 }

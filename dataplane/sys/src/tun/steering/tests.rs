@@ -7,7 +7,7 @@ use crate::VNET_HEADER_LEN;
 use crate::packet::PacketSocket;
 use crate::syscall::interface_index;
 use crate::tun::TunQueue;
-use crate::tun::tests::container;
+use crate::tun::test_container::container;
 
 const QUEUES: u8 = 4;
 const FLOWS: u32 = 64;

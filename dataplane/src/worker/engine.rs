@@ -1,0 +1,50 @@
+//! Which driver the workers of this daemon use.
+
+use std::fmt;
+
+use anyhow::Context as _;
+use weft_config::Engine;
+use weft_sys::ring::Ring;
+
+/// A kind of driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineKind {
+    /// epoll and a system call for every step.
+    Epoll,
+    /// io_uring for everything that comes in.
+    Uring,
+}
+
+impl EngineKind {
+    /// Its name in configuration, status and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Epoll => "epoll",
+            Self::Uring => "uring",
+        }
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The driver for what the configuration asks; a log line says why it is this one.
+///
+/// # Errors
+/// When it asks for io_uring and there is none here; the message says why.
+pub fn choose_engine(wanted: Engine) -> anyhow::Result<EngineKind> {
+    let (engine, why) = match wanted {
+        Engine::Epoll => (EngineKind::Epoll, "configured"),
+        Engine::Uring => {
+            Ring::new().context("engine: \"uring\" is not possible")?;
+            (EngineKind::Uring, "configured")
+        }
+        Engine::Auto => (EngineKind::Epoll, "it is the faster one by our measurements"),
+    };
+    tracing::info!(%engine, why, "the engine of all workers is chosen");
+    Ok(engine)
+}

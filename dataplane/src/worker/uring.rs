@@ -1,0 +1,241 @@
+//! The driver on io_uring: one call per turn waits, receives and reads.
+//!
+//! ```text
+//!  wait ─▶ completions: datagrams ─▶ engine ─▶ writev to TUNs
+//!    ▲                  packets   ─▶ engine ─▶ sendmsg
+//!    │                  waker     ─▶ commands
+//!    └── requests that ended are armed again, buffers offered again
+//! ```
+//!
+//! Datagrams and packets are in buffers when the wait returns. What goes out goes by the same
+//! system calls as in the epoll driver.
+
+use std::{io, os::fd::AsFd, time::Instant};
+
+use weft_proto::{AttachmentSlot, Engine};
+use weft_sys::{
+    ring::{Completion, Ring},
+    tun::TunQueue,
+    udp::UdpSocket,
+};
+
+use super::{
+    Driver, Inbox,
+    desk::{Desk, UNREADABLE_MAX, Watch},
+    packet_io::PacketIo,
+};
+
+const TOKEN_WAKER: u64 = 0;
+const TOKEN_GROUP: u64 = 1;
+const TOKEN_LANE: u64 = 2;
+/// Tokens from here on are of queues: below this bit the number of the watch, then the slot.
+const TOKEN_TUN: u64 = 1 << 61;
+const WATCH_SHIFT: u32 = 32;
+/// Numbers of watches; one recurs after so many attachments, long after its requests ended.
+const WATCHES: u64 = 1 << (61 - WATCH_SHIFT);
+
+pub(super) struct UringDriver {
+    queues: Queues,
+    group: UdpSocket,
+    desk: Desk,
+    is_started: bool,
+}
+
+/// The ring, and which TUN queues it reads.
+struct Queues {
+    ring: Ring,
+    /// By attachment slot.
+    watched: Vec<Option<Watched>>,
+    watches: u64,
+}
+
+/// A queue that is read.
+#[derive(Clone, Copy)]
+struct Watched {
+    token: u64,
+    /// Packets in a row that the engine could not read.
+    unreadable: usize,
+    /// A request runs.
+    is_armed: bool,
+}
+
+impl Queues {
+    fn watched(&mut self, token: u64) -> Option<(AttachmentSlot, &mut Watched)> {
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+        let slot = AttachmentSlot(token as u32);
+        let watched = self.watched.get_mut(usize::from(slot))?.as_mut()?;
+        // A slot may have a new owner while completions of the one before still come.
+        (watched.token == token).then_some((slot, watched))
+    }
+
+    fn arm(&mut self, slot: AttachmentSlot, queue: &TunQueue) -> io::Result<()> {
+        let Some(watched) = self.watched.get_mut(usize::from(slot)).and_then(Option::as_mut) else {
+            return Ok(());
+        };
+        self.ring.read(queue.as_fd(), watched.token)?;
+        watched.is_armed = true;
+        Ok(())
+    }
+}
+
+impl Watch for Queues {
+    fn watch(&mut self, slot: AttachmentSlot, queue: &TunQueue) -> io::Result<()> {
+        let at = usize::from(slot);
+        if self.watched.len() <= at {
+            self.watched.resize(at + 1, None);
+        }
+        let token = TOKEN_TUN | (self.watches % WATCHES) << WATCH_SHIFT | u64::from(slot.0);
+        self.watches += 1;
+        self.watched[at] = Some(Watched { token, unreadable: 0, is_armed: false });
+        self.arm(slot, queue)
+    }
+
+    fn unwatch(&mut self, slot: AttachmentSlot, _: &TunQueue) {
+        let Some(watched) = self.watched.get_mut(usize::from(slot)).and_then(Option::take) else {
+            return;
+        };
+        if watched.is_armed
+            && let Err(error) = self.ring.stop_reading(watched.token)
+        {
+            tracing::warn!(?slot, %error, "reads of an interface do not end");
+        }
+    }
+}
+
+impl UringDriver {
+    pub(super) fn new(group: UdpSocket, io: PacketIo, inbox: Inbox) -> io::Result<Self> {
+        let queues = Queues { ring: Ring::new()?, watched: Vec::new(), watches: 0 };
+        Ok(Self { queues, group, desk: Desk::new(io, inbox), is_started: false })
+    }
+
+    /// On the worker's own thread.
+    fn start(&mut self) -> io::Result<()> {
+        self.queues.ring.start()?;
+        for token in [TOKEN_WAKER, TOKEN_GROUP, TOKEN_LANE] {
+            self.arm(token)?;
+        }
+        self.is_started = true;
+        Ok(())
+    }
+
+    fn arm(&mut self, token: u64) -> io::Result<()> {
+        match token {
+            TOKEN_WAKER => self.queues.ring.watch(self.desk.inbox.waker.as_fd(), token),
+            TOKEN_GROUP => self.queues.ring.receive(self.group.as_fd(), token),
+            _ => self.queues.ring.receive(self.desk.io.lane.as_fd(), token),
+        }
+    }
+
+    fn handle_datagrams(
+        &mut self,
+        now: Instant,
+        completion: Completion,
+        engine: &mut Engine,
+    ) -> io::Result<()> {
+        if let Some(mut loan) = completion.loan {
+            let message = self.queues.ring.message_mut(&mut loan);
+            self.desk.handle_received(now, message, engine);
+            self.queues.ring.give_back(loan);
+        }
+        if completion.more { Ok(()) } else { self.arm(completion.token) }
+    }
+
+    fn handle_packet(
+        &mut self,
+        now: Instant,
+        completion: Completion,
+        engine: &mut Engine,
+    ) -> io::Result<()> {
+        let Some((slot, watched)) = self.queues.watched(completion.token) else {
+            // It was let go of meanwhile.
+            if let Some(loan) = completion.loan {
+                self.queues.ring.give_back(loan);
+            }
+            return Ok(());
+        };
+        watched.is_armed = completion.more;
+        if let Some(mut loan) = completion.loan {
+            self.desk.io.counters.tun_reads.add(1);
+            let packet = self.queues.ring.packet_mut(&mut loan);
+            let is_readable = engine.handle_packet(now, slot, packet, &mut self.desk.io);
+            self.queues.ring.give_back(loan);
+            self.count_unreadable(completion.token, is_readable);
+        }
+        if completion.more {
+            return Ok(());
+        }
+        match completion.result {
+            Err(error) if !is_passing(&error) => {
+                // EBADFD: the device went with its namespace.
+                tracing::debug!(?slot, %error, "interface is gone");
+                self.desk.lose(slot, &mut self.queues);
+                Ok(())
+            }
+            _ => match self.desk.io.queue(slot) {
+                Some(queue) => self.queues.arm(slot, queue),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn count_unreadable(&mut self, token: u64, is_readable: bool) {
+        let Some((slot, watched)) = self.queues.watched(token) else { return };
+        watched.unreadable = if is_readable { 0 } else { watched.unreadable + 1 };
+        if watched.unreadable >= UNREADABLE_MAX {
+            watched.unreadable = 0;
+            self.desk.reassert(slot);
+        }
+    }
+}
+
+/// Whether a read ended for a reason that does not last: no buffer, a signal, a full queue of
+/// completions.
+fn is_passing(error: &io::Error) -> bool {
+    const ENOBUFS: i32 = 105;
+    error.raw_os_error() == Some(ENOBUFS)
+        || matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+impl Driver for UringDriver {
+    fn turn(&mut self, engine: &mut Engine) -> io::Result<bool> {
+        if !self.is_started {
+            self.start()?;
+        }
+        let timeout = engine.poll_timeout().map(|at| at.saturating_duration_since(Instant::now()));
+        self.queues.ring.wait(timeout)?;
+        let now = Instant::now();
+        let mut goes_on = true;
+        let (mut completions, mut datagrams) = (0_u64, 0_u64);
+        while let Some(completion) = self.queues.ring.poll_completion() {
+            completions += 1;
+            match completion.token {
+                TOKEN_WAKER => {
+                    goes_on &= self.desk.obey(now, engine, &mut self.queues);
+                    if !completion.more {
+                        self.arm(TOKEN_WAKER)?;
+                    }
+                }
+                TOKEN_GROUP | TOKEN_LANE => {
+                    datagrams += 1;
+                    self.handle_datagrams(now, completion, engine)?;
+                }
+                _ => self.handle_packet(now, completion, engine)?,
+            }
+        }
+        if completions > 0 {
+            self.desk.io.counters.wakeups.add(1);
+        }
+        if datagrams > 0 {
+            self.desk.io.counters.receive_batches.add(1);
+            engine.finish_receive(&mut self.desk.io);
+        }
+        self.desk.io.flush();
+        engine.handle_timeout(now, &mut self.desk.io);
+        self.desk.io.flush();
+        Ok(goes_on)
+    }
+
+    fn poll_lost(&mut self) -> Option<AttachmentSlot> {
+        self.desk.poll_lost()
+    }
+}
