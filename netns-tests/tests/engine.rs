@@ -46,7 +46,10 @@ fn hosts_with_different_engines_understand_each_other() {
         ensure!(engine_of(&site, "host-a")? == "uring" && engine_of(&site, "host-b")? == "epoll");
         let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
         for (from, to) in [(a, b), (b, a)] {
-            ensure!(once(&from.ns, to.address(Family::V6), LIMIT)?, "{from:?} does not reach {to:?}");
+            ensure!(
+                once(&from.ns, to.address(Family::V6), LIMIT)?,
+                "{from:?} does not reach {to:?}"
+            );
         }
         Ok(())
     });

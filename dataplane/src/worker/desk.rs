@@ -9,8 +9,12 @@ use weft_wire::Ecn;
 
 use super::{Command, Inbox, packet_io::PacketIo};
 
-/// Unreadable packets of one TUN in one turn after which its settings are doubted.
+/// Packets read from one TUN before others have their turn.
+const TUN_BUDGET: usize = 64;
+/// Unreadable packets of one TUN after which its settings are doubted.
 pub(super) const UNREADABLE_MAX: usize = 8;
+/// A superpacket of the largest size with its virtio header.
+const READ_BUFFER_LEN: usize = 65_536 + weft_sys::VNET_HEADER_LEN;
 
 /// How a driver begins and ends to wait for a TUN queue.
 pub(super) trait Watch {
@@ -30,11 +34,47 @@ pub(super) struct Desk {
     pub(super) inbox: Inbox,
     /// Interfaces that are gone, to be reported.
     lost: Vec<AttachmentSlot>,
+    read_buffer: Box<[u8]>,
 }
 
 impl Desk {
     pub(super) fn new(io: PacketIo, inbox: Inbox) -> Self {
-        Self { io, inbox, lost: Vec::new() }
+        Self { io, inbox, lost: Vec::new(), read_buffer: vec![0; READ_BUFFER_LEN].into() }
+    }
+
+    /// Reads a queue until it is empty or others have their turn.
+    pub(super) fn drain_tun(
+        &mut self,
+        now: Instant,
+        slot: AttachmentSlot,
+        engine: &mut Engine,
+        watch: &mut impl Watch,
+    ) {
+        let mut unreadable = 0;
+        for _ in 0..TUN_BUDGET {
+            let Some(queue) = self.io.queue(slot) else { return };
+            match queue.read(&mut self.read_buffer) {
+                Ok(len) => {
+                    self.io.counters.tun_reads.add(1);
+                    let packet = &mut self.read_buffer[..len];
+                    if !engine.handle_packet(now, slot, packet, &mut self.io) {
+                        unreadable += 1;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    // EBADFD: the device went with its namespace.
+                    tracing::debug!(?slot, %error, "interface is gone");
+                    self.lose(slot, watch);
+                    break;
+                }
+            }
+        }
+        if unreadable >= UNREADABLE_MAX {
+            self.reassert(slot);
+        }
+        self.io.flush();
     }
 
     /// Hands what one receive brought to the engine.

@@ -11,18 +11,14 @@ use weft_sys::{
 
 use super::{
     Driver, Inbox,
-    desk::{Desk, UNREADABLE_MAX, Watch},
+    desk::{Desk, Watch},
     packet_io::PacketIo,
 };
 
 /// Most ready descriptors taken at one wake-up.
 const EVENTS_MAX: usize = 256;
-/// Packets read from one TUN before others have their turn.
-const TUN_BUDGET: usize = 64;
 /// Receive calls on one socket before others have their turn.
 const RECEIVE_BUDGET: usize = 16;
-/// A superpacket of the largest size with its virtio header.
-const READ_BUFFER_LEN: usize = 65_536 + weft_sys::VNET_HEADER_LEN;
 
 const TOKEN_WAKER: u64 = 0;
 const TOKEN_GROUP: u64 = 1;
@@ -37,7 +33,6 @@ pub(super) struct EpollDriver {
     group: UdpSocket,
     desk: Desk,
     receive: ReceiveBatch,
-    read_buffer: Box<[u8]>,
 }
 
 impl Watch for Epoll {
@@ -63,36 +58,7 @@ impl EpollDriver {
             group,
             desk: Desk::new(io, inbox),
             receive: ReceiveBatch::new()?,
-            read_buffer: vec![0; READ_BUFFER_LEN].into(),
         })
-    }
-
-    fn drain_tun(&mut self, now: Instant, slot: AttachmentSlot, engine: &mut Engine) {
-        let mut unreadable = 0;
-        for _ in 0..TUN_BUDGET {
-            let Some(queue) = self.desk.io.queue(slot) else { return };
-            match queue.read(&mut self.read_buffer) {
-                Ok(len) => {
-                    self.desk.io.counters.tun_reads.add(1);
-                    let packet = &mut self.read_buffer[..len];
-                    if !engine.handle_packet(now, slot, packet, &mut self.desk.io) {
-                        unreadable += 1;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    // EBADFD: the device went with its namespace.
-                    tracing::debug!(?slot, %error, "interface is gone");
-                    self.desk.lose(slot, &mut self.epoll);
-                    break;
-                }
-            }
-        }
-        if unreadable >= UNREADABLE_MAX {
-            self.desk.reassert(slot);
-        }
-        self.desk.io.flush();
     }
 
     fn drain_socket(&mut self, now: Instant, is_group: bool, engine: &mut Engine) {
@@ -130,7 +96,7 @@ impl Driver for EpollDriver {
                 token => {
                     #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
                     let slot = AttachmentSlot(token as u32);
-                    self.drain_tun(now, slot, engine);
+                    self.desk.drain_tun(now, slot, engine, &mut self.epoll);
                     if event.failed {
                         self.desk.lose(slot, &mut self.epoll);
                     }

@@ -7,14 +7,16 @@
 //!    └── requests that ended are armed again, buffers offered again
 //! ```
 //!
-//! Datagrams and packets are in buffers when the wait returns. What goes out goes by the same
-//! system calls as in the epoll driver.
+//! Datagrams and packets are in buffers when the wait returns: at moderate rates nothing else has to
+//! be called. A queue that had more packets than buffers were offered is read on as the epoll
+//! driver does it, into one buffer that stays in the cache. What goes out goes by the same system
+//! calls as there, too.
 
 use std::{io, os::fd::AsFd, time::Instant};
 
 use weft_proto::{AttachmentSlot, Engine};
 use weft_sys::{
-    ring::{Completion, Ring},
+    ring::{Completion, Ring, is_exhausted},
     tun::TunQueue,
     udp::UdpSocket,
 };
@@ -164,17 +166,19 @@ impl UringDriver {
         if completion.more {
             return Ok(());
         }
-        match completion.result {
-            Err(error) if !is_passing(&error) => {
+        if let Err(error) = completion.result {
+            if is_exhausted(&error) {
+                // There is more than buffers were offered for; what they held comes before it.
+                self.desk.drain_tun(now, slot, engine, &mut self.queues);
+            } else if !is_passing(&error) {
                 // EBADFD: the device went with its namespace.
                 tracing::debug!(?slot, %error, "interface is gone");
                 self.desk.lose(slot, &mut self.queues);
-                Ok(())
             }
-            _ => match self.desk.io.queue(slot) {
-                Some(queue) => self.queues.arm(slot, queue),
-                None => Ok(()),
-            },
+        }
+        match self.desk.io.queue(slot) {
+            Some(queue) => self.queues.arm(slot, queue),
+            None => Ok(()),
         }
     }
 
@@ -188,12 +192,9 @@ impl UringDriver {
     }
 }
 
-/// Whether a read ended for a reason that does not last: no buffer, a signal, a full queue of
-/// completions.
+/// Whether a read ended for a reason that does not last.
 fn is_passing(error: &io::Error) -> bool {
-    const ENOBUFS: i32 = 105;
-    error.raw_os_error() == Some(ENOBUFS)
-        || matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 impl Driver for UringDriver {

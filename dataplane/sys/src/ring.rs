@@ -8,7 +8,7 @@
 //!               └──────────────────┘        └──────────────────┬───────────────────┘
 //!       ┌── give_back() ◀── Loan ◀── next() ◀── completion queue┘
 //!       ▼
-//!  datagrams: 32 × 64 KiB │ packets: 32 × 64 KiB, shared by all queues of the worker
+//!  datagrams: 32 × 64 KiB │ packets: 8 × 64 KiB, shared by all queues of the worker
 //! ```
 //!
 //! All memory that the kernel writes to belongs to the ring, and stays until no request is left:
@@ -43,9 +43,12 @@ use pool::Pool;
 
 pub use pool::Loan;
 
-/// Buffers for datagrams, and as many for packets: 64 × 66 KiB = 4.1 MiB of address space for each
-/// ring, of which what was used stays resident.
-pub const BUFFERS: u16 = 32;
+/// Buffers for datagrams: 32 × 66 KiB = 2.1 MiB of address space for each ring, of which what was
+/// used stays resident.
+pub const DATAGRAM_BUFFERS: u16 = 32;
+/// Buffers for packets: 8 × 66 KiB = 0.5 MiB. They are few, because a queue with more packets than
+/// that is better read by [`crate::tun::TunQueue::read`]; see [`is_exhausted`].
+pub const PACKET_BUFFERS: u16 = 8;
 
 /// Requests that can be armed between two waits; more are submitted at once.
 const SUBMISSIONS: u32 = 64;
@@ -101,8 +104,7 @@ pub struct Completion {
     pub result: io::Result<usize>,
     /// The buffer with what was read or received.
     pub loan: Option<Loan>,
-    /// Whether the request goes on. If not, and more is wanted, it has to be armed again: also
-    /// after `ENOBUFS`, which only means that all offered buffers were used.
+    /// Whether the request goes on. If not, and more is wanted, it has to be armed again.
     pub more: bool,
 }
 
@@ -123,8 +125,8 @@ impl Ring {
             .build(SUBMISSIONS)
             .map_err(unavailable)?;
         check_operations(&uring)?;
-        let datagrams = Pool::new(DATAGRAMS, BUFFERS, message::MESSAGE_LEN_MAX, STRIDE)?;
-        let packets = Pool::new(PACKETS, BUFFERS, PACKET_LEN_MAX, STRIDE)?;
+        let datagrams = Pool::new(DATAGRAMS, DATAGRAM_BUFFERS, message::MESSAGE_LEN_MAX, STRIDE)?;
+        let packets = Pool::new(PACKETS, PACKET_BUFFERS, PACKET_LEN_MAX, STRIDE)?;
         datagrams.register(&uring).map_err(unavailable)?;
         packets.register(&uring).map_err(unavailable)?;
         // SAFETY: plain old data for which all zeros (null pointers of no length) is valid.
@@ -327,6 +329,12 @@ impl Drop for Ring {
         self.datagrams.leak();
         self.packets.leak();
     }
+}
+
+/// Whether a request ended only because all offered buffers were used: there is more to read.
+#[must_use]
+pub fn is_exhausted(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOBUFS)
 }
 
 fn user_data(group: u16, token: u64) -> u64 {

@@ -4,8 +4,8 @@ use weft_proto::keys::Role;
 
 use super::*;
 use crate::metrics::text::Labels;
-use crate::worker::EngineKind;
 use crate::node::{AttachSpec, PeerSpec, Traffic};
+use crate::worker::EngineKind;
 
 /// One sample as a reader of the format sees it.
 #[derive(Debug, PartialEq)]

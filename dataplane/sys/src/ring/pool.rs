@@ -26,7 +26,7 @@ use crate::mapping::Mapping;
 /// their turn comes.
 const OFFERED_BYTES: usize = 128 * 1024;
 /// Fewest buffers offered: one to work on, others to be filled meanwhile.
-pub(super) const OFFERED_MIN: u16 = 4;
+pub(super) const OFFERED_MIN: u16 = 2;
 
 /// A buffer with something in it, on its way from the kernel through the program. It belongs to
 /// the pool that it came from and goes back there; one that is dropped is lost to the pool.

@@ -247,16 +247,16 @@ fn few_buffers_are_offered_while_messages_are_large() {
         let mut ring = started();
         ring.receive(socket.as_fd(), 7).unwrap();
         let mut offered = |bytes: usize| {
-            for _ in 0..2 * usize::from(BUFFERS) {
+            for _ in 0..2 * usize::from(DATAGRAM_BUFFERS) {
                 lane.send(&to, 0, 1400, &vec![1; bytes]).unwrap();
             }
-            receive(&mut ring, &socket, 7, 2 * usize::from(BUFFERS));
+            receive(&mut ring, &socket, 7, 2 * usize::from(DATAGRAM_BUFFERS));
             ring.wait(Some(Duration::ZERO)).unwrap();
             ring.datagrams.offered()
         };
-        assert_eq!(offered(100), BUFFERS);
+        assert_eq!(offered(100), DATAGRAM_BUFFERS);
         assert_eq!(offered(60_000), pool::OFFERED_MIN);
-        assert_eq!(offered(100), BUFFERS);
+        assert_eq!(offered(100), DATAGRAM_BUFFERS);
     });
 }
 
