@@ -6,6 +6,10 @@ export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/sbin
 RELEASE := $(CURDIR)/target/release
 DEBUG := $(CURDIR)/target/debug
 
+# Tests of the other engine: all whose outcome depends on how packets and commands meet.
+SECOND_ENGINE := uring
+SECOND_ENGINE_TESTS := connectivity isolation forgery virtio lifecycle
+
 .DEFAULT_GOAL := help
 .PHONY: help setup build test lint audit fuzz demo bench-path bench-compare bench-peers bench-micro bench-instructions clean
 
@@ -24,6 +28,8 @@ test: setup ## Run all tests; the ones in network namespaces need root
 	$(CARGO) test --locked --workspace --exclude netns-tests --no-fail-fast
 	$(CARGO) test --locked -p weft-proto --all-features --lib
 	WEFT_BIN_DIR=$(DEBUG) $(CARGO) test --locked -p netns-tests --no-fail-fast
+	WEFT_ENGINE=$(SECOND_ENGINE) WEFT_BIN_DIR=$(DEBUG) $(CARGO) test --locked -p netns-tests \
+		--no-fail-fast $(addprefix --test ,$(SECOND_ENGINE_TESTS))
 
 lint: setup ## Check formatting, clippy, dependencies (if cargo-deny is installed)
 	$(CARGO) fmt --all --check

@@ -40,7 +40,7 @@ pub fn choose_engine(wanted: Engine) -> anyhow::Result<EngineKind> {
     let (engine, why) = match wanted {
         Engine::Epoll => (EngineKind::Epoll, "configured"),
         Engine::Uring => {
-            Ring::new().context("engine: \"uring\" is not possible")?;
+            Ring::probe().context("engine: \"uring\" is not possible")?;
             (EngineKind::Uring, "configured")
         }
         Engine::Auto => (EngineKind::Epoll, "it is the faster one by our measurements"),

@@ -10,7 +10,7 @@
 //!                                 │
 //!  weft0 (TUN) ◀── link ──────────┼── tun: queue 0..n  ──▶ worker 0..n ──▶ udp: lane sockets
 //!   addresses, routes, limits     │    steered by tun::steering    ◀──  udp: SO_REUSEPORT group
-//!                                 │                  poll: one epoll per worker
+//!                                 │                  poll or ring: one for each worker
 //! ```
 
 pub mod alloc;

@@ -139,6 +139,17 @@ impl Ring {
         Ok(Self { uring, handle, datagrams, packets, header, running: 0, early })
     }
 
+    /// Whether this process may use such a ring: makes one, starts it and lets it do nothing.
+    ///
+    /// # Errors
+    /// As [`Ring::new`].
+    pub fn probe() -> io::Result<()> {
+        let ring = Self::new()?;
+        ring.uring.submitter().register_enable_rings().map_err(unavailable)?;
+        ring.handle.enter(0, 0, Some(Duration::ZERO)).map_err(unavailable)?;
+        Ok(())
+    }
+
     /// Makes the ring the calling thread's. Everything else must be called from that thread.
     ///
     /// # Errors
@@ -239,9 +250,9 @@ impl Ring {
         self.enter(0, None)?;
         let is_end = |c: &Completion| c.token == token && !c.more;
         for _ in 0..CANCEL_ROUNDS_MAX {
-            let taken = self.early.len();
             self.take_early();
-            if self.early.iter().skip(taken).any(is_end) {
+            // Nobody saw this end yet, so nobody armed the read again: it is the last.
+            if self.early.iter().any(is_end) {
                 return Ok(());
             }
             // Not found: it has ended by itself, and its completion is about to come.

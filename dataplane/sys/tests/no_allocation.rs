@@ -4,12 +4,14 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use weft_sys::VNET_HEADER_LEN;
 use weft_sys::link::{LinkConfig, configure, move_to_netns};
 use weft_sys::netns::Netns;
 use weft_sys::poll::{Epoll, Events};
+use weft_sys::ring::Ring;
 use weft_sys::tun::{Tun, TunOptions};
 use weft_sys::udp::{ReceiveBatch, UdpSocket, bind_group, bind_lane};
 
@@ -96,6 +98,42 @@ fn the_packet_path_does_not_allocate() {
         epoll.wait(&mut events, Some(Duration::ZERO)).unwrap();
         assert_eq!(queue.write(&head, &data[..500]).unwrap(), head.len() + 500);
         while queue.read(&mut buf).is_ok() {}
+    });
+    assert_eq!(count, 0);
+}
+
+#[test]
+fn a_ring_does_not_allocate() {
+    let namespace = Netns::create().unwrap();
+    configure(&namespace, &LinkConfig { name: "lo", addresses: &[], routes: &[] }).unwrap();
+    let ip = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let (socket, lane) = namespace
+        .run(|| {
+            let socket = bind_group(SocketAddr::new(ip, 0), 1).unwrap().remove(0);
+            (socket, bind_lane(ip, 20_000..=20_010).unwrap())
+        })
+        .unwrap();
+    let to = socket.local_addr().unwrap();
+    let mut ring = Ring::new().unwrap();
+    ring.start().unwrap();
+    ring.receive(socket.as_fd(), 1).unwrap();
+    let data = vec![0; 60_000];
+    let count = allocations(|| {
+        let (mut bytes, start) = (0, Instant::now());
+        for _ in 0..50 {
+            lane.send(&to, 0, 1000, &data).unwrap();
+            ring.wait(Some(Duration::from_millis(100))).unwrap();
+            while let Some(completion) = ring.poll_completion() {
+                if let Some(mut loan) = completion.loan {
+                    bytes += ring.message_mut(&mut loan).data.len();
+                    ring.give_back(loan);
+                }
+                if !completion.more {
+                    ring.receive(socket.as_fd(), 1).unwrap();
+                }
+            }
+        }
+        assert!(bytes > 0 && start.elapsed() < Duration::from_secs(10));
     });
     assert_eq!(count, 0);
 }

@@ -14,6 +14,11 @@ use crate::udp::{UdpSocket, bind_group, bind_lane};
 
 const LIMIT: Duration = Duration::from_secs(5);
 
+#[test]
+fn this_kernel_has_what_is_needed() {
+    Ring::probe().unwrap();
+}
+
 fn started() -> Ring {
     let mut ring = Ring::new().unwrap();
     ring.start().unwrap();
@@ -184,6 +189,26 @@ fn a_queue_that_is_not_read_any_more_is_free() {
 }
 
 #[test]
+fn an_end_that_another_wait_took_is_an_end() {
+    let containers = [test_container::container(1), test_container::container(1)];
+    let mut ring = started();
+    for ((_, queues), token) in containers.iter().zip([1, 2]) {
+        ring.read(queues[0].as_fd(), token).unwrap();
+    }
+    ring.wait(Some(Duration::ZERO)).unwrap();
+    let (spaces, _queues): (Vec<_>, Vec<_>) = containers.into_iter().unzip();
+    drop(spaces);
+    // The kernel takes devices away some time after their namespaces.
+    std::thread::sleep(Duration::from_millis(300));
+    ring.wait(Some(Duration::ZERO)).unwrap();
+    let start = Instant::now();
+    for token in [1, 2] {
+        ring.stop_reading(token).unwrap();
+    }
+    assert!(start.elapsed() < Duration::from_millis(500));
+}
+
+#[test]
 fn a_device_that_disappears_ends_its_read() {
     let (container, queues) = test_container::container(1);
     let mut ring = started();
@@ -265,6 +290,7 @@ fn where_it_is_forbidden_the_error_says_so() {
     for (errno, words) in [(libc::EPERM, "forbidden"), (libc::ENOSYS, "not in this kernel")] {
         let error = std::thread::spawn(move || {
             forbid_io_uring(errno).unwrap();
+            assert!(Ring::probe().is_err());
             Ring::new().err().unwrap()
         });
         let error = error.join().unwrap();
