@@ -43,7 +43,8 @@ pub fn choose_engine(wanted: Engine) -> anyhow::Result<EngineKind> {
             Ring::probe().context("engine: \"uring\" is not possible")?;
             (EngineKind::Uring, "configured")
         }
-        Engine::Auto => (EngineKind::Epoll, "it is the faster one by our measurements"),
+        // Figures: docs/decisions.md, *Engine*.
+        Engine::Auto => (EngineKind::Epoll, "auto: it needs less CPU time in bulk"),
     };
     tracing::info!(%engine, why, "the engine of all workers is chosen");
     Ok(engine)
