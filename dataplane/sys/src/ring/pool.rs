@@ -94,8 +94,8 @@ impl Pool {
     /// Gives the kernel as many buffers as it should have.
     #[inline]
     pub(super) fn offer(&mut self) {
-        if self.largest > 0 {
-            let fitting = u16::try_from(OFFERED_BYTES / self.largest).unwrap_or(u16::MAX);
+        if let Some(fitting) = OFFERED_BYTES.checked_div(self.largest) {
+            let fitting = u16::try_from(fitting).unwrap_or(u16::MAX);
             self.wanted = fitting.clamp(OFFERED_MIN.min(self.count), self.count);
             self.largest = 0;
         }
