@@ -40,7 +40,7 @@ use weft_proto::{AttachmentSlot, EnvironmentSlot, Event, IndexTable, LinkSlot, S
 use weft_sys::{thread, udp};
 use weft_types::{AttachmentName, EnvironmentId, HostId, WORKERS_MAX, WorkerId};
 
-use crate::worker::{self, Command, EngineKind, Worker, WorkerEvent, WorkerSetup};
+use crate::worker::{self, Command, EngineChoice, Worker, WorkerEvent, WorkerSetup};
 
 pub use handle::{NodeHandle, Request};
 pub use model::{
@@ -111,7 +111,7 @@ pub struct Node {
     started: Instant,
     sizes: Sizes,
     workers: Vec<Worker>,
-    engine: EngineKind,
+    engine: EngineChoice,
     environments: BTreeMap<EnvironmentId, EnvironmentState>,
     environment_slots: SlotPool,
     attachment_slots: SlotPool,
@@ -163,7 +163,14 @@ pub async fn prepare(config: Config) -> anyhow::Result<Prepared> {
             .context("cannot open a worker's sending socket")?;
         let cpu = cpus.get(i % cpus.len().max(1)).copied().unwrap_or(0);
         let id = WorkerId::new(i)?;
-        let setup = WorkerSetup { id, cpu, engine, group, lane, events: event_sender.clone() };
+        let setup = WorkerSetup {
+            id,
+            cpu,
+            engine: engine.engine,
+            group,
+            lane,
+            events: event_sender.clone(),
+        };
         workers.push(Worker::start(setup).with_context(|| format!("cannot start worker {i}"))?);
     }
     let mtu = weft_sys::link::interface_mtu_of(listen.ip())
@@ -217,6 +224,7 @@ impl Prepared {
     /// When an environment of the configuration cannot be set up.
     pub async fn run(self, mut stop: oneshot::Receiver<()>) -> anyhow::Result<()> {
         let Self { mut node, mut inbox, mut worker_events, tcp, handle: _ } = self;
+        node.engine.log();
         node.apply_initial(&stop).await?;
         let accepting = tokio::spawn(listener::serve(
             tcp,

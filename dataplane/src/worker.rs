@@ -32,7 +32,7 @@ use weft_types::WorkerId;
 
 pub use command::Command;
 pub use counters::WorkerCounters;
-pub use engine::{EngineKind, choose_engine};
+pub use engine::{EngineChoice, EngineKind, choose_engine};
 
 use epoll::EpollDriver;
 use packet_io::PacketIo;

@@ -46,7 +46,7 @@ impl Node {
             host: self.config.host.clone(),
             uptime: self.started.elapsed(),
             listen: self.config.listen,
-            engine: self.engine,
+            engine: self.engine.engine,
             resident_bytes: weft_sys::process::resident_bytes().unwrap_or(0),
             workers: self.workers.iter().map(worker_status).collect(),
             environments,

@@ -32,11 +32,29 @@ impl fmt::Display for EngineKind {
     }
 }
 
-/// The driver for what the configuration asks; a log line says why it is this one.
+/// A driver, and why it is this one.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineChoice {
+    /// The driver.
+    pub engine: EngineKind,
+    /// For the log.
+    why: &'static str,
+}
+
+impl EngineChoice {
+    /// Writes which engine moves packets and why. A log may block, so not before signals are
+    /// handled.
+    pub fn log(self) {
+        let Self { engine, why } = self;
+        tracing::info!(%engine, why, "the engine of all workers is chosen");
+    }
+}
+
+/// The driver for what the configuration asks.
 ///
 /// # Errors
 /// When it asks for io_uring and there is none here; the message says why.
-pub fn choose_engine(wanted: Engine) -> anyhow::Result<EngineKind> {
+pub fn choose_engine(wanted: Engine) -> anyhow::Result<EngineChoice> {
     let (engine, why) = match wanted {
         Engine::Epoll => (EngineKind::Epoll, "configured"),
         Engine::Uring => {
@@ -46,6 +64,5 @@ pub fn choose_engine(wanted: Engine) -> anyhow::Result<EngineKind> {
         // Figures: docs/decisions.md, *Engine*.
         Engine::Auto => (EngineKind::Epoll, "auto: it needs less CPU time in bulk"),
     };
-    tracing::info!(%engine, why, "the engine of all workers is chosen");
-    Ok(engine)
+    Ok(EngineChoice { engine, why })
 }
