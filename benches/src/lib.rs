@@ -10,6 +10,7 @@ pub mod compare;
 pub mod document;
 #[cfg(feature = "path")]
 pub mod figures;
+pub mod growth;
 pub mod machine;
 #[cfg(feature = "path")]
 pub mod needs;
