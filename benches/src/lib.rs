@@ -7,9 +7,9 @@ pub mod chain;
 #[cfg(feature = "path")]
 pub mod compare;
 #[cfg(feature = "path")]
-pub mod document;
+pub mod distribution;
 #[cfg(feature = "path")]
-pub mod figures;
+pub mod document;
 pub mod growth;
 pub mod machine;
 #[cfg(feature = "path")]

@@ -38,6 +38,8 @@ pub struct Plan {
     pub workers: u8,
     /// `[keys]` of every daemon.
     pub keys: Option<KeyLimits>,
+    /// Further top-level lines of every configuration.
+    pub lines: String,
     /// Environment ids; all have the same ranges.
     pub environments: Vec<String>,
     /// Containers.
@@ -83,6 +85,7 @@ impl Plan {
             family: Family::V4,
             workers: WORKERS,
             keys: None,
+            lines: String::new(),
             environments: vec![ACME.into()],
             containers: Vec::new(),
             relayed: false,
@@ -144,6 +147,13 @@ impl Plan {
     #[must_use]
     pub fn keys(mut self, keys: KeyLimits) -> Self {
         self.keys = Some(keys);
+        self
+    }
+
+    /// Writes further top-level lines into every configuration.
+    #[must_use]
+    pub fn lines(mut self, lines: &str) -> Self {
+        self.lines = lines.to_owned();
         self
     }
 }
