@@ -57,8 +57,8 @@ bench-compare: ## What changed between two runs of make bench (OLD=a.json NEW=b.
 	@test -n "$(OLD)" -a -n "$(NEW)" || { echo "OLD=a.json NEW=b.json, documents of make bench" >&2; exit 2; }
 	@$(CARGO) run --quiet --release --locked -p weft-benches --bin bench-compare -- "$(OLD)" "$(NEW)"
 
-bench-real: build ## Measure between two machines over SSH (REAL="options", see benches/real/run --help)
-	@benches/real/run --weft $(RELEASE)/weft $(REAL)
+bench-real: ## Measure between two machines over SSH (REAL="options", see benches/real/run --help)
+	@benches/real/run $(REAL)
 
 bench-micro: setup ## Measure single steps of the data path and handshakes (BENCH=replay for some)
 	$(CARGO) bench --locked -p weft-benches --no-default-features --bench micro -- $(BENCH)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the tunnels that `make bench-path` compares Weft with: Debian packages, and crates into
+# Installs the tunnels that `make bench` compares Weft with: Debian packages, and crates into
 # target/peers. Does nothing for what is there already. What cannot be had is reported with the
 # reason, and the rest is installed all the same; exit code 1 then.
 set -uo pipefail

@@ -52,7 +52,8 @@ impl Length {
         search_steps: 2,
         // Enough for a p99.
         pings: 105,
-        requests: Duration::from_millis(200),
+        // Enough for a p99 when each takes 3 ms.
+        requests: Duration::from_millis(300),
         idle: Duration::from_millis(500),
     };
 

@@ -62,7 +62,7 @@ fn rows(measured: &Measured<'_>) -> Vec<(&'static str, &'static str, Target, Val
             measured.combine(("weft-low", "ping.p50"), ("bare", "ping.p50"), |a, b| a - b),
         ),
         (
-            "its CPU time with nothing to do, host a",
+            "CPU of an idle daemon with latency = \"low\"",
             "% core",
             Target::None,
             of("weft-low", "cpu-idle.a"),
@@ -97,8 +97,10 @@ impl Measured<'_> {
     /// Why there is no sample.
     fn reason(&self, cell: Cell, peer: &str, metric: &str) -> String {
         let about = self.0.peers.iter().find(|other| other.name == peer);
-        if let Some(reason) = about.and_then(|peer| peer.missing.as_ref()) {
-            return reason.clone();
+        match about.map(|peer| peer.missing.as_ref()) {
+            None => return format!("{peer} was not among those compared"),
+            Some(Some(reason)) => return reason.clone(),
+            Some(None) => {}
         }
         let measure = metric.split('.').next().unwrap_or(metric);
         let own = |failure: &&Failure| {
@@ -106,9 +108,15 @@ impl Measured<'_> {
                 && failure.cell == cell
                 && (failure.measure == measure || failure.measure == "start")
         };
-        match self.0.failures.iter().find(own) {
-            Some(failure) => format!("{peer} {}: {}", failure.measure, failure.error),
-            None => format!("{measure} of {peer} ({cell}) was not asked for"),
+        if let Some(failure) = self.0.failures.iter().find(own) {
+            return format!("{peer} {}: {}", failure.measure, failure.error);
+        }
+        let part = |s: &Series| {
+            s.peer == peer && s.cell == cell && s.metric.split('.').next() == Some(measure)
+        };
+        match self.0.series.iter().any(part) {
+            true => format!("{measure} of {peer} ({cell}): too few round trips for a percentile"),
+            false => format!("{measure} of {peer} ({cell}) was not asked for"),
         }
     }
 

@@ -14,7 +14,7 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.87re
 th,td{padding:.3rem .6rem;text-align:right;border-bottom:1px solid #d8dee4;white-space:nowrap}\
 th:first-child,td:first-child,td.words{text-align:left}th{font-weight:600;color:#57606a}\
 td.words{white-space:normal;overflow-wrap:anywhere;color:#57606a}\
-td:first-child{white-space:normal}\
+td:first-child{white-space:normal;min-width:16rem}\
 summary{font-size:1.25rem;font-weight:600;margin-top:3rem;cursor:pointer}\
 .missed{color:#cf222e;font-weight:600}.reached{color:#1a7f37;font-weight:600}\
 @media(prefers-color-scheme:dark){body{color:#e6edf3;background:#0d1117}\

@@ -72,9 +72,14 @@ fn differences_have_their_units() {
 
 #[test]
 fn what_is_left_out_says_why() {
-    let mut document = document(&[("weft", "tcp-1-out", &[1.0])]);
+    let mut document =
+        document(&[("weft", "tcp-1-out", &[1.0]), ("weft", "requests-loaded.p50", &[1.0])]);
+    let there = Peer { name: "weft".into(), version: String::new(), missing: None };
+    document.peers.push(there);
     let missing = Some("gotatun is not installed".to_owned());
     document.peers.push(Peer { name: "gotatun".into(), version: String::new(), missing });
+    let boringtun = Peer { name: "boringtun".into(), version: String::new(), missing: None };
+    document.peers.push(boringtun);
     document.failures.push(Failure {
         peer: "boringtun".into(),
         cell: USUAL,
@@ -89,7 +94,11 @@ fn what_is_left_out_says_why() {
     };
     assert_eq!(reason("1 stream / GotaTun"), "gotatun is not installed");
     assert_eq!(reason("1 stream / BoringTun"), "boringtun start: no interface");
-    assert!(reason("1 stream / VXLAN").contains("was not asked for"));
+    assert_eq!(reason("1 stream / VXLAN"), "vxlan was not among those compared");
+    let asked = "udp-64 of weft (on 1500 IPv4) was not asked for";
+    assert_eq!(reason("64-byte UDP / bare"), asked);
+    let few = "requests-loaded of weft (on 1500 IPv4): too few round trips for a percentile";
+    assert_eq!(reason("requests under load: p99 less twice that of idle"), few);
     assert!(reason(GROWTH).contains("--growth"));
     // Every target of the table is here or there.
     assert_eq!(left_out.len(), rows(&Measured(&document)).len() + 1);

@@ -23,7 +23,8 @@ const LETTER: f64 = 6.0;
 pub struct Bar {
     /// Whose it is, in words.
     pub label: String,
-    /// Median and spread of each figure; `None` when it was not measured, which the plot says.
+    /// Median and spread of each figure; `None` when it was not measured, which the plot says
+    /// (of a reference it says nothing: the kernel's ways have no daemons).
     pub values: Vec<Option<Summary>>,
     /// Colour.
     pub role: Role,
@@ -96,6 +97,10 @@ impl Bar {
             let top = top + bar * as_f64(n);
             let middle = top + bar / 2.0;
             let Some(Summary { median, min, max, .. }) = *value else {
+                // Who has no daemon has no costs of one.
+                if self.role == Role::Reference {
+                    continue;
+                }
                 svg::text(out, (LABELS + 6.0, middle + 4.0), "note", "start", "not measured");
                 continue;
             };

@@ -12,7 +12,7 @@ pub const STYLE: &str = "\
 .plot .grid{stroke:#d8dee4;stroke-width:1}.plot .axis{stroke:#8c959f;stroke-width:1}\
 .plot .ours{fill:#0969da;stroke:#0969da}.plot .peer{fill:#afb8c1;stroke:#afb8c1}\
 .plot .reference{fill:#8c959f;stroke:#8c959f}\
-.plot rect{stroke:none}.plot .second{fill-opacity:.62}.plot .third{fill-opacity:.34}\
+.plot rect{stroke:none!important}.plot .second{fill-opacity:.62}.plot .third{fill-opacity:.34}\
 .plot .c0{fill:#bc4c00;stroke:#bc4c00}.plot .c1{fill:#1a7f37;stroke:#1a7f37}\
 .plot .c2{fill:#8250df;stroke:#8250df}.plot .c3{fill:#bf3989;stroke:#bf3989}\
 .plot .c4{fill:#9a6700;stroke:#9a6700}.plot .c5{fill:#0a7d80;stroke:#0a7d80}\

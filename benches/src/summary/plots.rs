@@ -177,7 +177,6 @@ fn bars(
             })
             .collect();
         let measured = values.iter().any(Option::is_some);
-        // Who has no daemon has no costs of one; that is not a measurement that is missing.
         let kernel = matches!(peer.name.as_str(), "bare" | "vxlan");
         (measured || (is_tunnel(&peer.name) && !kernel)).then(|| Bar {
             label: peer.name.clone(),
