@@ -16,7 +16,14 @@ root=target/peers
 lines_shown=12
 
 as_root() {
-    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        echo "neither root nor sudo: as root, run: $*" >&2
+        return 1
+    fi
 }
 
 export PATH="$PWD/$root/bin:$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin"
