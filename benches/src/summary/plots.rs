@@ -10,10 +10,22 @@ pub(super) const USUAL: Cell = Cell { offloads: Offloads::On, mtu: 1_500, family
 /// UDP payloads, bytes.
 const PAYLOADS: [&str; 3] = ["udp-64", "udp-512", "udp-1400"];
 
-/// The main plot: one and four streams to the other host.
+/// The main plot: one and four streams to the other host. It is shown elsewhere too, so it says
+/// where it comes from.
 pub(super) fn throughput(document: &Document) -> Option<BarChart> {
     let title = "TCP throughput between two hosts";
-    bars(document, USUAL, title, &[("tcp-1-out", "1 stream"), ("tcp-4-out", "4 streams")])
+    let metrics = [("tcp-1-out", "1 stream"), ("tcp-4-out", "4 streams")];
+    let mut chart = bars(document, USUAL, title, &metrics)?;
+    let machine = &document.machine;
+    let smoke = if document.quick { "QUICK RUN, NOT FIGURES; " } else { "" };
+    chart.note = format!(
+        "{smoke}Gbit/s, more is better; MTU 1500, IPv4, {}; {}, {} cores, {}",
+        document.congestion_control,
+        machine.cpu,
+        machine.cores,
+        machine.day()
+    );
+    Some(chart)
 }
 
 /// Streams the other way, both ways, and many.
