@@ -16,7 +16,7 @@ const BAR: f64 = 16.0;
 const BAR_OF_SEVERAL: f64 = 12.0;
 const FOOT: f64 = 28.0;
 /// A letter of the legend is about this wide.
-const LETTER: f64 = 6.0;
+const LETTER: f64 = 6.6;
 
 /// Everything of one tunnel.
 #[derive(Debug, Clone)]
