@@ -7,7 +7,7 @@ RELEASE := $(CURDIR)/target/release
 DEBUG := $(CURDIR)/target/debug
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test lint audit fuzz demo bench-path bench-compare bench-peers bench-micro bench-instructions clean
+.PHONY: help setup build test lint audit fuzz demo bench-path bench-growth bench-compare bench-peers bench-micro bench-instructions clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ bench-path: build ## Measure the data path beside other tunnels (BENCH=--quick f
 	$(CARGO) build --release --locked -p weft-benches --bin bench-path
 	@WEFT_BIN_DIR=$(RELEASE) $(RELEASE)/bench-path $(BENCH)
 
+bench-growth: build ## Measure how costs grow with hosts, environments, routes, attachments (BENCH=--quick)
+	$(CARGO) build --release --locked -p weft-benches --bin bench-growth
+	@WEFT_BIN_DIR=$(RELEASE) $(RELEASE)/bench-growth $(BENCH)
+
 bench-peers: setup ## Install the tunnels that bench-path compares with
 	@CARGO="$(CARGO)" bash scripts/install-peers.sh
 
@@ -54,7 +58,7 @@ bench-compare: ## What changed between two runs of bench-path (OLD=a.json NEW=b.
 	@$(CARGO) run --quiet --release --locked -p weft-benches --bin bench-compare -- "$(OLD)" "$(NEW)"
 
 bench-micro: setup ## Measure single steps of the data path and handshakes (BENCH=replay for some)
-	$(CARGO) bench --locked -p weft-benches --no-default-features --bench micro -- $(BENCH)
+	$(CARGO) bench --locked -p weft-benches --no-default-features --features handshakes --bench micro -- $(BENCH)
 
 bench-instructions: setup ## Compare instruction counts with the baseline (UPDATE=1 renews it)
 	$(CARGO) build --release --locked -p weft-benches --no-default-features --bin instructions

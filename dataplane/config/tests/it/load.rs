@@ -290,11 +290,11 @@ fn a_file_that_cannot_be_read_is_one_problem() {
 #[test]
 fn limits_hold() {
     let addresses: Vec<_> =
-        (0..4_097).map(|i| format!("\"10.40.{}.{}\"", 16 + i / 200, i % 200)).collect();
+        (0..16_385).map(|i| format!("\"10.40.{}.{}\"", 16 + i / 200, i % 200)).collect();
     let text = with("\"10.40.0.3\", \"10.40.0.4\"", &addresses.join(","));
     assert_eq!(
         Fixture::new().problems(&text),
-        ["24: environment[0].peer[0].addresses: has 4097 entries; expected at most 4096"]
+        ["24: environment[0].peer[0].addresses: has 16385 entries; expected at most 16384"]
     );
 }
 
