@@ -61,7 +61,7 @@ struct Options {
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     measure: Vec<Measure>,
     /// Where to write every measurement
-    #[arg(long, default_value = "target/bench-growth.json")]
+    #[arg(long, default_value = "target/bench/growth.json")]
     json: PathBuf,
 }
 

@@ -33,12 +33,10 @@ const fn seconds(name: &'static str, x: &'static str) -> Line {
 const ONE_STREAM: &str = "throughput";
 const ONE_PAIR: Line = gbit("throughput: one pair", HOSTS);
 const ALL_PAIRS: Line = gbit("throughput: one host to all others", HOSTS);
-const PING: Line =
-    Line { name: "ping, median", x: ENVIRONMENTS, y: "round trip", unit: "µs" };
+const PING: Line = Line { name: "ping, median", x: ENVIRONMENTS, y: "round trip", unit: "µs" };
 const SESSION_MEMORY: Line =
     Line { name: "memory per session", x: ENVIRONMENTS, y: "memory", unit: "KiB" };
-const IDLE: Line =
-    Line { name: "idle CPU of a daemon", x: ENVIRONMENTS, y: "CPU", unit: "% of a core" };
+const IDLE: Line = Line { name: "idle CPU of a daemon", x: ENVIRONMENTS, y: "CPU", unit: "% core" };
 const START: &str = "start until everything is up";
 const STOP: &str = "stop";
 
@@ -179,7 +177,7 @@ pub(crate) fn environments(world: &World, extent: &Extent, results: &mut Results
     results.figure(name, "KiB", Target::AtMost(SESSION_MEMORY_MAX), memory);
     let name = format!("CPU of an idle daemon with {most} sessions");
     let idle = Summary::of(results.samples(IDLE, most));
-    results.figure(name, "% of a core", Target::AtMost(IDLE_MAX), idle);
+    results.figure(name, "% core", Target::AtMost(IDLE_MAX), idle);
     let name = format!("start until {most} sessions are up");
     let start = Summary::of(results.samples(seconds(START, ENVIRONMENTS), most));
     results.figure(name, "s", Target::None, start);

@@ -67,9 +67,7 @@ impl Comparison {
     /// The ratio with its target, and the times behind it.
     #[must_use]
     pub fn figures(&self) -> Vec<Figure> {
-        let time = |name: &str, us: &[f64]| {
-            Figure::new(name, "µs", Target::None, Summary::of(us))
-        };
+        let time = |name: &str, us: &[f64]| Figure::new(name, "µs", Target::None, Summary::of(us));
         [
             Figure::new(FIGURE, "×", Target::AtLeast(RATIO_MIN), self.ratio()),
             time("CPU time of a handshake, both sides", &self.weft_us),

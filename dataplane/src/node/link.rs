@@ -212,7 +212,9 @@ impl Node {
         let now = Instant::now();
         let due: Vec<_> = std::iter::from_fn(|| self.peer_timers.take_due(now)).collect();
         for slot in due {
-            let Some((environment, host)) = self.links_by_slot.get(&slot).cloned() else { continue };
+            let Some((environment, host)) = self.links_by_slot.get(&slot).cloned() else {
+                continue;
+            };
             if let Some(entry) = self.peer_mut(&environment, &host) {
                 entry.machine.handle_timeout(now);
             }

@@ -298,6 +298,22 @@ fn limits_hold() {
     );
 }
 
+#[test]
+fn a_host_may_have_1024_environments() {
+    let problems_of = |count: usize| {
+        let head = "host = \"a\"\nlisten = \"192.0.2.1:5820\"\napi = \"weftd.sock\"\n".to_owned();
+        let environments = (0..count).map(|n| {
+            let files = "ca = \"ca.pem\"\ncert = \"a.pem\"\nkey = \"a.key\"";
+            format!("[[environment]]\nid = \"e{n}\"\nsubnet = \"10.40.0.0/16\"\n{files}\n")
+        });
+        let text: String = std::iter::once(head).chain(environments).collect();
+        check_text(&text).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(problems_of(1_024), [""; 0]);
+    let [refused] = &problems_of(1_025)[..] else { panic!("one problem") };
+    assert!(refused.ends_with("environment: has 1025 entries; expected at most 1024"), "{refused}");
+}
+
 mod properties {
     use proptest::prelude::*;
 
