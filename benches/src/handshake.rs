@@ -118,7 +118,7 @@ impl Bench {
             let name = self.hosts.server.host();
             let client = connect(near, &self.hosts.client, name, &self.side, deadline());
             let (client, server) = tokio::join!(client, server);
-            (client.expect("a good server"), server.expect("a good client"));
+            drop((client.expect("a good server"), server.expect("a good client")));
         });
     }
 
@@ -129,7 +129,7 @@ impl Bench {
             let (near, far) = duplex(PIPE);
             let client = connector.connect(self.hosts.server_name(), near);
             let (client, server) = tokio::join!(client, acceptor.accept(far));
-            (client.expect("a good server"), server.expect("a good client"));
+            drop((client.expect("a good server"), server.expect("a good client")));
         });
     }
 
