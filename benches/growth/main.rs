@@ -141,8 +141,9 @@ fn show(document: &GrowthDocument) {
             println!("  {x:>6}  {median:>10.3}  ({:.3} … {:.3})", summary.min, summary.max);
         }
     }
-    println!();
-    print!("{}", table(&document.figures, std::io::stdout().is_terminal()));
+    if !document.figures.is_empty() {
+        println!("\n{}", table(&document.figures, std::io::stdout().is_terminal()));
+    }
     for failure in &document.failures {
         println!("FAILED {failure}");
     }
