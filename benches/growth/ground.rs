@@ -91,10 +91,10 @@ impl Ground {
             .collect::<Result<Vec<_>>>()?;
         let authorities = Authorities::make(world.dir(), shape.environments(), &names)?;
         let mut files = Vec::new();
-        for host in 0..shape.hosts {
+        for (host, name) in names.iter().enumerate() {
             let environments = (0..shape.environments())
                 .map(|environment| {
-                    let (ca, cert, key) = authorities.files(environment, names[host]);
+                    let (ca, cert, key) = authorities.files(environment, name);
                     Environment {
                         id: format!("e{environment}"),
                         subnet: Some("10.40.0.0/16".into()),
@@ -107,9 +107,9 @@ impl Ground {
                     }
                 })
                 .collect();
-            let file = |extension: &str| world.dir().join(format!("{}.{extension}", names[host]));
+            let file = |extension: &str| world.dir().join(format!("{name}.{extension}"));
             let config = Config {
-                host: names[host].to_owned(),
+                host: (*name).to_owned(),
                 listen: format!("{}:{PORT}", topology.hosts[host].v4),
                 api: file("sock"),
                 workers: Some(WORKERS),
