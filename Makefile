@@ -7,7 +7,7 @@ RELEASE := $(CURDIR)/target/release
 DEBUG := $(CURDIR)/target/debug
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test lint audit fuzz demo bench bench-compare bench-report bench-real bench-peers bench-micro bench-instructions clean
+.PHONY: help setup build test lint audit fuzz demo bench bench-growth bench-compare bench-report bench-real bench-peers bench-micro bench-instructions clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +43,13 @@ demo: build ## Two hosts and two environments on this machine, shown and cleaned
 	@WEFT_BIN_DIR=$(RELEASE) $(RELEASE)/demo
 
 bench: build ## Measure beside other tunnels and write target/bench/report.html (QUICK=1, BENCH=options)
-	$(CARGO) build --release --locked -p weft-benches --bin bench-path
+	$(CARGO) build --release --locked -p weft-benches --bin bench-path --bin bench-growth
+	@WEFT_BIN_DIR=$(RELEASE) $(RELEASE)/bench-growth $(if $(filter 1,$(QUICK)),--quick)
 	@WEFT_BIN_DIR=$(RELEASE) $(RELEASE)/bench-path $(if $(filter 1,$(QUICK)),--quick) $(BENCH)
+
+bench-growth: build ## Measure only how costs grow with hosts, environments, routes, attachments
+	$(CARGO) build --release --locked -p weft-benches --bin bench-growth
+	@WEFT_BIN_DIR=$(RELEASE) $(RELEASE)/bench-growth $(if $(filter 1,$(QUICK)),--quick) $(BENCH)
 
 bench-report: ## The page and the main plot of a run, made again (JSON=benches/results/….json)
 	@test -n "$(JSON)" || { echo "JSON=FILE, a document of make bench" >&2; exit 2; }
@@ -61,7 +66,7 @@ bench-real: ## Measure between two machines over SSH (REAL="options", see benche
 	@benches/real/run $(REAL)
 
 bench-micro: setup ## Measure single steps of the data path and handshakes (BENCH=replay for some)
-	$(CARGO) bench --locked -p weft-benches --no-default-features --bench micro -- $(BENCH)
+	$(CARGO) bench --locked -p weft-benches --no-default-features --features handshakes --bench micro -- $(BENCH)
 
 bench-instructions: setup ## Compare instruction counts with the baseline (UPDATE=1 renews it)
 	$(CARGO) build --release --locked -p weft-benches --no-default-features --bin instructions
