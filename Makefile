@@ -11,7 +11,7 @@ SECOND_ENGINE := uring
 SECOND_ENGINE_TESTS := connectivity isolation forgery virtio lifecycle
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test lint audit fuzz demo bench-path bench-compare bench-peers bench-micro bench-instructions clean
+.PHONY: help setup build test lint audit fuzz demo bench bench-growth bench-compare bench-report bench-real bench-peers bench-micro bench-instructions clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,19 +48,31 @@ demo: build ## Two hosts and two environments on this machine, shown and cleaned
 	$(CARGO) build --release --locked -p netns-tests --bin demo
 	@WEFT_BIN_DIR=$(RELEASE) $(RELEASE)/demo
 
-bench-path: build ## Measure the data path beside other tunnels (BENCH=--quick for a short run)
-	$(CARGO) build --release --locked -p weft-benches --bin bench-path
-	@WEFT_BIN_DIR=$(RELEASE) $(RELEASE)/bench-path $(BENCH)
+bench: build ## Measure beside other tunnels and write target/bench/report.html (QUICK=1, BENCH=options)
+	$(CARGO) build --release --locked -p weft-benches --bin bench-path --bin bench-growth
+	@WEFT_BIN_DIR=$(RELEASE) $(RELEASE)/bench-growth $(if $(filter 1,$(QUICK)),--quick)
+	@WEFT_BIN_DIR=$(RELEASE) $(RELEASE)/bench-path $(if $(filter 1,$(QUICK)),--quick) $(BENCH)
 
-bench-peers: setup ## Install the tunnels that bench-path compares with
+bench-growth: build ## Measure only how costs grow with hosts, environments, routes, attachments
+	$(CARGO) build --release --locked -p weft-benches --bin bench-growth
+	@WEFT_BIN_DIR=$(RELEASE) $(RELEASE)/bench-growth $(if $(filter 1,$(QUICK)),--quick) $(BENCH)
+
+bench-report: ## The page and the main plot of a run, made again (JSON=benches/results/….json)
+	@test -n "$(JSON)" || { echo "JSON=FILE, a document of make bench" >&2; exit 2; }
+	@$(CARGO) run --quiet --release --locked -p weft-benches --bin bench-report -- "$(JSON)"
+
+bench-peers: setup ## Install the tunnels that make bench compares with
 	@CARGO="$(CARGO)" bash scripts/install-peers.sh
 
-bench-compare: ## What changed between two runs of bench-path (OLD=a.json NEW=b.json)
-	@test -n "$(OLD)" -a -n "$(NEW)" || { echo "OLD=a.json NEW=b.json, documents of bench-path" >&2; exit 2; }
+bench-compare: ## What changed between two runs of make bench (OLD=a.json NEW=b.json)
+	@test -n "$(OLD)" -a -n "$(NEW)" || { echo "OLD=a.json NEW=b.json, documents of make bench" >&2; exit 2; }
 	@$(CARGO) run --quiet --release --locked -p weft-benches --bin bench-compare -- "$(OLD)" "$(NEW)"
 
+bench-real: ## Measure between two machines over SSH (REAL="options", see benches/real/run --help)
+	@benches/real/run $(REAL)
+
 bench-micro: setup ## Measure single steps of the data path and handshakes (BENCH=replay for some)
-	$(CARGO) bench --locked -p weft-benches --no-default-features --bench micro -- $(BENCH)
+	$(CARGO) bench --locked -p weft-benches --no-default-features --features handshakes --bench micro -- $(BENCH)
 
 bench-instructions: setup ## Compare instruction counts with the baseline (UPDATE=1 renews it)
 	$(CARGO) build --release --locked -p weft-benches --no-default-features --bin instructions

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the tunnels that `make bench-path` compares Weft with: Debian packages, and crates into
+# Installs the tunnels that `make bench` compares Weft with: Debian packages, and crates into
 # target/peers. Does nothing for what is there already. What cannot be had is reported with the
 # reason, and the rest is installed all the same; exit code 1 then.
 set -uo pipefail
@@ -16,7 +16,14 @@ root=target/peers
 lines_shown=12
 
 as_root() {
-    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        echo "neither root nor sudo: as root, run: $*" >&2
+        return 1
+    fi
 }
 
 export PATH="$PWD/$root/bin:$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin"

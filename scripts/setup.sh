@@ -13,7 +13,14 @@ needed=(
 )
 
 as_root() {
-    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        echo "neither root nor sudo: as root, run: $*" >&2
+        return 1
+    fi
 }
 
 # ip, nft and the like are for root; other users may not have their directories in PATH.

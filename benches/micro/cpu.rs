@@ -1,18 +1,12 @@
-//! Time that this thread was running, in place of time that went by: what others do on the machine
-//! counts only where they share its caches.
+//! CPU time as criterion's measurement.
 
 use std::time::Duration;
 
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
-use nix::time::{ClockId, clock_gettime};
+use weft_benches::cpu_time::used;
 
 /// CPU time of the measuring thread.
 pub(crate) struct CpuTime;
-
-/// CPU time of this thread so far.
-pub(crate) fn used() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("every thread has this clock").into()
-}
 
 impl Measurement for CpuTime {
     type Intermediate = Duration;

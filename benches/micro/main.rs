@@ -8,7 +8,6 @@ mod handshake;
 mod keys;
 mod replay;
 mod route;
-mod tls;
 
 use std::time::Duration;
 

@@ -6,14 +6,17 @@ use anyhow::{Result, ensure};
 use netns_tests::process::pause;
 use netns_tests::traffic::iperf::{self, Iperf, iperf};
 use netns_tests::traffic::ping::{Ping, ping};
+use weft_benches::chain::{self, Placement};
 use weft_benches::document::Better::{self, Higher, Lower};
 use weft_benches::stats::percentile;
 use weft_benches::{packets, request, search, usage};
 
-use crate::plan::{Direction, LOAD_LEAD, LOAD_TAIL, Length, Measure, PING_INTERVAL};
-use crate::rounds::CONGESTION;
-use crate::tunnel::Tunnel;
+use crate::length::{LOAD_LEAD, Length, PING_INTERVAL, loaded};
+use crate::plan::{Direction, Measure};
+use crate::tunnel::{Kind, Tunnel};
 
+/// Always stated: the machine's default may halve or double a result.
+pub(crate) const CONGESTION: &str = "cubic";
 /// Offered rate at which CPU time is measured, bits per second.
 const RATE: u64 = 1_000_000_000;
 /// Streams beside the requests under load.
@@ -37,6 +40,26 @@ fn value(part: &'static str, unit: &'static str, better: Better, value: f64) -> 
     Value { part, unit, better, value }
 }
 
+/// What one measurement gives.
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    pub(crate) values: Vec<Value>,
+    /// Round trips, microseconds, to be pooled with those of other rounds.
+    pub(crate) round_trips: Vec<f64>,
+}
+
+impl From<Vec<Value>> for Measured {
+    fn from(values: Vec<Value>) -> Self {
+        Self { values, round_trips: Vec::new() }
+    }
+}
+
+impl Measured {
+    fn of(round_trips: Vec<f64>) -> Self {
+        Self { values: percentiles(&round_trips), round_trips }
+    }
+}
+
 /// CPU time so far: daemons of host a, of host b, the machine.
 struct Busy {
     daemons: [Duration; 2],
@@ -48,16 +71,17 @@ impl Tunnel {
     ///
     /// # Errors
     /// When a program fails or packets are lost that must not be.
-    pub(crate) fn measure(&self, measure: Measure, length: &Length) -> Result<Vec<Value>> {
-        match measure {
-            Measure::Tcp(streams, direction) => self.tcp(streams, direction, length.stream),
-            Measure::Udp(payload) => self.udp(payload, length),
-            Measure::Ping => self.ping(length.pings),
-            Measure::RequestsIdle => self.requests(length.requests),
-            Measure::RequestsLoaded => self.requests_under_load(length.requests),
-            Measure::CpuAtRate => self.cpu_at_rate(length.stream),
-            Measure::Memory => self.memory(),
-        }
+    pub(crate) fn measure(&self, measure: Measure, length: &Length) -> Result<Measured> {
+        Ok(match measure {
+            Measure::Tcp(streams, direction) => self.tcp(streams, direction, length.stream)?.into(),
+            Measure::Udp(payload) => self.udp(payload, length)?.into(),
+            Measure::Ping => Measured::of(self.ping(length.pings)?),
+            Measure::RequestsIdle => Measured::of(self.requests(length.requests)?),
+            Measure::RequestsLoaded => Measured::of(self.requests_under_load(length.requests)?),
+            Measure::CpuAtRate => self.cpu_at_rate(length.rate)?.into(),
+            Measure::CpuIdle => self.cpu_idle(length.idle)?.into(),
+            Measure::Memory => self.memory()?.into(),
+        })
     }
 
     fn iperf(&self, run: &Iperf) -> Result<iperf::IperfReport> {
@@ -89,9 +113,10 @@ impl Tunnel {
             value(part, "ms/Gbit", Lower, spent * 1e3 / gigabits)
         };
         let mut values = vec![value("", "Gbit/s", Higher, report.bits_per_second / GIGA)];
-        if self.has_daemons() {
-            values.push(per_gigabit("cpu-a", before.daemons[0], after.daemons[0]));
-            values.push(per_gigabit("cpu-b", before.daemons[1], after.daemons[1]));
+        for (end, part) in ["cpu-a", "cpu-b"].into_iter().enumerate() {
+            if !self.daemons[end].is_empty() {
+                values.push(per_gigabit(part, before.daemons[end], after.daemons[end]));
+            }
         }
         values.push(per_gigabit("cpu-machine", before.machine, after.machine));
         Ok(values)
@@ -120,24 +145,24 @@ impl Tunnel {
         ])
     }
 
-    fn ping(&self, count: u32) -> Result<Vec<Value>> {
+    fn ping(&self, count: u32) -> Result<Vec<f64>> {
+        if self.kind == Kind::WakeUps {
+            return chain::measure(usize::try_from(count)?, PING_INTERVAL, Placement::Pinned);
+        }
         let [(a, _), (_, to)] = &self.ends;
         let pinged = ping(a, *to, &Ping { count, interval: PING_INTERVAL, ..Ping::default() })?;
         ensure!(pinged.complete(), "{} of {} answered", pinged.received, pinged.sent);
-        let times: Vec<_> = pinged.round_trips.iter().map(|t| t.as_secs_f64() * 1e6).collect();
-        Ok(percentiles(&times))
+        Ok(pinged.round_trips.iter().map(|t| t.as_secs_f64() * 1e6).collect())
     }
 
-    fn requests(&self, time: Duration) -> Result<Vec<Value>> {
+    fn requests(&self, time: Duration) -> Result<Vec<f64>> {
         let [(a, _), (b, to)] = &self.ends;
-        Ok(percentiles(&request::run(a, (b, *to), time)?))
+        request::run(a, (b, *to), time)
     }
 
-    fn requests_under_load(&self, time: Duration) -> Result<Vec<Value>> {
-        let whole = LOAD_LEAD + time + LOAD_TAIL;
+    fn requests_under_load(&self, time: Duration) -> Result<Vec<f64>> {
         let run = Iperf {
-            // iperf3 counts in whole seconds.
-            time: Duration::from_secs(whole.as_secs() + 1),
+            time: loaded(time),
             streams: LOAD_STREAMS,
             congestion: CONGESTION,
             ..Iperf::default()
@@ -145,10 +170,10 @@ impl Tunnel {
         std::thread::scope(|scope| {
             let load = scope.spawn(|| self.iperf(&run));
             let measured = pause(LOAD_LEAD).and_then(|()| self.requests(time));
-            let loaded = load.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            let values = measured?;
-            loaded?;
-            Ok(values)
+            let load = load.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let times = measured?;
+            load?;
+            Ok(times)
         })
     }
 
@@ -174,6 +199,18 @@ impl Tunnel {
         Ok(values)
     }
 
+    fn cpu_idle(&self, time: Duration) -> Result<Vec<Value>> {
+        let before = self.busy()?;
+        let start = Instant::now();
+        pause(time)?;
+        let after = self.busy()?;
+        let percent = |part, end: usize| {
+            let spent = after.daemons[end].saturating_sub(before.daemons[end]).as_secs_f64();
+            value(part, "% core", Lower, spent / start.elapsed().as_secs_f64() * 100.0)
+        };
+        Ok(vec![percent("a", 0), percent("b", 1)])
+    }
+
     fn memory(&self) -> Result<Vec<Value>> {
         if !self.has_daemons() {
             return Ok(Vec::new());
@@ -186,9 +223,10 @@ impl Tunnel {
     }
 }
 
-/// The percentiles that so many times have: above the last one there must be at least one more.
+/// The percentiles that one round has enough for: above the last one there must be at least one
+/// more. Higher ones are those of all rounds together.
 fn percentiles(times: &[f64]) -> Vec<Value> {
-    [("p50", 0.5, 1), ("p99", 0.99, 100), ("p99.9", 0.999, 1_000)]
+    [("p50", 0.5, 1), ("p99", 0.99, 100)]
         .into_iter()
         .filter(|(_, _, least)| times.len() > *least)
         .filter_map(|(part, share, _)| Some(value(part, "µs", Lower, percentile(times, share)?)))

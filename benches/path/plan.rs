@@ -1,10 +1,13 @@
-//! What the comparison measures where. A full cross product would take days: everything is measured
-//! on the usual underlay, and the other combinations get what tells them apart.
+//! What is measured where. A full cross product would take days: everything is measured on the
+//! usual underlay, and the other combinations get what tells them apart.
 
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use weft_benches::document::{self, Cell, Family, Offloads, PlannedCell};
+
+use crate::length::{Length, START};
+use crate::tunnel::Way;
 
 /// TCP streams side by side.
 const STREAMS: [u8; 3] = [1, 4, 16];
@@ -12,44 +15,42 @@ const STREAMS: [u8; 3] = [1, 4, 16];
 const PAYLOADS: [usize; 3] = [64, 512, 1_400];
 
 /// The underlay on which everything is measured.
-const USUAL: Cell = Cell { offloads: Offloads::On, mtu: 1_500, family: Family::V4 };
-/// The others: offloads, MTU, version of IP.
-const OTHERS: [Cell; 5] = [
-    Cell { offloads: Offloads::Nic, ..USUAL },
-    Cell { offloads: Offloads::Off, ..USUAL },
-    Cell { mtu: 9_000, ..USUAL },
-    Cell { family: Family::V6, ..USUAL },
-    Cell { offloads: Offloads::Nic, mtu: 9_000, family: Family::V6 },
-];
-/// What is measured on the others.
-const OTHERS_MEASURES: [Measure; 6] = [
-    Measure::Tcp(1, Direction::Out),
-    Measure::Tcp(4, Direction::Out),
-    Measure::Tcp(4, Direction::Both),
-    Measure::Udp(1_400),
-    Measure::RequestsIdle,
-    Measure::CpuAtRate,
-];
-/// What a quick run measures on the usual underlay.
-const QUICK_MEASURES: [Measure; 7] = [
-    Measure::Tcp(1, Direction::Out),
-    Measure::Tcp(4, Direction::Both),
+pub(crate) const USUAL: Cell = Cell { offloads: Offloads::On, mtu: 1_500, family: Family::V4 };
+/// Without any offload.
+pub(crate) const OFF: Cell = Cell { offloads: Offloads::Off, ..USUAL };
+/// Jumbo frames.
+pub(crate) const JUMBO: Cell = Cell { mtu: 9_000, ..USUAL };
+/// A card that cannot cut packets.
+const NIC: Cell = Cell { offloads: Offloads::Nic, ..USUAL };
+const V6: Cell = Cell { family: Family::V6, ..USUAL };
+/// All of it together.
+const JUMBO_NIC_V6: Cell = Cell { offloads: Offloads::Nic, mtu: 9_000, family: Family::V6 };
+
+const TCP_1: Measure = Measure::Tcp(1, Direction::Out);
+const TCP_4: Measure = Measure::Tcp(4, Direction::Out);
+/// What is measured on the other underlays; their targets are among these.
+const OTHERS_MEASURES: [Measure; 3] = [TCP_1, TCP_4, Measure::CpuAtRate];
+/// What the figures with targets are made from.
+const FIGURES_MEASURES: [Measure; 9] = [
+    TCP_1,
+    TCP_4,
     Measure::Udp(64),
     Measure::Ping,
     Measure::RequestsIdle,
+    Measure::RequestsLoaded,
     Measure::CpuAtRate,
+    Measure::CpuIdle,
     Measure::Memory,
 ];
-/// The one other underlay of a quick run, and what is measured there, once.
-const QUICK_OTHER: Cell = OTHERS[4];
-const QUICK_OTHER_MEASURES: [Measure; 1] = [Measure::Tcp(4, Direction::Out)];
+const LOW_MEASURES: [Measure; 3] = [Measure::Ping, Measure::RequestsIdle, Measure::CpuIdle];
+
+/// Rounds where nothing has a target.
+const OTHERS_ROUNDS: u32 = 3;
 const QUICK_ROUNDS: u32 = 2;
 
-/// What starting and ending a program adds to a measurement.
-const START: Duration = Duration::from_millis(400);
-/// What making an underlay with all peers takes, and removing it.
+/// What making an underlay with all ways takes, and removing it.
 const SETUP: Duration = Duration::from_secs(2);
-const SETUP_PER_PEER: Duration = Duration::from_millis(1_500);
+const SETUP_PER_WAY: Duration = Duration::from_millis(1_000);
 
 /// Which way a stream goes; host a measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +77,8 @@ pub(crate) enum Measure {
     RequestsLoaded,
     /// CPU time at 1 Gbit/s.
     CpuAtRate,
+    /// CPU time of the daemons when there is nothing to do.
+    CpuIdle,
     /// Memory of the daemons so far.
     Memory,
 }
@@ -90,6 +93,7 @@ impl Measure {
             Self::RequestsIdle,
             Self::RequestsLoaded,
             Self::CpuAtRate,
+            Self::CpuIdle,
             // Last, behind everything that needs memory.
             Self::Memory,
         ];
@@ -107,92 +111,111 @@ impl Measure {
             Self::RequestsIdle => "requests-idle".to_owned(),
             Self::RequestsLoaded => "requests-loaded".to_owned(),
             Self::CpuAtRate => "cpu-1g".to_owned(),
+            Self::CpuIdle => "cpu-idle".to_owned(),
             Self::Memory => "memory".to_owned(),
         }
     }
+}
 
-    /// About how long it takes.
-    pub(crate) fn estimate(self, length: &Length) -> Duration {
+/// Who is measured in a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// Everybody but the daemons that poll.
+    All,
+    /// The kernel's own ways and Weft: what the figures of this underlay are made from.
+    Figures,
+    /// Only the daemons that poll.
+    LowLatency,
+}
+
+impl Who {
+    /// Whether a way is among them.
+    pub(crate) fn includes(self, way: &Way) -> bool {
         match self {
-            Self::Tcp(..) | Self::CpuAtRate => length.stream + START,
-            Self::Udp(_) => {
-                length.packets + START / 2 + (length.search + START / 2) * length.search_steps
-            }
-            Self::Ping => PING_INTERVAL * length.pings + START,
-            Self::RequestsIdle => length.requests,
-            Self::RequestsLoaded => length.requests + LOAD_LEAD + LOAD_TAIL + START,
-            Self::Memory => Duration::ZERO,
+            Self::All => !matches!(way, Way::WeftLow),
+            Self::Figures => matches!(way, Way::Bare | Way::Vxlan | Way::Weft),
+            Self::LowLatency => matches!(way, Way::WeftLow),
         }
     }
 }
 
-/// Between two pings: `ping` spins below 10 ms.
-pub(crate) const PING_INTERVAL: Duration = Duration::from_millis(10);
-/// How long the streams run before the first request beside them.
-pub(crate) const LOAD_LEAD: Duration = Duration::from_millis(500);
-/// How much longer they run than the requests are planned to, at least.
-pub(crate) const LOAD_TAIL: Duration = Duration::from_millis(500);
-
-/// How long measurements take.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Length {
-    pub(crate) stream: Duration,
-    pub(crate) packets: Duration,
-    pub(crate) search: Duration,
-    pub(crate) search_steps: u32,
-    pub(crate) pings: u32,
-    pub(crate) requests: Duration,
+/// One underlay, and what is measured on it.
+#[derive(Debug, Clone)]
+pub(crate) struct Stage {
+    pub(crate) cell: Cell,
+    pub(crate) who: Who,
+    pub(crate) rounds: u32,
+    pub(crate) measures: Vec<Measure>,
 }
 
-impl Length {
-    /// For figures.
-    const FULL: Self = Self {
-        stream: Duration::from_secs(5),
-        packets: Duration::from_secs(2),
-        search: Duration::from_secs(1),
-        search_steps: 6,
-        // Enough for a p99.9 that is not the maximum.
-        pings: 2_000,
-        requests: Duration::from_secs(4),
-    };
-    /// To see that it works.
-    const QUICK: Self = Self {
-        stream: Duration::from_secs(1),
-        packets: Duration::from_millis(200),
-        search: Duration::from_millis(150),
-        search_steps: 2,
-        // Enough for a p99.
-        pings: 105,
-        requests: Duration::from_millis(200),
-    };
+impl Stage {
+    /// Those of all ways that a measure of this stage says something about.
+    pub(crate) fn ways(&self, all: &[Way]) -> Vec<Way> {
+        // Two containers of one host see nothing of the underlay, and threads nothing at all.
+        let usual = |way: &Way| self.cell == USUAL || !matches!(way, Way::WeftLocal | Way::WakeUps);
+        let takes = |way: &Way| self.measures.iter().any(|measure| way.takes(*measure));
+        let wanted = |way: &&Way| self.who.includes(way) && usual(way) && takes(way);
+        all.iter().filter(wanted).cloned().collect()
+    }
+
+    /// About how long it takes.
+    fn estimate(&self, all: &[Way], length: &Length) -> Duration {
+        let ways = self.ways(all);
+        if ways.is_empty() {
+            return Duration::ZERO;
+        }
+        let taken = |measure: &Measure| {
+            let count = ways.iter().filter(|way| way.takes(*measure)).count();
+            length.estimate(*measure) * u32::try_from(count).unwrap_or(u32::MAX)
+        };
+        let round: Duration = self.measures.iter().map(taken).sum();
+        setup(ways.len()) + round * self.rounds
+    }
 }
 
 /// Everything that a run does.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) length: Length,
-    pub(crate) cells: Vec<(Cell, u32, Vec<Measure>)>,
+    pub(crate) stages: Vec<Stage>,
 }
 
 impl Plan {
     /// The plan for figures, or the quick one.
-    pub(crate) fn new(quick: bool, rounds: u32) -> Self {
+    pub(crate) fn new(quick: bool, rounds: u32, longer: u32) -> Self {
+        let stage = |cell, who, rounds, measures: &[Measure]| Stage {
+            cell,
+            who,
+            rounds,
+            measures: measures.to_vec(),
+        };
         if quick {
-            return Self {
-                length: Length::QUICK,
-                cells: vec![
-                    (USUAL, QUICK_ROUNDS, QUICK_MEASURES.to_vec()),
-                    (QUICK_OTHER, 1, QUICK_OTHER_MEASURES.to_vec()),
-                ],
-            };
+            let rounds = rounds.min(QUICK_ROUNDS);
+            let stages = vec![
+                stage(USUAL, Who::All, rounds, &FIGURES_MEASURES),
+                stage(OFF, Who::Figures, 1, &[TCP_1, TCP_4]),
+                stage(JUMBO, Who::Figures, 1, &[TCP_1, TCP_4]),
+                stage(USUAL, Who::LowLatency, 1, &LOW_MEASURES),
+            ];
+            return Self { length: Length::QUICK.times(longer), stages };
         }
-        let others = OTHERS.map(|cell| (cell, rounds, OTHERS_MEASURES.to_vec()));
-        let usual = (USUAL, rounds, Measure::all());
-        Self { length: Length::FULL, cells: std::iter::once(usual).chain(others).collect() }
+        let few = rounds.min(OTHERS_ROUNDS);
+        let with_udp = [OTHERS_MEASURES.as_slice(), &[Measure::Udp(1_400)]].concat();
+        let stages = vec![
+            stage(USUAL, Who::All, rounds, &Measure::all()),
+            stage(OFF, Who::All, rounds, &OTHERS_MEASURES),
+            stage(JUMBO, Who::All, rounds, &OTHERS_MEASURES),
+            stage(NIC, Who::All, few, &OTHERS_MEASURES),
+            stage(V6, Who::All, few, &OTHERS_MEASURES),
+            stage(JUMBO_NIC_V6, Who::All, few, &with_udp),
+            stage(USUAL, Who::LowLatency, rounds, &LOW_MEASURES),
+        ];
+        Self { length: Length::FULL.times(longer), stages }
     }
 
-    /// Leaves only measures that are named, in full or by the beginning before a `-`. What a quick
-    /// plan leaves out is measured on its usual underlay when it is named.
+    /// Leaves only measures that are named, in full or by the beginning before a `-`; `figures` are
+    /// those that figures with targets are made from. What a quick plan leaves out is measured on
+    /// its usual underlay when it is named.
     ///
     /// # Errors
     /// When a name fits nothing.
@@ -202,37 +225,42 @@ impl Plan {
             own == *name || own.strip_prefix(name.as_str()).is_some_and(|r| r.starts_with('-'))
         };
         let all = Measure::all();
-        if let Some(name) = names.iter().find(|name| !all.iter().any(|m| fits(*m, name))) {
+        let unknown = |name: &&String| *name != FIGURES && !all.iter().any(|m| fits(*m, name));
+        if let Some(name) = names.iter().find(unknown) {
             let known: Vec<_> = all.iter().map(|measure| measure.name()).collect();
             bail!("--measure {name}: expected one of {}, or {FIGURES}", known.join(", "));
         }
-        let wanted = |measure: &Measure| names.iter().any(|name| fits(*measure, name));
-        for (cell, _, measures) in &mut self.cells {
-            if *cell == USUAL {
-                measures.clone_from(&all);
+        let figures = names.iter().any(|name| name == FIGURES);
+        for stage in &mut self.stages {
+            if stage.cell == USUAL && stage.who == Who::All {
+                stage.measures.clone_from(&all);
             }
-            measures.retain(wanted);
+            let of_figures: &[Measure] = match stage.cell {
+                _ if !figures => &[],
+                USUAL => &FIGURES_MEASURES,
+                OFF | JUMBO => &[TCP_1, TCP_4],
+                _ => &[],
+            };
+            stage.measures.retain(|measure| {
+                of_figures.contains(measure) || names.iter().any(|name| fits(*measure, name))
+            });
         }
-        self.cells.retain(|(_, _, measures)| !measures.is_empty());
+        self.stages.retain(|stage| !stage.measures.is_empty());
         Ok(())
     }
 
-    /// About how long it takes with this many peers.
-    pub(crate) fn estimate(&self, peers: u32) -> Duration {
-        let cell = |(_, rounds, measures): &(Cell, u32, Vec<Measure>)| {
-            let round: Duration = measures.iter().map(|m| m.estimate(&self.length)).sum();
-            setup(peers) + round * *rounds * peers
-        };
-        self.cells.iter().map(cell).sum()
+    /// About how long it takes with these ways.
+    pub(crate) fn estimate(&self, all: &[Way]) -> Duration {
+        self.stages.iter().map(|stage| stage.estimate(all, &self.length)).sum()
     }
 
     /// The same for the document.
     pub(crate) fn describe(&self) -> document::Plan {
         let length = &self.length;
-        let cells = self.cells.iter().map(|(cell, rounds, measures)| PlannedCell {
-            cell: *cell,
-            rounds: *rounds,
-            measures: measures.iter().map(|measure| measure.name()).collect(),
+        let cells = self.stages.iter().map(|stage| PlannedCell {
+            cell: stage.cell,
+            rounds: stage.rounds,
+            measures: stage.measures.iter().map(|measure| measure.name()).collect(),
         });
         document::Plan {
             stream_s: length.stream.as_secs_f64(),
@@ -249,49 +277,10 @@ impl Plan {
 /// Stands for the figures that have targets among the names of measures.
 pub(crate) const FIGURES: &str = "figures";
 
-/// What making an underlay with this many peers takes.
-pub(crate) fn setup(peers: u32) -> Duration {
-    SETUP + SETUP_PER_PEER * peers
+/// What making an underlay with this many ways takes.
+pub(crate) fn setup(ways: usize) -> Duration {
+    SETUP + START + SETUP_PER_WAY * u32::try_from(ways).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// All that come with this repository.
-    const PEERS: u32 = 9;
-    /// What a quick run may take by the plan, without the figures that have targets (which take
-    /// two minutes).
-    const QUICK_MAX: Duration = Duration::from_secs(180);
-
-    #[test]
-    fn a_quick_plan_is_short() {
-        let estimate = Plan::new(true, 5).estimate(PEERS);
-        assert!(estimate <= QUICK_MAX, "{estimate:?}");
-    }
-
-    #[test]
-    fn the_full_plan_has_everything_on_the_usual_underlay() {
-        let plan = Plan::new(false, 5);
-        assert_eq!(plan.cells[0].2, Measure::all());
-        let of = |pick: fn(&Cell) -> bool| plan.cells.iter().any(|(cell, ..)| pick(cell));
-        assert!(of(|c| c.offloads == Offloads::Off) && of(|c| c.offloads == Offloads::Nic));
-        assert!(of(|c| c.mtu == 9_000) && of(|c| c.family == Family::V6));
-    }
-
-    #[test]
-    fn measures_are_selected_by_name_and_by_beginning() {
-        let selected = |names: &[&str]| {
-            let mut plan = Plan::new(true, 5);
-            let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-            plan.select(&names).map(|()| plan.cells)
-        };
-        assert_eq!(selected(&["tcp"]).unwrap()[0].2.len(), 9);
-        assert_eq!(selected(&["tcp-1"]).unwrap()[0].2.len(), 3);
-        let cells = selected(&["udp-512", "ping"]).unwrap();
-        assert_eq!(cells.len(), 1);
-        assert_eq!(cells[0].2, [Measure::Udp(512), Measure::Ping]);
-        assert!(selected(&["udp-5"]).is_err());
-        assert!(selected(&["t"]).is_err());
-    }
-}
+mod tests;

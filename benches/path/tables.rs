@@ -2,8 +2,11 @@
 
 use std::fmt::Write as _;
 
-use weft_benches::document::{Document, Failure, Peer, Series};
+use weft_benches::document::{Document, Failure, LeftOut, Peer, Series};
 use weft_benches::report::number;
+
+use crate::plan::Plan;
+use crate::tunnel::Way;
 
 /// Widths of the columns.
 const NAME: usize = 14;
@@ -46,6 +49,38 @@ pub(crate) fn missing(peers: &[Peer]) -> String {
             let _ = writeln!(out, "missing: {}: {reason}", peer.name);
         }
     }
+    out
+}
+
+/// A line for each figure that was not measured.
+pub(crate) fn left_out(rows: &[LeftOut]) -> String {
+    rows.iter().fold(String::new(), |mut out, LeftOut { figure, reason }| {
+        let _ = writeln!(out, "not measured: {figure}: {reason}");
+        out
+    })
+}
+
+/// What would be measured where, and about how long it takes.
+pub(crate) fn plan(plan: &Plan, ways: &[Way]) -> String {
+    let mut out = String::new();
+    for stage in &plan.stages {
+        let own = stage.ways(ways);
+        if own.is_empty() {
+            continue;
+        }
+        let ways: Vec<_> = own.iter().map(Way::name).collect();
+        let measures: Vec<_> = stage.measures.iter().map(|measure| measure.name()).collect();
+        let _ = writeln!(
+            out,
+            "{}, {} rounds\n  {}\n  {}",
+            stage.cell,
+            stage.rounds,
+            ways.join(" "),
+            measures.join(" ")
+        );
+    }
+    let minutes = plan.estimate(ways).as_secs().div_ceil(60);
+    let _ = writeln!(out, "about {minutes} minutes");
     out
 }
 

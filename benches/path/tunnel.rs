@@ -7,9 +7,10 @@ use netns_tests::process::wait_for;
 use netns_tests::site::SETTLE_LIMIT;
 use netns_tests::topology::{Offloads, Topology, Underlay};
 use netns_tests::traffic::ping;
-use netns_tests::{ACME, Family, Load, Namespace, Plan, Site, World, vxlan};
+use netns_tests::{ACME, Daemon, Family, Load, Namespace, Plan, Site, World, vxlan};
 use weft_benches::document::{self, Cell};
 
+use crate::plan::{Direction, Measure};
 use crate::script::{Script, Started};
 
 const VXLAN_ID: u8 = 2;
@@ -24,25 +25,72 @@ pub(crate) enum Way {
     Vxlan,
     /// This product.
     Weft,
+    /// The same between two containers of one host.
+    WeftLocal,
+    /// The same with daemons that were told [`LOW_LATENCY`]; on an underlay of its own, because
+    /// daemons that poll take from everybody else.
+    WeftLow,
+    /// No way at all: four threads that wake each other ([`weft_benches::chain`]).
+    WakeUps,
     /// Another tunnel.
     Other(Script),
 }
 
 impl Way {
+    /// All that need no file.
+    pub(crate) const BUILT_IN: [Self; 6] =
+        [Self::Bare, Self::Vxlan, Self::Weft, Self::WeftLocal, Self::WeftLow, Self::WakeUps];
+
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Bare => "bare",
             Self::Vxlan => "vxlan",
             Self::Weft => "weft",
+            Self::WeftLocal => "weft-local",
+            Self::WeftLow => "weft-low",
+            Self::WakeUps => "wake-ups",
             Self::Other(script) => &script.name,
         }
     }
+
+    /// Whether it needs `weftd` and `weft`.
+    pub(crate) fn is_weft(&self) -> bool {
+        matches!(self, Self::Weft | Self::WeftLocal | Self::WeftLow)
+    }
+
+    /// Whether a measure says anything about it.
+    pub(crate) fn takes(&self, measure: Measure) -> bool {
+        match self {
+            Self::WakeUps => measure == Measure::Ping,
+            Self::WeftLocal => {
+                matches!(measure, Measure::Tcp(1 | 4, Direction::Out))
+            }
+            Self::WeftLow => {
+                matches!(measure, Measure::Ping | Measure::RequestsIdle | Measure::CpuIdle)
+            }
+            Self::Weft => true,
+            Self::Bare | Self::Vxlan | Self::Other(_) => measure != Measure::CpuIdle,
+        }
+    }
+}
+
+/// What daemons are told that shall answer early.
+const LOW_LATENCY: &str = "latency = \"low\"";
+
+/// What a [`Tunnel`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Packets go through it.
+    Network,
+    /// [`Way::WakeUps`].
+    WakeUps,
 }
 
 /// Two ends between which something is measured.
 #[derive(Debug, Clone)]
 pub(crate) struct Tunnel {
-    pub(crate) name: String,
+    pub(crate) way: Way,
+    pub(crate) kind: Kind,
     pub(crate) ends: [(Namespace, IpAddr); 2],
     /// Process ids of the daemons of both hosts; none where the kernel does it.
     pub(crate) daemons: [Vec<i32>; 2],
@@ -70,8 +118,11 @@ impl Field {
         let world = World::new(Load::Heavy)?;
         let family = family(cell);
         let underlay = Underlay { offloads: offloads(cell), mtu: cell.mtu, ..Underlay::default() };
-        let plan = Plan::pair().over(family).underlay(underlay);
-        let (site, hosts) = if ways.iter().any(|way| matches!(way, Way::Weft)) {
+        let mut plan = Plan::pair().two_each().with_beta().over(family).underlay(underlay);
+        if ways.iter().any(|way| matches!(way, Way::WeftLow)) {
+            plan = plan.lines(LOW_LATENCY);
+        }
+        let (site, hosts) = if ways.iter().any(Way::is_weft) {
             let site = Site::up(&world, &plan)?;
             let hosts = Topology { hosts: site.topology.hosts.clone() };
             (Some(site), hosts)
@@ -81,9 +132,9 @@ impl Field {
         let (mut tunnels, mut others) = (Vec::new(), Vec::new());
         for way in ways {
             let made = match way {
-                Way::Bare => Ok(bare(&hosts, family)),
+                Way::Bare | Way::WakeUps => Ok(bare(way, &hosts, family)),
                 Way::Vxlan => over_vxlan(&world, &hosts, family),
-                Way::Weft => weft(site.as_ref()),
+                Way::Weft | Way::WeftLocal | Way::WeftLow => weft(way, site.as_ref()),
                 Way::Other(script) => {
                     let dir = world.dir().join(&script.name);
                     script.start(&hosts, family, cell.mtu, &dir).map(|started| {
@@ -106,40 +157,60 @@ impl Field {
 impl Tunnel {
     fn reach(&self) -> Result<()> {
         let [(from, _), (_, to)] = &self.ends;
-        wait_for(&format!("a ping over {}", self.name), SETTLE_LIMIT, || {
+        wait_for(&format!("a ping over {}", self.way.name()), SETTLE_LIMIT, || {
             Ok(ping::once(from, *to, PING_LIMIT)?.then_some(()))
         })
     }
 }
 
-fn bare(hosts: &Topology, family: Family) -> Tunnel {
+fn bare(way: &Way, hosts: &Topology, family: Family) -> Tunnel {
     let [a, b] = [&hosts.hosts[0], &hosts.hosts[1]];
     let ends = [a, b].map(|host| (host.ns.clone(), host.address(family)));
-    Tunnel { name: "bare".into(), ends, daemons: Default::default() }
+    let kind = if matches!(way, Way::WakeUps) { Kind::WakeUps } else { Kind::Network };
+    Tunnel { way: way.clone(), kind, ends, daemons: Default::default() }
+}
+
+/// Why daemons cannot be told [`LOW_LATENCY`], in their own words; nothing when they can.
+///
+/// # Errors
+/// When a daemon cannot even be asked.
+pub(crate) fn low_latency_refused() -> Result<Option<String>> {
+    let world = World::new(Load::Light)?;
+    let site = Site::prepare(&world, &Plan::pair().lines(LOW_LATENCY))?;
+    let host = &site.topology.hosts[0];
+    let output = Daemon::check(&host.ns, &site.write(&host.name)?)?;
+    let said = format!("{}{}", output.stdout, output.stderr).trim().replace('\n', "; ");
+    let said = said.replace(&format!("{}/", world.dir().display()), "");
+    Ok((!output.status.success()).then(|| format!("weftd refuses {LOW_LATENCY}: {said}")))
 }
 
 fn over_vxlan(world: &World, hosts: &Topology, family: Family) -> Result<Tunnel> {
     let [va, vb] = [world.namespace("va")?, world.namespace("vb")?];
     vxlan::join(VXLAN_ID, family, (&hosts.hosts[0], &va), (&hosts.hosts[1], &vb))?;
     let ends = [(va, vxlan::address(VXLAN_ID, 1)), (vb, vxlan::address(VXLAN_ID, 2))];
-    Ok(Tunnel { name: "vxlan".into(), ends, daemons: Default::default() })
+    Ok(Tunnel { way: Way::Vxlan, kind: Kind::Network, ends, daemons: Default::default() })
 }
 
-fn weft(site: Option<&Site>) -> Result<Tunnel> {
+fn weft(way: &Way, site: Option<&Site>) -> Result<Tunnel> {
     let site = site.context("no daemons")?;
     let end = |name| -> Result<_> {
         let container = site.container(ACME, name)?;
         Ok((container.ns.clone(), container.address(Family::V4)))
     };
     let pid = |host| -> Result<_> { Ok(vec![site.daemon(host)?.process().pid().as_raw()]) };
-    let daemons = [pid("host-a")?, pid("host-b")?];
-    Ok(Tunnel { name: "weft".into(), ends: [end("a1")?, end("b1")?], daemons })
+    let (far, daemons) = match way {
+        Way::WeftLocal => ("a2", [pid("host-a")?, Vec::new()]),
+        _ => ("b1", [pid("host-a")?, pid("host-b")?]),
+    };
+    let ends = [end("a1")?, end(far)?];
+    Ok(Tunnel { way: way.clone(), kind: Kind::Network, ends, daemons })
 }
 
 fn other(script: &Script, hosts: &Topology, started: &Started) -> Tunnel {
     let [a, b] = started.addresses;
     let ends = [(hosts.hosts[0].ns.clone(), a), (hosts.hosts[1].ns.clone(), b)];
-    Tunnel { name: script.name.clone(), ends, daemons: started.daemons.clone() }
+    let (way, daemons) = (Way::Other(script.clone()), started.daemons.clone());
+    Tunnel { way, kind: Kind::Network, ends, daemons }
 }
 
 fn family(cell: Cell) -> Family {

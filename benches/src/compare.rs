@@ -99,7 +99,18 @@ fn values(document: &Document) -> Vec<Value> {
             summary: series.summary()?,
         })
     });
-    figures.chain(series).collect()
+    let curves = document.growth.iter().flat_map(|growth| &growth.curves);
+    let growth = curves.flat_map(|curve| {
+        curve.points.iter().filter_map(|point| {
+            Some(Value {
+                name: format!("{}, {} {}", curve.name, point.x, curve.x_label),
+                unit: curve.unit.clone(),
+                better: None,
+                summary: point.summary()?,
+            })
+        })
+    });
+    figures.chain(series).chain(growth).collect()
 }
 
 fn judge(old: Summary, new: Summary, better: Option<Better>) -> Verdict {

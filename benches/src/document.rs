@@ -7,13 +7,14 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::figures::Round;
+use crate::distribution::Distribution;
+use crate::growth::GrowthDocument;
 use crate::machine::Machine;
 use crate::report::Figure;
 use crate::stats::Summary;
 
 /// The version that this program writes, and the only one that it reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Everything about one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,14 +33,29 @@ pub struct Document {
     pub plan: Plan,
     /// Figures with their targets.
     pub figures: Vec<Figure>,
-    /// The measurements behind the figures, offloads on; empty when they were not asked for.
-    pub figures_offloads_on: Vec<Round>,
-    /// The same with offloads off.
-    pub figures_offloads_off: Vec<Round>,
+    /// Figures that have a target and were not measured.
+    pub left_out: Vec<LeftOut>,
     /// The comparison: every sample.
     pub series: Vec<Series>,
+    /// Round trips, pooled over the rounds.
+    pub distributions: Vec<Distribution>,
     /// What could not be measured.
     pub failures: Vec<Failure>,
+    /// How costs grow, when that was measured too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<GrowthDocument>,
+}
+
+/// What stands among the figures that were not measured for those of a [`GrowthDocument`].
+pub const GROWTH: &str = "growth with environments, routes, sessions; handshakes";
+
+/// A figure without a value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Its name.
+    pub figure: String,
+    /// Why it was not measured.
+    pub reason: String,
 }
 
 /// One way of a packet that was compared.
@@ -65,7 +81,7 @@ pub struct Plan {
     pub search_s: f64,
     /// Steps of that search.
     pub search_steps: u32,
-    /// Pings of a measurement.
+    /// Pings of a measurement; percentiles are those of all rounds together.
     pub pings: u32,
     /// Length of a series of requests, seconds.
     pub requests_s: f64,
@@ -142,6 +158,17 @@ pub enum Better {
     Lower,
 }
 
+impl Better {
+    /// For a reader.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Higher => "more is better",
+            Self::Lower => "less is better",
+        }
+    }
+}
+
 /// All samples of one value of one peer in one combination.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Series {
@@ -212,6 +239,15 @@ impl Document {
         let found = head.version;
         ensure!(found == VERSION, "version: expected {VERSION}, found {found}");
         Ok(serde_json::from_str(text)?)
+    }
+
+    /// Takes in how costs grow: its figures are among those of the run, once.
+    pub fn set_growth(&mut self, growth: GrowthDocument) {
+        let former = self.growth.take().map(|growth| growth.figures).unwrap_or_default();
+        self.figures.retain(|figure| !former.iter().any(|other| other.name == figure.name));
+        self.left_out.retain(|row| row.figure != GROWTH);
+        self.figures.extend(growth.figures.iter().cloned());
+        self.growth = Some(growth);
     }
 
     /// Reads a document from a file.

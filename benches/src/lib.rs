@@ -6,10 +6,15 @@ pub mod baseline;
 pub mod chain;
 #[cfg(feature = "path")]
 pub mod compare;
+#[cfg(feature = "handshakes")]
+pub mod cpu_time;
+#[cfg(feature = "path")]
+pub mod distribution;
 #[cfg(feature = "path")]
 pub mod document;
-#[cfg(feature = "path")]
-pub mod figures;
+pub mod growth;
+#[cfg(feature = "handshakes")]
+pub mod handshake;
 pub mod machine;
 #[cfg(feature = "path")]
 pub mod needs;

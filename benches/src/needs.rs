@@ -68,7 +68,9 @@ pub fn check(weft: Result<()>) -> Result<()> {
 
 fn in_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+    // Programs of root are no news to a user who has to become root anyway.
+    let of_root = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
+    std::env::split_paths(&path).chain(of_root).any(|dir| dir.join(program).is_file())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Plots as SVG that needs nothing else: no script, no font, no style sheet from elsewhere.
 //!
 //! One accent colour marks what is ours, grey what the kernel does without encryption, a muted
-//! tone everybody else. Both light and dark pages are served by a media query inside the picture.
+//! tone everybody else; lines that cross have a colour each. Both light and dark pages are served by a media query inside the picture.
 
 mod bars;
 mod lines;
@@ -21,6 +21,8 @@ pub enum Role {
     Reference,
     /// Another tunnel's.
     Peer,
+    /// One of several lines that have to be told apart: a colour of its own.
+    Line(usize),
 }
 
 impl Role {
@@ -30,6 +32,7 @@ impl Role {
             Self::Ours => "ours",
             Self::Reference => "reference",
             Self::Peer => "peer",
+            Self::Line(n) => ["c0", "c1", "c2", "c3", "c4", "c5", "c6"][n % 7],
         }
     }
 }

@@ -77,6 +77,9 @@ fn main() -> ExitCode {
 
 fn run(config: Config, path: PathBuf) -> anyhow::Result<()> {
     harden();
+    if let Err(error) = weft_sys::process::raise_descriptor_limit() {
+        tracing::warn!(%error, "the limit on open descriptors stays as it is");
+    }
     // Two threads: one for the node, one for the signatures of handshakes.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

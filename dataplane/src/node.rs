@@ -21,6 +21,7 @@ mod reload;
 mod sessions;
 mod slots;
 mod status;
+mod timers;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -53,6 +54,7 @@ use environment::EnvironmentState;
 use handshakes::Indices;
 use sessions::SessionEntry;
 use slots::SlotPool;
+use timers::Timers;
 
 /// Requests, worker events and handshake results that may wait for the node.
 const INBOX_MAX: usize = 4096;
@@ -127,8 +129,8 @@ pub struct Node {
     listener: Arc<listener::Shared>,
     events: broadcast::Sender<NodeEvent>,
     inbox: mpsc::Sender<Message>,
-    /// When some peer wants its timeout handled.
-    next_peer_timeout: Option<Instant>,
+    /// When peers want their timeouts handled.
+    peer_timers: Timers,
     /// Queues of interfaces that were given up, being closed.
     closing: JoinSet<()>,
 }
@@ -198,7 +200,7 @@ pub async fn prepare(config: Config) -> anyhow::Result<Prepared> {
         listener: Arc::default(),
         events: broadcast::channel(EVENTS_MAX).0,
         inbox: inbox.clone(),
-        next_peer_timeout: None,
+        peer_timers: Timers::default(),
         closing: JoinSet::new(),
         config,
     };
@@ -235,7 +237,7 @@ impl Prepared {
         ));
         let mut retry = tokio::time::interval(RETRY_INTERVAL);
         loop {
-            let peer_timeout = node.next_peer_timeout;
+            let peer_timeout = node.peer_timers.next();
             tokio::select! {
                 biased;
                 _ = &mut stop => break,

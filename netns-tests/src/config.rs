@@ -8,6 +8,9 @@ use serde::Serialize;
 /// A configuration file of `weftd`. Numbers and addresses that a test may want wrong are strings.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Config {
+    /// Further lines of the top level, as they are written: keys that this type has no field for.
+    #[serde(skip)]
+    pub lines: String,
     /// Host id.
     pub host: String,
     /// `address:port`.
@@ -105,7 +108,8 @@ impl Config {
     /// # Errors
     /// Never for these types.
     pub fn to_toml(&self) -> Result<String> {
-        Ok(toml::to_string(self)?)
+        // Before everything else: behind a table they would belong to it.
+        Ok(format!("{}\n{}", self.lines, toml::to_string(self)?))
     }
 
     /// The environment of this id. Panics when a test asks for one that it did not make.
@@ -142,5 +146,8 @@ mod tests {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }
         assert!(!text.contains("workers"), "absent options are not written:\n{text}");
+        let config = Config { lines: "answer = 42".into(), ..config };
+        let written: toml::Table = config.to_toml().unwrap().parse().unwrap();
+        assert_eq!(written["answer"].as_integer(), Some(42));
     }
 }

@@ -44,6 +44,8 @@ pub struct Plan {
     pub engine: Option<String>,
     /// `[keys]` of every daemon.
     pub keys: Option<KeyLimits>,
+    /// Further top-level lines of every configuration.
+    pub lines: String,
     /// Environment ids; all have the same ranges.
     pub environments: Vec<String>,
     /// Containers.
@@ -90,6 +92,7 @@ impl Plan {
             workers: WORKERS,
             engine: std::env::var(ENGINE_VARIABLE).ok().filter(|name| !name.is_empty()),
             keys: None,
+            lines: String::new(),
             environments: vec![ACME.into()],
             containers: Vec::new(),
             relayed: false,
@@ -151,6 +154,13 @@ impl Plan {
     #[must_use]
     pub fn keys(mut self, keys: KeyLimits) -> Self {
         self.keys = Some(keys);
+        self
+    }
+
+    /// Writes further top-level lines into every configuration.
+    #[must_use]
+    pub fn lines(mut self, lines: &str) -> Self {
+        self.lines = lines.to_owned();
         self
     }
 }

@@ -25,7 +25,7 @@ pub const POLL: Duration = Duration::from_millis(5);
 pub const TERM_GRACE: Duration = Duration::from_secs(3);
 
 /// Set by a signal handler to make every wait of this library fail, so that the guards unwind and
-/// clean up (`make demo` and `make bench-path` install it for SIGINT and SIGTERM).
+/// clean up (`make demo` and `make bench` install it for SIGINT and SIGTERM).
 pub fn interrupt_flag() -> &'static Arc<AtomicBool> {
     static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
     FLAG.get_or_init(Arc::default)

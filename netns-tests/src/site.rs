@@ -138,6 +138,7 @@ impl Site {
     fn configure(&self, plan: &Plan, host: &str) -> Result<Config> {
         let environments = plan.environments.iter().map(|id| self.environment(plan, host, id));
         Ok(Config {
+            lines: plan.lines.clone(),
             host: host.to_owned(),
             listen: self.endpoint(host)?.to_string(),
             api: self.socket(host),

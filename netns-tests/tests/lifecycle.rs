@@ -298,6 +298,25 @@ fn a_packet_to_its_own_sender_goes_round_at_most_once() {
     });
 }
 
+/// The usual soft limit of 1,024 would end at some 500 attachments.
+#[test]
+fn a_daemon_opens_as_many_descriptors_as_its_hard_limit_allows() {
+    // Alone: the limit is this whole process's.
+    scenario(Load::Heavy, |world| {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        setrlimit(Resource::RLIMIT_NOFILE, hard.min(512), hard)?;
+        let site = Site::up(world, &Plan::pair());
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        let site = site?;
+        let pid = site.daemon("host-a")?.process().pid();
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits"))?;
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+        let soft = line.and_then(|line| line.split_whitespace().next()).context("no such limit")?;
+        ensure!(soft == hard.to_string(), "soft limit {soft}, hard limit {hard}");
+        Ok(())
+    });
+}
+
 /// Connections that are opened and then left alone.
 const STALLED: usize = 5_000;
 

@@ -12,8 +12,7 @@ fn document(peer: &str, better: Better, values: &[f64]) -> Document {
         peers: Vec::new(),
         plan: Plan::default(),
         figures: Vec::new(),
-        figures_offloads_on: Vec::new(),
-        figures_offloads_off: Vec::new(),
+        left_out: Vec::new(),
         series: vec![Series {
             peer: peer.into(),
             cell: Cell { offloads: Offloads::On, mtu: 1_500, family: Family::V4 },
@@ -22,7 +21,9 @@ fn document(peer: &str, better: Better, values: &[f64]) -> Document {
             better,
             samples: samples.collect(),
         }],
+        distributions: Vec::new(),
         failures: Vec::new(),
+        growth: None,
     }
 }
 

@@ -1,14 +1,9 @@
 use super::*;
-use crate::figures::Weft;
-use crate::packets::Packets;
 use crate::report::Target;
 
-const CELL: Cell = Cell { offloads: Offloads::Nic, mtu: 9_000, family: Family::V6 };
+pub(crate) const CELL: Cell = Cell { offloads: Offloads::Nic, mtu: 9_000, family: Family::V6 };
 
 pub(crate) fn document() -> Document {
-    let packets = Packets { wanted: 0, offered: 3e5, delivered: 2.5e5, loss: 0.125 };
-    let weft = Weft { stream_1: 6.25e9, packets: vec![packets], ..Weft::default() };
-    let round = Round { bare_1: 2e10, weft: Some(weft), ..Round::default() };
     let figure = Figure::new("x", "×", Target::AtLeast(0.5), Summary::of(&[0.25, 0.75])).unwrap();
     let missing = Some("nebula is not installed".to_owned());
     Document {
@@ -26,8 +21,7 @@ pub(crate) fn document() -> Document {
             ..Plan::default()
         },
         figures: vec![figure],
-        figures_offloads_on: vec![round],
-        figures_offloads_off: vec![Round::default()],
+        left_out: vec![LeftOut { figure: "y".into(), reason: "no VXLAN".into() }],
         series: vec![Series {
             peer: "weft".into(),
             cell: CELL,
@@ -36,6 +30,8 @@ pub(crate) fn document() -> Document {
             better: Better::Lower,
             samples: vec![Sample { round: 1, value: 52.5 }, Sample { round: 2, value: 1e-3 }],
         }],
+        distributions: vec![Distribution::of("weft", CELL, "ping", &[1.0, 2.0, 3.0])],
+        growth: None,
         failures: vec![Failure {
             peer: "bare".into(),
             cell: CELL,
@@ -55,8 +51,8 @@ fn what_is_written_is_read_again() {
 
 #[test]
 fn another_version_is_refused_before_anything_else_is_read() {
-    let refused = Document::parse(r#"{"version": 2, "unknown": []}"#).unwrap_err();
-    assert_eq!(refused.to_string(), "version: expected 1, found 2");
+    let refused = Document::parse(r#"{"version": 1, "unknown": []}"#).unwrap_err();
+    assert_eq!(refused.to_string(), "version: expected 2, found 1");
     assert!(Document::parse("{}").is_err());
     assert!(Document::parse("").is_err());
 }
@@ -70,4 +66,25 @@ fn names_in_the_document_stay_the_same() {
     );
     assert_eq!(json["series"][0]["better"], "lower");
     assert_eq!(CELL.to_string(), "nic 9000 IPv6");
+}
+
+#[test]
+fn growth_is_taken_in_once() {
+    let mut document = document();
+    document.left_out.push(LeftOut { figure: GROWTH.into(), reason: "none".into() });
+    let growth = |name: &str| GrowthDocument {
+        version: crate::growth::VERSION,
+        machine: Machine::default(),
+        quick: false,
+        curves: Vec::new(),
+        figures: Figure::new(name, "%", Target::AtMost(0.2), Summary::of(&[0.1]))
+            .into_iter()
+            .collect(),
+        failures: Vec::new(),
+    };
+    document.set_growth(growth("idle CPU"));
+    document.set_growth(growth("idle CPU, again"));
+    let names: Vec<_> = document.figures.iter().map(|figure| figure.name.as_str()).collect();
+    assert_eq!(names, ["x", "idle CPU, again"]);
+    assert!(document.left_out.iter().all(|row| row.figure != GROWTH));
 }

@@ -6,17 +6,29 @@ use crate::report::number;
 
 /// Colours and fonts of all plots, for light and dark pages.
 pub const STYLE: &str = "\
-.plot{font-family:system-ui,sans-serif;font-size:13px}\
+.plot{font-family:system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif;font-size:13px}\
 .plot text{fill:#24292f}.plot .title{font-size:15px;font-weight:600}\
-.plot .note,.plot .tick{fill:#6e7781;font-size:11px}\
-.plot .grid{stroke:#d0d7de;stroke-width:1}.plot .axis{stroke:#8c959f;stroke-width:1}\
+.plot .note,.plot .tick{fill:#6e7781;font-size:11px}.plot .value{font-size:11.5px}\
+.plot .grid{stroke:#d8dee4;stroke-width:1}.plot .axis{stroke:#8c959f;stroke-width:1}\
 .plot .ours{fill:#0969da;stroke:#0969da}.plot .peer{fill:#afb8c1;stroke:#afb8c1}\
-.plot .reference{fill:#d8dee4;stroke:#8c959f}\
-.plot .spread{stroke:#24292f;stroke-width:1.5}\
-.plot path{fill:none!important;stroke-width:2}.plot .ours-label{font-weight:600}\
+.plot .reference{fill:#8c959f;stroke:#8c959f}\
+.plot rect{stroke:none!important}.plot .second{fill-opacity:.62}.plot .third{fill-opacity:.34}\
+.plot .c0{fill:#bc4c00;stroke:#bc4c00}.plot .c1{fill:#1a7f37;stroke:#1a7f37}\
+.plot .c2{fill:#8250df;stroke:#8250df}.plot .c3{fill:#bf3989;stroke:#bf3989}\
+.plot .c4{fill:#9a6700;stroke:#9a6700}.plot .c5{fill:#0a7d80;stroke:#0a7d80}\
+.plot .c6{fill:#cf222e;stroke:#cf222e}\
+.plot .spread{stroke:#24292f;stroke-width:1.3}\
+.plot path{fill:none!important;stroke-width:1.6}.plot path.ours{stroke-width:2.6}\
+.plot path.reference{stroke-dasharray:5 3}\
+.plot circle{stroke:none}.plot text.name{stroke:none;font-size:12px}\
+.plot .ours-label{font-weight:600}\
 @media(prefers-color-scheme:dark){.plot text{fill:#e6edf3}.plot .note,.plot .tick{fill:#9198a1}\
 .plot .grid{stroke:#30363d}.plot .axis{stroke:#656c76}.plot .ours{fill:#4493f8;stroke:#4493f8}\
-.plot .peer{fill:#656c76;stroke:#656c76}.plot .reference{fill:#3d444d;stroke:#656c76}\
+.plot .peer{fill:#656c76;stroke:#656c76}.plot .reference{fill:#9198a1;stroke:#9198a1}\
+.plot .c0{fill:#f0883e;stroke:#f0883e}.plot .c1{fill:#3fb950;stroke:#3fb950}\
+.plot .c2{fill:#ab7df8;stroke:#ab7df8}.plot .c3{fill:#f778ba;stroke:#f778ba}\
+.plot .c4{fill:#d29922;stroke:#d29922}.plot .c5{fill:#39c5cf;stroke:#39c5cf}\
+.plot .c6{fill:#ff7b72;stroke:#ff7b72}\
 .plot .spread{stroke:#e6edf3}}";
 
 /// Starts a picture of this size; [`finish`] ends it.

@@ -1,17 +1,17 @@
 //! How much a configuration may hold.
 
-/// Longest configuration file in bytes: [`ENVIRONMENTS_MAX`] environments with 1,000 peers of 5
+/// Longest configuration file in bytes: [`ENVIRONMENTS_MAX`] environments with 250 peers of 5
 /// addresses each are about 40 MB; a file beyond that is a mistake.
 pub const FILE_LEN_MAX: u64 = 64 << 20;
 /// Most environments on one host.
-pub const ENVIRONMENTS_MAX: usize = 256;
+pub const ENVIRONMENTS_MAX: usize = 1_024;
 /// Most attachments of one environment on one host. Each holds one descriptor per worker: with 64
 /// workers, 64 full environments reach 2^20, the kernel's default `nr_open`.
 pub const ATTACHMENTS_PER_ENVIRONMENT_MAX: usize = 256;
 /// Most peers of one environment.
 pub const PEERS_PER_ENVIRONMENT_MAX: usize = 1_024;
-/// Most overlay addresses at one peer.
-pub const ADDRESSES_PER_PEER_MAX: usize = 4_096;
+/// Most overlay addresses at one peer: 64 environments' worth of attachments.
+pub const ADDRESSES_PER_PEER_MAX: usize = 16_384;
 
 /// Longest interface name in bytes: `IFNAMSIZ` less the closing zero.
 pub const INTERFACE_LEN_MAX: usize = 15;

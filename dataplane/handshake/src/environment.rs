@@ -2,11 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-    time::SystemTime,
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{Duration, SystemTime},
 };
 
 use aws_lc_rs::rand;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls_pki_types::UnixTime;
 use weft_pki::{
     Credentials, EnvironmentIdentity, KeyKind, PkiError, SniTag, Subject, TrustAnchor,
     issue::{self, Authority, HostRequest, HostUsages, IssueError, Validity},
@@ -47,6 +50,19 @@ pub struct Environment {
     anchor: TrustAnchor,
     credentials: Credentials,
     key_exchange: KeyExchange,
+    /// Chain and key as TLS wants them.
+    certificate: Arc<SingleCertAndKey>,
+    own: Mutex<Option<OwnChain>>,
+}
+
+/// This host's own chain, judged as a peer judges it. Peers' chains are judged at every handshake;
+/// for this one a judgement serves as long as nothing that it rests on changes with time.
+#[derive(Debug, Clone)]
+struct OwnChain {
+    /// When it would be judged alike: the same authorities are valid, and so is the whole path.
+    holds: RangeInclusive<SystemTime>,
+    /// The last moment at which the whole path is valid.
+    not_after: SystemTime,
 }
 
 impl Environment {
@@ -68,7 +84,9 @@ impl Environment {
                 expected: format!("a host of {}", anchor.environment()),
             }));
         }
-        Ok(Self { anchor, credentials, key_exchange })
+        let key = CertifiedKey::clone(&credentials.certified_key());
+        let certificate = Arc::new(SingleCertAndKey::from(key));
+        Ok(Self { anchor, credentials, key_exchange, certificate, own: Mutex::default() })
     }
 
     /// The environment's id.
@@ -95,6 +113,11 @@ impl Environment {
         &self.credentials
     }
 
+    /// The same for TLS.
+    pub(crate) fn certificate(&self) -> Arc<SingleCertAndKey> {
+        Arc::clone(&self.certificate)
+    }
+
     /// Which key exchanges are allowed.
     #[must_use]
     pub fn key_exchange(&self) -> KeyExchange {
@@ -105,6 +128,20 @@ impl Environment {
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
         self.credentials.not_after().min(self.anchor.not_after())
+    }
+
+    /// When this host's own chain ends, as a peer judges it at `now`: with intermediates, and the
+    /// one authority that signed it.
+    pub(crate) fn own_chain_end(&self, now: UnixTime) -> Result<SystemTime, PkiError> {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
+        let mut known = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = known.as_ref().filter(|own| own.holds.contains(&at)) {
+            return Ok(own.not_after);
+        }
+        let not_after = self.credentials.check(&self.anchor, now)?.not_after;
+        let holds = at..=not_after.min(self.anchor.unchanged_until(at));
+        *known = Some(OwnChain { holds, not_after });
+        Ok(not_after)
     }
 }
 
@@ -200,7 +237,7 @@ fn decoy() -> Result<Environment, EnvironmentError> {
     Environment::new(authority.anchor().clone(), credentials, KeyExchange::default())
 }
 
-const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[expect(clippy::needless_pass_by_value, reason = "passed to map_err")]
 fn issue_error(error: IssueError) -> EnvironmentError {

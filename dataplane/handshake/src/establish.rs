@@ -151,11 +151,8 @@ where
     Ok(Established::new(agreed, secret, environment, peer, not_after, Role::Client, begun))
 }
 
-/// When this host's own chain ends, as a peer judges it now: with intermediates, and the one
-/// authority that signed it.
 fn own_chain_end(environment: &Environment) -> Result<SystemTime, HandshakeError> {
-    let own = environment.credentials().check(environment.anchor(), UnixTime::now());
-    own.map(|own| own.not_after).map_err(HandshakeError::OwnCertificate)
+    environment.own_chain_end(UnixTime::now()).map_err(HandshakeError::OwnCertificate)
 }
 
 async fn within<T>(

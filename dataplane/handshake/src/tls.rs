@@ -10,7 +10,6 @@ use rustls::{
         aws_lc_rs::{self, cipher_suite, kx_group},
     },
     server::NoServerSessionStorage,
-    sign::SingleCertAndKey,
     version::TLS13,
 };
 
@@ -54,7 +53,7 @@ pub(crate) fn server_config(
     let mut config = ServerConfig::builder_with_provider(provider_for(environment.key_exchange()))
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(verifier)
-        .with_cert_resolver(certificate(environment));
+        .with_cert_resolver(environment.certificate());
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
@@ -76,7 +75,7 @@ pub(crate) fn client_config(
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
-        .with_client_cert_resolver(certificate(environment));
+        .with_client_cert_resolver(environment.certificate());
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
@@ -85,9 +84,4 @@ pub(crate) fn client_config(
         config.key_log = crate::test_hooks::key_log();
     }
     Ok(Arc::new(config))
-}
-
-fn certificate(environment: &Environment) -> Arc<SingleCertAndKey> {
-    let key = environment.credentials().certified_key();
-    Arc::new(SingleCertAndKey::from(rustls::sign::CertifiedKey::clone(&key)))
 }

@@ -1,6 +1,10 @@
 //! One environment's certificate authority, as those who verify see it.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use rustls_pki_types::{CertificateDer, ServerName};
 
@@ -156,6 +160,19 @@ impl TrustAnchor {
     pub fn not_after(&self) -> SystemTime {
         let ends = self.authorities().iter().map(|a| a.facts.not_after);
         ends.max().unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
+    /// The last moment until which the authorities that are valid at `now` stay the same: none of
+    /// them ends before, and none begins.
+    #[must_use]
+    pub fn unchanged_until(&self, now: SystemTime) -> SystemTime {
+        // Certificates are dated in whole seconds, both ends included.
+        let second = Duration::from_secs(1);
+        let changes = self.authorities().iter().map(|authority| {
+            let Facts { not_before, not_after, .. } = authority.facts;
+            if not_before > now { not_before - second } else { not_after }
+        });
+        changes.filter(|last| *last >= now).min().unwrap_or(now)
     }
 
     pub(crate) fn tag_of(authority: &Facts) -> SniTag {

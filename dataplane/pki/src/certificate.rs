@@ -49,12 +49,31 @@ impl fmt::Display for KeyKind {
 
 pub(crate) const BOTH_USAGES: &str = "the extended key usages serverAuth and clientAuth";
 
-/// The parts of a certificate that decide something or are shown to a person.
+/// Free text of a certificate, which decides nothing: only for a person to read, and so not a part
+/// of [`Facts`], which are taken from a peer's certificate in every handshake.
 #[derive(Debug, Clone)]
-pub(crate) struct Facts {
+pub(crate) struct Text {
     pub(crate) subject: String,
     pub(crate) issuer: String,
     pub(crate) serial: String,
+}
+
+impl Text {
+    /// Reads one certificate; `about` names it in errors.
+    pub(crate) fn parse(der: &[u8], about: Subject) -> Result<Self, PkiError> {
+        let (_, certificate) = X509Certificate::from_der(der)
+            .map_err(|e| PkiError::Malformed { subject: about, reason: e.to_string() })?;
+        Ok(Self {
+            subject: printable(&certificate.subject().to_string()),
+            issuer: printable(&certificate.issuer().to_string()),
+            serial: certificate.raw_serial_as_string(),
+        })
+    }
+}
+
+/// The parts of a certificate that decide something.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
     pub(crate) not_before: SystemTime,
     pub(crate) not_after: SystemTime,
     /// DER of the whole SubjectPublicKeyInfo.
@@ -98,9 +117,6 @@ impl Facts {
             return Err(malformed("bytes follow the certificate".to_owned()));
         }
         let mut facts = Self {
-            subject: printable(&certificate.subject().to_string()),
-            issuer: printable(&certificate.issuer().to_string()),
-            serial: certificate.raw_serial_as_string(),
             not_before: system_time(certificate.validity().not_before.timestamp()),
             not_after: system_time(certificate.validity().not_after.timestamp()),
             public_key_info: certificate.public_key().raw.to_vec(),

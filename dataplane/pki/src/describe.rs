@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use crate::{
     anchor::TrustAnchor,
-    certificate::Facts,
+    certificate::{Facts, Text},
     error::{PkiError, Subject},
     identity::{EnvironmentIdentity, HostIdentity},
     pem,
@@ -58,6 +58,7 @@ pub fn describe(text: &[u8]) -> Result<Vec<Description>, PkiError> {
 
 fn one(der: &[u8]) -> Result<Description, PkiError> {
     let facts = Facts::parse(der, Subject::Host)?;
+    let text = Text::parse(der, Subject::Host)?;
     let role = role(&facts).unwrap_or_else(|e| Role::Other(e.to_string()));
     let sni_tag = match role {
         Role::Authority(_) => Some(TrustAnchor::tag_of(&facts).to_string()),
@@ -67,9 +68,9 @@ fn one(der: &[u8]) -> Result<Description, PkiError> {
         role,
         usages: usages(&facts),
         key: facts.key_kind.map_or_else(|other| other, |kind| kind.to_string()),
-        subject: facts.subject,
-        issuer: facts.issuer,
-        serial: facts.serial,
+        subject: text.subject,
+        issuer: text.issuer,
+        serial: text.serial,
         not_before: facts.not_before,
         not_after: facts.not_after,
         fingerprint: facts.fingerprint,

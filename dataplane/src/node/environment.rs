@@ -50,16 +50,17 @@ impl EnvironmentState {
                  addresses cannot be used"
             )));
         }
+        // Whose it may be is asked first: a peer may have thousands of addresses.
         let taken_by = self
             .attachments
             .values()
-            .find(|a| a.spec.addresses.contains(&address) && owner != Owner::Here(&a.spec.name))
+            .find(|a| owner != Owner::Here(&a.spec.name) && a.spec.addresses.contains(&address))
             .map(|a| format!("attachment {}", a.spec.name))
             .or_else(|| {
                 self.peers
                     .values()
                     .find(|p| {
-                        p.spec.addresses.contains(&address) && owner != Owner::Peer(&p.spec.host)
+                        owner != Owner::Peer(&p.spec.host) && p.spec.addresses.contains(&address)
                     })
                     .map(|p| format!("peer {}", p.spec.host))
             });

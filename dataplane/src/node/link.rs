@@ -171,6 +171,7 @@ impl Node {
         self.command_all(|_| Command::RemoveLink(entry.slot));
         self.barrier().await;
         self.links_by_slot.remove(&entry.slot);
+        self.peer_timers.set(entry.slot, None);
         self.link_slots.give_back(entry.slot.0);
         let event = NodeEvent::new(EventKind::PeerRemoved, "peer removed");
         self.publish(event.of(environment).peer(host));
@@ -209,12 +210,12 @@ impl Node {
     /// Time has passed for some peer.
     pub(super) fn handle_peer_timeouts(&mut self) {
         let now = Instant::now();
-        self.next_peer_timeout = None;
-        let all: Vec<_> = self.links_by_slot.values().cloned().collect();
-        for (environment, host) in all {
-            if let Some(entry) = self.peer_mut(&environment, &host)
-                && entry.machine.poll_timeout().is_some_and(|at| at <= now)
-            {
+        let due: Vec<_> = std::iter::from_fn(|| self.peer_timers.take_due(now)).collect();
+        for slot in due {
+            let Some((environment, host)) = self.links_by_slot.get(&slot).cloned() else {
+                continue;
+            };
+            if let Some(entry) = self.peer_mut(&environment, &host) {
                 entry.machine.handle_timeout(now);
             }
             self.drive_peer(&environment, &host);
@@ -239,11 +240,10 @@ impl Node {
                 }
             }
         }
-        let timeout = self.peer_mut(environment, host).and_then(|e| e.machine.poll_timeout());
-        self.next_peer_timeout = match (self.next_peer_timeout, timeout) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        if let Some(entry) = self.peer_mut(environment, host) {
+            let (slot, timeout) = (entry.slot, entry.machine.poll_timeout());
+            self.peer_timers.set(slot, timeout);
+        }
     }
 
     fn publish_end_of(&mut self, environment: &EnvironmentId, host: &HostId) {

@@ -1,4 +1,4 @@
-//! The process as a whole: no core dumps, no swapping, how much memory it holds.
+//! The process as a whole: no core dumps, no swapping, descriptors, how much memory it holds.
 
 use std::io;
 
@@ -59,6 +59,22 @@ pub fn forbid_io_uring(errno: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets the process open as many descriptors as it may ever (`RLIMIT_NOFILE`: the soft limit becomes
+/// the hard one), and gives that number. An attachment takes one for each worker, and the usual soft
+/// limit is 1,024.
+///
+/// # Errors
+/// Not on Linux.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a live `rlimit` that only this call writes.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: the pointer is to a live `rlimit` that the kernel only reads.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
+    Ok(limit.rlim_cur)
+}
+
 /// Bytes of memory that the process holds now (resident set).
 ///
 /// # Errors
@@ -85,6 +101,15 @@ mod tests {
         // SAFETY: PR_GET_DUMPABLE takes no argument.
         assert_eq!(unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) }, 0);
         lock_memory().unwrap();
+    }
+
+    #[test]
+    fn descriptors_are_limited_by_the_hard_limit_only() {
+        let raised = raise_descriptor_limit().unwrap();
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the pointer is to a live `rlimit`.
+        assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }, 0);
+        assert_eq!((limit.rlim_cur, limit.rlim_max), (raised, raised));
     }
 
     #[test]

@@ -304,12 +304,28 @@ fn a_file_that_cannot_be_read_is_one_problem() {
 #[test]
 fn limits_hold() {
     let addresses: Vec<_> =
-        (0..4_097).map(|i| format!("\"10.40.{}.{}\"", 16 + i / 200, i % 200)).collect();
+        (0..16_385).map(|i| format!("\"10.40.{}.{}\"", 16 + i / 200, i % 200)).collect();
     let text = with("\"10.40.0.3\", \"10.40.0.4\"", &addresses.join(","));
     assert_eq!(
         Fixture::new().problems(&text),
-        ["24: environment[0].peer[0].addresses: has 4097 entries; expected at most 4096"]
+        ["24: environment[0].peer[0].addresses: has 16385 entries; expected at most 16384"]
     );
+}
+
+#[test]
+fn a_host_may_have_1024_environments() {
+    let problems_of = |count: usize| {
+        let head = "host = \"a\"\nlisten = \"192.0.2.1:5820\"\napi = \"weftd.sock\"\n".to_owned();
+        let environments = (0..count).map(|n| {
+            let files = "ca = \"ca.pem\"\ncert = \"a.pem\"\nkey = \"a.key\"";
+            format!("[[environment]]\nid = \"e{n}\"\nsubnet = \"10.40.0.0/16\"\n{files}\n")
+        });
+        let text: String = std::iter::once(head).chain(environments).collect();
+        check_text(&text).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(problems_of(1_024), [""; 0]);
+    let [refused] = &problems_of(1_025)[..] else { panic!("one problem") };
+    assert!(refused.ends_with("environment: has 1025 entries; expected at most 1024"), "{refused}");
 }
 
 mod properties {

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use rustls_pki_types::UnixTime;
 use tokio::{io::AsyncReadExt, net::TcpListener};
 
 use super::lab::{DAY, Indices, Lab, Outcome, deadline, host, params, pipe, serve, shake, side};
@@ -71,6 +72,33 @@ async fn a_session_ends_with_the_first_of_both_chains() {
         let first = ends_first(host_of(a, "host-a"), host_of(b, "host-b")).await;
         assert_eq!(first, [true, true]);
     }
+}
+
+/// A judgement of the own chain is kept; not longer than it would come out the same.
+#[test]
+fn the_own_chain_is_judged_again_when_time_has_changed_something() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let (lab, now) = (Lab::new("acme"), SystemTime::now());
+    let at = |time: SystemTime| {
+        UnixTime::since_unix_epoch(time.duration_since(SystemTime::UNIX_EPOCH).unwrap())
+    };
+    let mut params = lab.params("host-a");
+    params.not_after = (now + DAY / 4).into();
+    let own = lab.join(&lab.issue(&params), KeyExchange::default());
+    let end = own.own_chain_end(at(now)).unwrap();
+    assert_eq!(own.own_chain_end(at(now + SECOND)).unwrap(), end);
+    assert_eq!(own.own_chain_end(at(end)).unwrap(), end);
+    assert!(own.own_chain_end(at(end + SECOND)).is_err(), "ended");
+    assert!(own.own_chain_end(at(now - 2 * DAY)).is_err(), "the clock went back");
+
+    // The authority has two certificates, and the one that is tried first ends first.
+    let first = lab.renewed(now + DAY / 8);
+    let anchor = first.anchor_with(&lab);
+    let credentials = own.credentials().clone();
+    let own = Environment::new(anchor, credentials, KeyExchange::default()).unwrap();
+    let first_end = own.own_chain_end(at(now)).unwrap();
+    assert!(first_end < now + DAY / 8 + SECOND);
+    assert_eq!(own.own_chain_end(at(first_end + SECOND)).unwrap(), end);
 }
 
 #[tokio::test]

@@ -77,6 +77,15 @@ impl Lab {
         Self { name: name.to_owned(), pem, key, params }
     }
 
+    /// The same authority with a certificate that ends then.
+    pub(super) fn renewed(&self, not_after: SystemTime) -> Self {
+        let mut params = self.params.clone();
+        params.not_after = not_after.into();
+        let key = KeyPair::from_pem(&self.key.serialize_pem()).unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { name: self.name.clone(), pem, key, params }
+    }
+
     pub(super) fn anchor(&self) -> TrustAnchor {
         TrustAnchor::from_pem(self.pem.as_bytes()).unwrap()
     }

@@ -182,6 +182,28 @@ fn an_anchor_is_the_authority_of_one_environment() {
 }
 
 #[test]
+fn the_valid_authorities_change_when_one_begins_or_ends() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let dated = |from: Duration, to: Duration| {
+        let mut params = authority();
+        params.not_before = (now() + from).into();
+        params.not_after = (now() + to).into();
+        Lab::with(params).pem
+    };
+    let anchor = [dated(DAY, 5 * DAY), dated(3 * DAY, 7 * DAY)].concat();
+    let anchor = TrustAnchor::from_pem(anchor.as_bytes()).unwrap();
+    for (at, until) in [
+        (Duration::ZERO, DAY - SECOND),
+        (DAY, 3 * DAY - SECOND),
+        (3 * DAY, 5 * DAY),
+        (5 * DAY, 5 * DAY),
+        (5 * DAY + SECOND, 7 * DAY),
+    ] {
+        assert_eq!(anchor.unchanged_until(now() + at), now() + until, "{at:?}");
+    }
+}
+
+#[test]
 fn the_tag_is_the_hash_of_the_public_key() {
     // Computed apart: printf 'weft sni v1' and the DER of the public key, through sha256sum.
     let expected = "w34c94891954fb1162ecead67f7846e7d9950561e";

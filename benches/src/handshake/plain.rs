@@ -22,23 +22,21 @@ use weft_pki::issue::{Authority, HostRequest, HostUsages, Validity, new_authorit
 use weft_pki::{Credentials, EnvironmentIdentity, KeyKind};
 use weft_types::{EnvironmentId, HostId, InstallationId};
 
-/// Key exchanges by name, each the only one of the plain side.
-pub(crate) const GROUPS: [(&str, &dyn SupportedKxGroup); 2] =
-    [("X25519MLKEM768", kx_group::X25519MLKEM768), ("X25519", kx_group::X25519)];
+use super::Group;
 
 const DAY: Duration = Duration::from_secs(86_400);
 const AUTHORITY_DAYS: u32 = 100;
 const HOST_DAYS: u32 = 10;
 
 /// Two hosts.
-pub(crate) struct Hosts {
-    pub(crate) client: Arc<Environment>,
-    pub(crate) server: Arc<Environment>,
+pub(super) struct Hosts {
+    pub(super) client: Arc<Environment>,
+    pub(super) server: Arc<Environment>,
     roots: Arc<RootCertStore>,
 }
 
 impl Hosts {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         let identity = EnvironmentIdentity {
             installation: InstallationId::new("weft").expect("a label"),
             environment: EnvironmentId::new("acme").expect("a label"),
@@ -70,12 +68,12 @@ impl Hosts {
         Self { client: host("host-a"), server: host("host-b"), roots: Arc::new(roots) }
     }
 
-    pub(crate) fn server_name(&self) -> ServerName<'static> {
+    pub(super) fn server_name(&self) -> ServerName<'static> {
         self.server.anchor().tag().server_name()
     }
 
-    pub(crate) fn client_config(&self, kx: &'static dyn SupportedKxGroup) -> Arc<ClientConfig> {
-        let provider = provider(kx);
+    pub(super) fn client_config(&self, group: Group) -> Arc<ClientConfig> {
+        let provider = provider(group);
         let verifier = AnyName { roots: Arc::clone(&self.roots), provider: Arc::clone(&provider) };
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])
@@ -88,8 +86,8 @@ impl Hosts {
         Arc::new(config)
     }
 
-    pub(crate) fn server_config(&self, kx: &'static dyn SupportedKxGroup) -> Arc<ServerConfig> {
-        let provider = provider(kx);
+    pub(super) fn server_config(&self, group: Group) -> Arc<ServerConfig> {
+        let provider = provider(group);
         let verifier = WebPkiClientVerifier::builder_with_provider(
             Arc::clone(&self.roots),
             Arc::clone(&provider),
@@ -106,7 +104,11 @@ impl Hosts {
     }
 }
 
-fn provider(kx: &'static dyn SupportedKxGroup) -> Arc<CryptoProvider> {
+fn provider(group: Group) -> Arc<CryptoProvider> {
+    let kx: &'static dyn SupportedKxGroup = match group {
+        Group::Hybrid => kx_group::X25519MLKEM768,
+        Group::Classical => kx_group::X25519,
+    };
     Arc::new(CryptoProvider { kx_groups: vec![kx], ..default_provider() })
 }
 
