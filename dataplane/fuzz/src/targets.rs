@@ -4,7 +4,7 @@ use weft_sim::packet::kernel_output;
 use weft_wire::{
     Ecn, Header, Inner, Kind, METADATA_LEN, Metadata,
     hello::Frame,
-    icmp::{self, ICMP_ERROR_MAX},
+    icmp::{self, Cause, ICMP_ERROR_MAX},
 };
 
 use super::pair::{DATAGRAM_MAX, Memory, Pair, addresses};
@@ -88,8 +88,9 @@ pub fn inner_packet(data: &[u8]) {
     assert!(inner.transport <= inner.length);
     if icmp::may_answer(&inner, data) {
         let mut out = [0; ICMP_ERROR_MAX];
-        for gateway in addresses(1) {
-            if let Some(len) = icmp::host_unreachable(&inner, data, gateway, &mut out) {
+        let causes = [Cause::NoHost, Cause::TooBig(1_280)];
+        for (gateway, cause) in addresses(1).into_iter().flat_map(|a| causes.map(|c| (a, c))) {
+            if let Some(len) = icmp::unreachable(cause, &inner, data, gateway, &mut out) {
                 let error = Inner::parse(&out[..len]).expect("an ICMP error is a packet");
                 assert_eq!((error.source, error.destination), (gateway, inner.source));
             }

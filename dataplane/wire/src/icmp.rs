@@ -36,23 +36,36 @@ pub fn is_unicast(address: IpAddr) -> bool {
     }
 }
 
-/// Writes *host unreachable* (ICMP type 3 code 1) or *address unreachable* (ICMPv6 type 1 code 3)
-/// about `packet` into `out`, from `gateway` to the packet's source. Gives the length of the
-/// ICMP packet, or `None` when the families do not match.
-pub fn host_unreachable(
+/// Why a packet goes no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Nobody has the address: *host unreachable* (ICMP type 3 code 1, RFC 792), *address
+    /// unreachable* (ICMPv6 type 1 code 3, RFC 4443 section 3.1).
+    NoHost,
+    /// The way to the destination carries packets of so many bytes at most: *fragmentation needed*
+    /// (ICMP type 3 code 4, RFC 1191 section 4), *packet too big* (ICMPv6 type 2, RFC 4443 section
+    /// 3.2).
+    TooBig(u16),
+}
+
+/// Writes an ICMP error about `packet` into `out`, from `gateway` to the packet's source. Gives the
+/// length of the ICMP packet, or `None` when the families do not match.
+pub fn unreachable(
+    cause: Cause,
     inner: &Inner,
     packet: &[u8],
     gateway: IpAddr,
     out: &mut [u8; ICMP_ERROR_MAX],
 ) -> Option<usize> {
     match (gateway, inner.source) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => Some(unreachable_v4(packet, from, to, out)),
-        (IpAddr::V6(from), IpAddr::V6(to)) => Some(unreachable_v6(packet, from, to, out)),
+        (IpAddr::V4(from), IpAddr::V4(to)) => Some(unreachable_v4(cause, packet, from, to, out)),
+        (IpAddr::V6(from), IpAddr::V6(to)) => Some(unreachable_v6(cause, packet, from, to, out)),
         _ => None,
     }
 }
 
 fn unreachable_v4(
+    cause: Cause,
     packet: &[u8],
     from: Ipv4Addr,
     to: Ipv4Addr,
@@ -71,7 +84,13 @@ fn unreachable_v4(
     let check = checksum::internet(&out[..20]);
     out[10..12].copy_from_slice(&check.to_be_bytes());
     out[20] = 3;
-    out[21] = 1;
+    match cause {
+        Cause::NoHost => out[21] = 1,
+        Cause::TooBig(mtu) => {
+            out[21] = 4;
+            out[26..28].copy_from_slice(&mtu.to_be_bytes());
+        }
+    }
     out[HEADERS..length].copy_from_slice(&packet[..quoted]);
     let check = checksum::internet(&out[20..length]);
     out[22..24].copy_from_slice(&check.to_be_bytes());
@@ -79,6 +98,7 @@ fn unreachable_v4(
 }
 
 fn unreachable_v6(
+    cause: Cause,
     packet: &[u8],
     from: Ipv6Addr,
     to: Ipv6Addr,
@@ -94,8 +114,13 @@ fn unreachable_v6(
     out[7] = HOP_LIMIT;
     out[8..24].copy_from_slice(&from.octets());
     out[24..40].copy_from_slice(&to.octets());
-    out[40] = 1;
-    out[41] = 3;
+    match cause {
+        Cause::NoHost => (out[40], out[41]) = (1, 3),
+        Cause::TooBig(mtu) => {
+            out[40] = 2;
+            out[46..48].copy_from_slice(&mtu.to_be_bytes());
+        }
+    }
     out[HEADERS..length].copy_from_slice(&packet[..quoted]);
     let pseudo = checksum::pseudo(
         from.into(),
@@ -118,11 +143,12 @@ mod tests {
     use super::*;
     use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 
-    fn built(packet: &[u8], gateway: &str) -> Vec<u8> {
+    fn built(cause: Cause, packet: &[u8], gateway: &str) -> Vec<u8> {
         let inner = Inner::parse(packet).unwrap();
         assert!(may_answer(&inner, packet));
         let mut out = [0; ICMP_ERROR_MAX];
-        let length = host_unreachable(&inner, packet, gateway.parse().unwrap(), &mut out).unwrap();
+        let gateway = gateway.parse().unwrap();
+        let length = unreachable(cause, &inner, packet, gateway, &mut out).unwrap();
         out[..length].to_vec()
     }
 
@@ -133,7 +159,7 @@ mod tests {
             .udp(1, 2)
             .write(&mut packet, &[7; 700])
             .unwrap();
-        let error = built(&packet, "10.0.0.1");
+        let error = built(Cause::NoHost, &packet, "10.0.0.1");
         assert_eq!(error.len(), ICMP_ERROR_MAX);
         assert_eq!(checksum::internet(&error[..20]), 0);
         assert_eq!(checksum::internet(&error[20..]), 0);
@@ -146,13 +172,34 @@ mod tests {
     fn v6_is_well_formed() {
         let mut packet = Vec::new();
         PacketBuilder::ipv6([2; 16], [3; 16], 9).udp(1, 2).write(&mut packet, &[7; 10]).unwrap();
-        let error = built(&packet, "fd00::1");
+        let error = built(Cause::NoHost, &packet, "fd00::1");
         let sliced = SlicedPacket::from_ip(&error).unwrap();
         let Some(NetSlice::Ipv6(ip)) = sliced.net else { panic!("no IPv6") };
         let Some(TransportSlice::Icmpv6(icmp)) = sliced.transport else { panic!("no ICMPv6") };
         let header = ip.header();
         assert!(icmp.is_checksum_valid(header.source(), header.destination()));
         assert_eq!((icmp.type_u8(), icmp.code_u8()), (1, 3));
+    }
+
+    #[test]
+    fn what_is_too_big_is_told_how_big_it_may_be() {
+        let mut packet = Vec::new();
+        PacketBuilder::ipv4([10, 0, 0, 2], [10, 0, 0, 9], 9)
+            .udp(1, 2)
+            .write(&mut packet, &[7; 100])
+            .unwrap();
+        let error = built(Cause::TooBig(1_408), &packet, "10.0.0.1");
+        assert_eq!(error[20..28], [3, 4, error[22], error[23], 0, 0, 5, 128]);
+        assert_eq!(checksum::internet(&error[20..]), 0);
+        let mut packet = Vec::new();
+        PacketBuilder::ipv6([2; 16], [3; 16], 9).udp(1, 2).write(&mut packet, &[7; 10]).unwrap();
+        let error = built(Cause::TooBig(1_408), &packet, "fd00::1");
+        assert_eq!(error[40..48], [2, 0, error[42], error[43], 0, 0, 5, 128]);
+        let sliced = SlicedPacket::from_ip(&error).unwrap();
+        let Some(NetSlice::Ipv6(ip)) = sliced.net else { panic!("no IPv6") };
+        let Some(TransportSlice::Icmpv6(icmp)) = sliced.transport else { panic!("no ICMPv6") };
+        let header = ip.header();
+        assert!(icmp.is_checksum_valid(header.source(), header.destination()));
     }
 
     #[test]

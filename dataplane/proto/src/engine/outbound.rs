@@ -5,7 +5,7 @@ use std::time::Instant;
 use weft_wire::{
     CHUNKS_MAX, Frame, GSO_HEADER_MAX, Gso, Inner, Kind, METADATA_LEN, Metadata, OVERHEAD, Offload,
     Run, VIRTIO_HEADER_LEN, Version, VirtioHeader, apply_run,
-    icmp::{self, ICMP_ERROR_MAX},
+    icmp::{self, Cause, ICMP_ERROR_MAX},
     protocol,
 };
 
@@ -92,7 +92,7 @@ impl Engine {
             Some(Target::Remote(link)) => self.send(now, from, link, &frame, data, io),
             Some(Target::Local(to)) => self.relay(environment, to, &frame, data, io),
             None => {
-                self.answer_unreachable(now, from, &frame.inner, data, io);
+                self.answer(now, from, Cause::NoHost, &frame.inner, data, io);
                 Err(DropReason::NoRoute)
             }
         }
@@ -159,18 +159,25 @@ impl Engine {
         };
         let packet = &mut data[VIRTIO_HEADER_LEN..];
         let mut sender = Sender { now, id, link, session, events: &mut self.events, io };
-        match frame.offload {
+        let sent = match frame.offload {
             Offload::Gso(gso) => sender.send_superpacket(frame, &gso, packet),
             Offload::None | Offload::Checksum => sender.send_whole(frame, packet),
+        };
+        if sent == Err(DropReason::TooBig) {
+            let mtu = sender.session.datagram_max - OVERHEAD;
+            let cause = Cause::TooBig(u16::try_from(mtu).unwrap_or(u16::MAX));
+            self.answer(now, from, cause, &frame.inner, data, io);
         }
+        sent
     }
 
-    /// Tells the container that nobody has the address it wants.
+    /// Tells the container why its packet goes no further.
     #[cold]
-    fn answer_unreachable(
+    fn answer(
         &mut self,
         now: Instant,
         from: AttachmentSlot,
+        cause: Cause,
         inner: &Inner,
         data: &[u8],
         io: &mut impl Io,
@@ -191,7 +198,7 @@ impl Engine {
             return;
         }
         let mut error = [0; ICMP_ERROR_MAX];
-        if let Some(len) = icmp::host_unreachable(inner, packet, gateway, &mut error) {
+        if let Some(len) = icmp::unreachable(cause, inner, packet, gateway, &mut error) {
             // Nobody counts on an ICMP error: when the interface is full it is gone.
             let head = VirtioHeader::default().encode();
             let _ = io.deliver(from, &head, &error[..len]);

@@ -30,6 +30,32 @@ fn the_container_is_told_that_nobody_is_there() {
 }
 
 #[test]
+fn the_container_is_told_how_much_the_way_carries() {
+    // 1472 − 44 bytes of overhead are left for a packet.
+    for (version, headers, at) in [(4, 28, 6), (6, 48, 6)] {
+        let mut pair = Pair::new();
+        let fits = 1_428 - headers;
+        pair.a.send(WEB, &udp_packet(forth(version), fits).complete());
+        assert_eq!(pair.a.take_delivered(), []);
+        let kinds = if version == 4 { [3, 4] } else { [2, 0] };
+        let whole = udp_packet(forth(version), fits + 1).complete();
+        let cut = tcp_packet(forth(version), 5_000).superpacket(1_428);
+        for packet in [whole, cut] {
+            pair.a.send(WEB, &packet);
+            let delivered = pair.a.take_delivered();
+            assert_eq!(delivered.len(), 1);
+            let error = &delivered[0].1[10..];
+            let inner = weft_wire::Inner::parse(error).unwrap();
+            let icmp = &error[usize::from(inner.transport)..];
+            assert_eq!(icmp[..2], kinds);
+            assert_eq!(icmp[at..at + 2], 1_428_u16.to_be_bytes());
+            assert_eq!(icmp[8..40], packet[10..42], "quotes the packet");
+        }
+        assert_eq!(pair.a.drops(DropReason::TooBig), 2);
+    }
+}
+
+#[test]
 fn ten_at_once_and_ten_a_second() {
     let mut pair = Pair::new();
     let packet = to_nowhere(4).unfinished();
