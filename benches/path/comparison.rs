@@ -47,7 +47,8 @@ impl Results {
     ) -> Result<()> {
         let (cell, rounds) = (stage.cell, stage.rounds);
         progress.begin(&format!("{cell}: bringing everything up"), plan::setup(ways.len()));
-        let field = Field::up(cell, ways, |name, e| self.fail(name, cell, "start", 0, &e))?;
+        let field =
+            Field::up(cell, ways, plan.pacing, |name, e| self.fail(name, cell, "start", 0, &e))?;
         progress.end();
         for round in 1..=rounds {
             for measure in &stage.measures {

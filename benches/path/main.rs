@@ -40,7 +40,7 @@ use weft_benches::report::table;
 use weft_benches::{needs, summary};
 
 use crate::measure::CONGESTION;
-use crate::plan::Plan;
+use crate::plan::{Pacing, Plan};
 use crate::progress::Progress;
 use crate::script::Script;
 use crate::tunnel::Way;
@@ -75,6 +75,9 @@ struct Options {
     /// Where the other tunnels' files are
     #[arg(long, default_value = "benches/peers", value_name = "DIR")]
     peers: PathBuf,
+    /// TCP streams without the pacing that a machine's default of bbr leaves on them
+    #[arg(long)]
+    unpaced: bool,
     /// A document of bench-growth that goes into the report, when it is there
     #[arg(long, default_value = "target/bench/growth.json", value_name = "FILE")]
     growth: PathBuf,
@@ -99,6 +102,9 @@ impl Options {
         let mut plan = Plan::new(self.quick, self.rounds, self.longer);
         if !self.measure.is_empty() {
             plan.select(&self.measure)?;
+        }
+        if self.unpaced {
+            plan.pacing = Pacing::Off;
         }
         Ok(plan)
     }
@@ -173,7 +179,10 @@ fn main() -> Result<()> {
     let mut document = Document {
         version: VERSION,
         machine,
-        congestion_control: CONGESTION.to_owned(),
+        congestion_control: match plan.pacing {
+            Pacing::AsIs => CONGESTION.to_owned(),
+            Pacing::Off => format!("{CONGESTION}, unpaced"),
+        },
         quick: options.quick,
         peers,
         plan: plan.describe(),

@@ -48,6 +48,22 @@ const LOW_MEASURES: [Measure; 3] = [Measure::Ping, Measure::RequestsIdle, Measur
 const OTHERS_ROUNDS: u32 = 3;
 const QUICK_ROUNDS: u32 = 2;
 
+/// Whether the kernel's timer spreads the packets of a stream.
+///
+/// A socket that begins with bbr, as the machine's default may be, is paced for good, also when it
+/// chooses cubic before it connects (Linux `bbr_init`, `sk_pacing_status`). The timer is set anew for
+/// every superpacket, which in a virtual machine costs about as much as sealing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pacing {
+    /// As the machine's default leaves it.
+    AsIs,
+    /// None: sockets begin with [`UNPACED`].
+    Off,
+}
+
+/// A congestion control that paces nothing, and that every namespace may have as its default.
+pub(crate) const UNPACED: &str = "reno";
+
 /// What making an underlay with all ways takes, and removing it.
 const SETUP: Duration = Duration::from_secs(2);
 const SETUP_PER_WAY: Duration = Duration::from_millis(1_000);
@@ -178,6 +194,8 @@ impl Stage {
 pub(crate) struct Plan {
     pub(crate) length: Length,
     pub(crate) stages: Vec<Stage>,
+    /// Whether streams are paced if the machine's default says so ([`Pacing`]).
+    pub(crate) pacing: Pacing,
 }
 
 impl Plan {
@@ -197,7 +215,7 @@ impl Plan {
                 stage(JUMBO, Who::Figures, 1, &[TCP_1, TCP_4]),
                 stage(USUAL, Who::LowLatency, 1, &LOW_MEASURES),
             ];
-            return Self { length: Length::QUICK.times(longer), stages };
+            return Self { length: Length::QUICK.times(longer), stages, pacing: Pacing::AsIs };
         }
         let few = rounds.min(OTHERS_ROUNDS);
         let with_udp = [OTHERS_MEASURES.as_slice(), &[Measure::Udp(1_400)]].concat();
@@ -210,7 +228,7 @@ impl Plan {
             stage(JUMBO_NIC_V6, Who::All, few, &with_udp),
             stage(USUAL, Who::LowLatency, rounds, &LOW_MEASURES),
         ];
-        Self { length: Length::FULL.times(longer), stages }
+        Self { length: Length::FULL.times(longer), stages, pacing: Pacing::AsIs }
     }
 
     /// Leaves only measures that are named, in full or by the beginning before a `-`; `figures` are

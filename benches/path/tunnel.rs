@@ -10,7 +10,7 @@ use netns_tests::traffic::ping;
 use netns_tests::{ACME, Daemon, Family, Load, Namespace, Plan, Site, World, vxlan};
 use weft_benches::document::{self, Cell};
 
-use crate::plan::{Direction, Measure};
+use crate::plan::{Direction, Measure, Pacing, UNPACED};
 use crate::script::{Script, Started};
 
 const VXLAN_ID: u8 = 2;
@@ -113,6 +113,7 @@ impl Field {
     pub(crate) fn up(
         cell: Cell,
         ways: &[Way],
+        pacing: Pacing,
         mut failed: impl FnMut(&str, anyhow::Error),
     ) -> Result<Self> {
         let world = World::new(Load::Heavy)?;
@@ -150,6 +151,11 @@ impl Field {
             }
         }
         ensure!(!tunnels.is_empty(), "{cell}: nothing came up");
+        if pacing == Pacing::Off {
+            for (ns, _) in tunnels.iter().flat_map(|tunnel| &tunnel.ends) {
+                ns.sysctl("net/ipv4/tcp_congestion_control", UNPACED)?;
+            }
+        }
         Ok(Self { tunnels, _others: others, _site: site, _hosts: hosts, _world: world })
     }
 }
