@@ -35,7 +35,7 @@ use tokio::{
     sync::{broadcast, mpsc, oneshot},
     task::JoinSet,
 };
-use weft_config::Config;
+use weft_config::{Config, Placement};
 use weft_handshake::{Established, HandshakeError, ServerEnvironments};
 use weft_proto::{AttachmentSlot, EnvironmentSlot, Event, IndexTable, LinkSlot, SessionId};
 use weft_sys::{thread, udp};
@@ -66,9 +66,10 @@ const EVENTS_MAX: usize = 1024;
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// UDP overhead of the outer headers with the longer family: 40 (IPv6) + 8 (UDP).
 const OUTER_OVERHEAD: u32 = 48;
-/// The underlay MTU that is taken for granted; a greater one is not used yet, a smaller one is
-/// respected.
+/// The underlay's MTU when its interface does not say.
 const UNDERLAY_MTU: u32 = 1500;
+/// The greatest that is used: no jumbo frames are longer, while loopback says 65,536.
+const UNDERLAY_MTU_MAX: u32 = 9216;
 /// Smallest MTU of an attachment: what IPv6 demands of every link (RFC 8200 section 5).
 const TUN_MTU_MIN: u32 = 1280;
 
@@ -83,7 +84,8 @@ struct Sizes {
 impl Sizes {
     fn of_underlay(mtu: u32) -> Self {
         let overhead = u32::try_from(weft_wire::OVERHEAD).unwrap_or(0);
-        let datagram_max = (mtu.min(UNDERLAY_MTU) - OUTER_OVERHEAD).max(TUN_MTU_MIN + overhead);
+        let datagram_max =
+            mtu.min(UNDERLAY_MTU_MAX).saturating_sub(OUTER_OVERHEAD).max(TUN_MTU_MIN + overhead);
         let tun_mtu = datagram_max - overhead;
         // So many datagrams fit one GSO send; a superpacket of so much payload, less room for
         // headers, is one send.
@@ -163,12 +165,16 @@ pub async fn prepare(config: Config) -> anyhow::Result<Prepared> {
     for (i, group) in group.into_iter().enumerate() {
         let lane = udp::bind_lane(listen.ip(), lane_ports(listen.port()))
             .context("cannot open a worker's sending socket")?;
-        let cpu = cpus.get(i % cpus.len().max(1)).copied().unwrap_or(0);
+        let cpu = match config.placement {
+            Placement::Free => None,
+            Placement::Pinned => cpus.get(i % cpus.len().max(1)).copied(),
+        };
         let id = WorkerId::new(i)?;
         let setup = WorkerSetup {
             id,
             cpu,
             engine: engine.engine,
+            latency: config.latency,
             group,
             lane,
             events: event_sender.clone(),

@@ -13,6 +13,7 @@ mod counters;
 mod desk;
 mod engine;
 mod epoll;
+mod pace;
 mod packet_io;
 mod uring;
 
@@ -23,9 +24,11 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
+use weft_config::Latency;
 use weft_proto::{Engine, EnvironmentCounters, Event};
 use weft_sys::{poll::Waker, thread, udp::UdpSocket};
 use weft_types::WorkerId;
@@ -33,8 +36,10 @@ use weft_types::WorkerId;
 pub use command::Command;
 pub use counters::WorkerCounters;
 pub use engine::{EngineChoice, EngineKind, choose_engine};
+pub use pace::Wait;
 
 use epoll::EpollDriver;
+use pace::Pace;
 use packet_io::PacketIo;
 use uring::UringDriver;
 use weft_proto::AttachmentSlot;
@@ -53,25 +58,38 @@ pub enum WorkerEvent {
 
 /// How a worker waits for packets and moves them; one implementation per kernel interface.
 pub trait Driver {
-    /// Waits until there is something to do or the engine's timeout is over, and does it. Gives
-    /// `false` when the worker is to stop.
+    /// Does what there is to do. When there is nothing and `wait` allows it, sleeps until there is
+    /// something or the engine's timeout is over.
     ///
     /// # Errors
     /// When waiting itself fails; the worker cannot go on then.
-    fn turn(&mut self, engine: &mut Engine) -> io::Result<bool>;
+    fn turn(&mut self, engine: &mut Engine, wait: Wait) -> io::Result<Turn>;
 
     /// The next attachment whose interface disappeared, if any.
     fn poll_lost(&mut self) -> Option<AttachmentSlot>;
+}
+
+/// What came of a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing was there.
+    Idle,
+    /// There was something, at that time, and it is done.
+    Worked(Instant),
+    /// The worker is to stop.
+    Stop,
 }
 
 /// The sockets and queues of one worker, made by the daemon.
 pub struct WorkerSetup {
     /// Its number.
     pub id: WorkerId,
-    /// Core to pin it to.
-    pub cpu: usize,
+    /// Core to pin it to, if any.
+    pub cpu: Option<usize>,
     /// How it moves packets.
     pub engine: EngineKind,
+    /// How it waits.
+    pub latency: Latency,
     /// Its socket in the group on the listening port.
     pub group: UdpSocket,
     /// The socket that it sends from.
@@ -82,8 +100,8 @@ pub struct WorkerSetup {
 
 /// A running worker.
 pub struct Worker {
-    /// Core that it is pinned to.
-    pub cpu: usize,
+    /// Core that it is pinned to, if it is.
+    pub cpu: Option<usize>,
     /// Port that it sends from.
     pub lane_port: u16,
     /// What it did.
@@ -110,7 +128,7 @@ impl Worker {
         let io = PacketIo::new(setup.lane, Arc::clone(&counters));
         let inbox = Inbox { inbox, waker: waker.clone() };
         let engine = Engine::new(setup.id, Arc::clone(&unattributed));
-        let place = Place { id: setup.id, cpu, events: setup.events };
+        let place = Place { id: setup.id, cpu, latency: setup.latency, events: setup.events };
         let thread = match setup.engine {
             EngineKind::Epoll => place.spawn(EpollDriver::new(setup.group, io, inbox)?, engine),
             EngineKind::Uring => place.spawn(UringDriver::new(setup.group, io, inbox)?, engine),
@@ -146,7 +164,8 @@ struct Inbox {
 /// Where a worker runs and whom it tells.
 struct Place {
     id: WorkerId,
-    cpu: usize,
+    cpu: Option<usize>,
+    latency: Latency,
     events: mpsc::Sender<(WorkerId, WorkerEvent)>,
 }
 
@@ -156,37 +175,52 @@ impl Place {
         mut driver: impl Driver + Send + 'static,
         mut engine: Engine,
     ) -> io::Result<JoinHandle<()>> {
-        let Self { id, cpu, events } = self;
+        let id = self.id;
         std::thread::Builder::new().name(format!("weft-worker-{id}")).spawn(move || {
-            if let Err(error) = thread::pin_current_thread(cpu) {
+            if let Some(cpu) = self.cpu
+                && let Err(error) = thread::pin_current_thread(cpu)
+            {
                 tracing::warn!(worker = %id, cpu, %error, "worker is not pinned");
             }
-            run(id, &mut driver, &mut engine, &events);
+            self.run(&mut driver, &mut engine);
         })
+    }
+
+    fn run(&self, driver: &mut impl Driver, engine: &mut Engine) {
+        let mut pace = Pace::new(self.latency);
+        let mut wait = Wait::Sleep;
+        loop {
+            match driver.turn(engine, wait) {
+                Ok(Turn::Worked(at)) => {
+                    pace.worked(at);
+                    wait = pace.wait(at);
+                }
+                Ok(Turn::Idle) if wait == Wait::Look => {
+                    std::thread::yield_now();
+                    wait = pace.wait(Instant::now());
+                }
+                Ok(Turn::Idle) => {}
+                Ok(Turn::Stop) => return,
+                Err(error) => {
+                    tracing::error!(worker = %self.id, %error, "worker cannot wait for packets");
+                    return;
+                }
+            }
+            while let Some(event) = engine.poll_event() {
+                report(self.id, &self.events, WorkerEvent::Engine(event));
+            }
+            while let Some(slot) = driver.poll_lost() {
+                report(self.id, &self.events, WorkerEvent::QueueLost(slot));
+            }
+        }
     }
 }
 
-fn run(
-    id: WorkerId,
-    driver: &mut impl Driver,
-    engine: &mut Engine,
-    events: &mpsc::Sender<(WorkerId, WorkerEvent)>,
-) {
-    loop {
-        match driver.turn(engine) {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => {
-                tracing::error!(worker = %id, %error, "worker cannot wait for packets");
-                return;
-            }
-        }
-        while let Some(event) = engine.poll_event() {
-            report(id, events, WorkerEvent::Engine(event));
-        }
-        while let Some(slot) = driver.poll_lost() {
-            report(id, events, WorkerEvent::QueueLost(slot));
-        }
+/// How long a turn may sleep; `None`: for ever.
+fn timeout(engine: &Engine, wait: Wait) -> Option<Duration> {
+    match wait {
+        Wait::Look => Some(Duration::ZERO),
+        Wait::Sleep => engine.poll_timeout().map(|at| at.saturating_duration_since(Instant::now())),
     }
 }
 

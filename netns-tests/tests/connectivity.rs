@@ -77,18 +77,19 @@ fn fifty_streams_in_parallel() {
 
 #[test]
 fn the_mtu_is_exactly_what_the_underlay_leaves() {
-    // 1500 less what the larger underlay header needs: the same everywhere.
-    let mtu = 1_408;
-    for underlay in BOTH {
+    // Less what the larger underlay header needs: the same over both.
+    let wires = [(1_500, 1_408), (9_000, 8_908)];
+    for (underlay, (wire, mtu)) in BOTH.into_iter().flat_map(|b| wires.map(|w| (b, w))) {
         scenario(Load::Light, |world| {
-            let site = Site::up(world, &Plan::pair().over(underlay))?;
+            let wires = Underlay { mtu: wire, ..Underlay::default() };
+            let site = Site::up(world, &Plan::pair().over(underlay).underlay(wires))?;
             let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
             let link = a.ns.ip_json(&format!("link show dev {OVERLAY_INTERFACE}"))?;
             ensure!(link[0]["mtu"] == mtu, "{link}");
             for (family, headers) in [(Family::V4, 28), (Family::V6, 48)] {
                 let to = b.address(family);
                 // The largest packet, and one that the container has to fragment.
-                for size in [mtu - headers, 4_000, 20_000] {
+                for size in [mtu - headers, 12_000, 20_000] {
                     let pinged = ping(&a.ns, to, &Ping { size, ..Ping::default() })?;
                     ensure!(pinged.complete(), "{size} bytes: {}", pinged.text);
                 }
@@ -100,6 +101,33 @@ fn the_mtu_is_exactly_what_the_underlay_leaves() {
             Ok(())
         });
     }
+}
+
+#[test]
+fn a_host_without_jumbo_frames_is_reached_from_one_with_them() {
+    scenario(Load::Heavy, |world| {
+        let wires = Underlay { mtu: 9_000, ..Underlay::default() };
+        let mut site = Site::prepare(world, &Plan::pair().underlay(wires))?;
+        let host = site.topology.host("host-b")?.ns.clone();
+        host.ip(&format!("link set dev {UNDERLAY_INTERFACE} mtu 1500"))?;
+        site.start()?;
+        let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
+        for (family, headers) in [(Family::V4, 28), (Family::V6, 48)] {
+            // The first is too big; the answer says how big the next may be.
+            let size = 8_000;
+            let to = b.address(family);
+            let one = Ping { count: 1, size, ..Ping::default() };
+            let refused = ping_with(&a.ns, to, &one, "-M do");
+            ensure!(refused.is_err() || refused?.received == 0, "{size} bytes with DF");
+            for size in [1_408 - headers, size] {
+                let pinged = ping(&a.ns, to, &Ping { size, ..Ping::default() })?;
+                ensure!(pinged.complete(), "{size} bytes: {}", pinged.text);
+            }
+            let bytes = 16 << 20;
+            transfer(&a.ns, &b.ns, (to, 0).into(), bytes, SEED)?.assert_equal(bytes)?;
+        }
+        Ok(())
+    });
 }
 
 #[test]

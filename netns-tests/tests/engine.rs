@@ -1,9 +1,10 @@
-//! The engine that the configuration names, and hosts where io_uring is forbidden.
+//! How workers run: the engine, placement and latency that the configuration names, and hosts where
+//! io_uring is forbidden.
 
 use std::time::Duration;
 
-use netns_tests::process::wait_for;
-use netns_tests::traffic::ping::once;
+use netns_tests::process::{pause, wait_for};
+use netns_tests::traffic::ping::{Ping, once, ping};
 use netns_tests::{ACME, Daemon, Family, Load, Plan, Result, Site, ensure, scenario};
 use weft_sys::process::forbid_io_uring;
 
@@ -51,6 +52,62 @@ fn hosts_with_different_engines_understand_each_other() {
                 "{from:?} does not reach {to:?}"
             );
         }
+        Ok(())
+    });
+}
+
+/// The cores that each worker of a daemon may run on, as the kernel lists them.
+fn cores_of_workers(daemon: &Daemon) -> Result<Vec<String>> {
+    let tasks = format!("/proc/{}/task", daemon.process().pid());
+    let mut cores = Vec::new();
+    for task in std::fs::read_dir(tasks)? {
+        let status = std::fs::read_to_string(task?.path().join("status"))?;
+        let field = |name| status.lines().find_map(|line| line.strip_prefix(name));
+        if field("Name:").is_some_and(|name| name.trim().starts_with("weft-worker")) {
+            cores.extend(field("Cpus_allowed_list:").map(|list| list.trim().to_owned()));
+        }
+    }
+    Ok(cores)
+}
+
+#[test]
+fn workers_have_a_core_each_only_when_they_shall() {
+    for (placement, pinned) in [("free", false), ("pinned", true)] {
+        scenario(Load::Light, |world| {
+            let plan = Plan::pair().lines(&format!("placement = \"{placement}\""));
+            let site = Site::up(world, &plan)?;
+            let cores = cores_of_workers(site.daemon("host-a")?)?;
+            ensure!(cores.len() == 2, "{cores:?}");
+            let single = |list: &String| list.parse::<u32>().is_ok();
+            // On a machine with one core there is nothing to choose.
+            let choice = std::thread::available_parallelism()?.get() > 1;
+            ensure!(cores.iter().all(single) == (pinned || !choice), "{placement}: {cores:?}");
+            ensure!(!pinned || !choice || cores[0] != cores[1], "{cores:?}");
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn with_low_latency_workers_look_while_somebody_talks_and_sleep_otherwise() {
+    scenario(Load::Light, |world| {
+        let site = Site::up(world, &Plan::pair().lines("latency = \"low\""))?;
+        let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
+        let daemon = site.daemon("host-a")?;
+        let talk = Ping { count: 50, interval: Duration::from_millis(20), ..Ping::default() };
+        let before = daemon.cpu_time()?;
+        let pinged = ping(&a.ns, b.address(Family::V4), &talk)?;
+        ensure!(pinged.complete(), "{}", pinged.text);
+        let talking = daemon.cpu_time()? - before;
+        ensure!(
+            talking > Duration::from_millis(200),
+            "{talking:?} of CPU during a second of pings"
+        );
+        pause(Duration::from_millis(500))?;
+        let before = daemon.cpu_time()?;
+        pause(Duration::from_secs(2))?;
+        let silent = daemon.cpu_time()? - before;
+        ensure!(silent < Duration::from_millis(200), "{silent:?} of CPU in two silent seconds");
         Ok(())
     });
 }

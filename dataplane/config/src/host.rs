@@ -14,7 +14,7 @@ use crate::{
         EPOCH_DATAGRAMS_LIMIT, EPOCH_DATAGRAMS_MIN, EPOCH_SECONDS_LIMIT, REHANDSHAKE_SECONDS_LIMIT,
         REHANDSHAKE_SECONDS_MIN, SOCKET_PATH_LEN_MAX,
     },
-    model::{Engine, KeyLimits, LogConfig, LogFormat, LogLevel},
+    model::{Engine, KeyLimits, Latency, LogConfig, LogFormat, LogLevel, Placement},
     problem::{At, Report},
 };
 
@@ -28,6 +28,8 @@ pub(crate) struct Host {
     pub(crate) metrics: Option<At<SocketAddr>>,
     pub(crate) workers: Option<u8>,
     pub(crate) engine: Engine,
+    pub(crate) placement: Placement,
+    pub(crate) latency: Latency,
     pub(crate) log: LogConfig,
     pub(crate) keys: KeyLimits,
 }
@@ -41,6 +43,12 @@ pub(crate) fn read(root: &mut Table<'_>, base: &Path, report: &mut Report) -> Ho
     let workers = root.number_if_any("workers", (1, u64::from(WORKERS_MAX)), report);
     let engine =
         root.text_if_any("engine", "an engine", report, |s| one_of(Engine::ALL, Engine::as_str, s));
+    let placement = root.text_if_any("placement", "a placement", report, |s| {
+        one_of(Placement::ALL, Placement::as_str, s)
+    });
+    let latency = root.text_if_any("latency", "a kind of latency", report, |s| {
+        one_of(Latency::ALL, Latency::as_str, s)
+    });
     if let Some(listen) = &listen {
         check_listen(listen, metrics.as_ref(), report);
     }
@@ -61,6 +69,8 @@ pub(crate) fn read(root: &mut Table<'_>, base: &Path, report: &mut Report) -> Ho
         metrics,
         workers: workers.and_then(|at| u8::try_from(at.value).ok()),
         engine: engine.map(|at| at.value).unwrap_or_default(),
+        placement: placement.map(|at| at.value).unwrap_or_default(),
+        latency: latency.map(|at| at.value).unwrap_or_default(),
         log: root.table_if_any("log", report).map(|table| log(table, report)).unwrap_or_default(),
         keys: root
             .table_if_any("keys", report)

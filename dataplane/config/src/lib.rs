@@ -31,8 +31,8 @@ pub use limits::{
 };
 pub use load::{check_text, load, load_at};
 pub use model::{
-    Attachment, Config, Engine, Environment, INTERFACE_DEFAULT, KeyLimits, LogConfig, LogFormat,
-    LogLevel, Peer,
+    Attachment, Config, Engine, Environment, INTERFACE_DEFAULT, KeyLimits, Latency, LogConfig,
+    LogFormat, LogLevel, Peer, Placement,
 };
 pub use plan::{Change, RestartNeeded, plan};
 pub use problem::Problem;

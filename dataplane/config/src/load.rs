@@ -96,6 +96,8 @@ fn parse(text: &str, path: &Path, files: Files, report: &mut Report) -> Option<C
         metrics: host.metrics.map(|at| at.value),
         workers: host.workers,
         engine: host.engine,
+        placement: host.placement,
+        latency: host.latency,
         log: host.log,
         keys: host.keys,
         environments: environments.into_iter().collect::<Option<_>>()?,

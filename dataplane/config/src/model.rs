@@ -30,6 +30,10 @@ pub struct Config {
     pub workers: Option<u8>,
     /// How workers move packets.
     pub engine: Engine,
+    /// Whether each worker has a core of its own.
+    pub placement: Placement,
+    /// What workers do that have no work.
+    pub latency: Latency,
     /// What is logged and how.
     pub log: LogConfig,
     /// When keys change.
@@ -48,6 +52,27 @@ pub enum Engine {
     Epoll,
     /// io_uring; the daemon does not start where it is not to be had.
     Uring,
+}
+
+/// Where workers run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Placement {
+    /// Where the kernel puts them.
+    #[default]
+    Free,
+    /// Each on one core, in the order of their numbers.
+    Pinned,
+}
+
+/// What a worker without work does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Latency {
+    /// It sleeps, but for moments under load.
+    #[default]
+    Normal,
+    /// It looks for work without sleeping for a tenth of a second after each packet: answers come
+    /// sooner, and each worker takes a whole core while there is traffic.
+    Low,
 }
 
 /// Section `[log]`.
@@ -108,6 +133,8 @@ macro_rules! words {
 
 words!(LogLevel { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" });
 words!(Engine { Auto = "auto", Epoll = "epoll", Uring = "uring" });
+words!(Placement { Free = "free", Pinned = "pinned" });
+words!(Latency { Normal = "normal", Low = "low" });
 words!(LogFormat { Text = "text", Json = "json" });
 
 /// Section `[keys]`: limits that make keys change earlier than the protocol demands. They can

@@ -142,7 +142,8 @@ impl std::error::Error for RestartNeeded {}
 /// addresses means nothing, and neither do the paths of certificates: their contents do.
 ///
 /// # Errors
-/// [`RestartNeeded`] when `host`, `listen`, `api`, `metrics`, `workers` or `engine` differ.
+/// [`RestartNeeded`] when `host`, `listen`, `api`, `metrics`, `workers`,
+/// `engine`, `placement` or `latency` differ.
 pub fn plan(current: &Config, desired: &Config) -> Result<Vec<Change>, RestartNeeded> {
     check_restart(current, desired)?;
     let mut removals = Vec::new();
@@ -183,6 +184,8 @@ fn check_restart(current: &Config, desired: &Config) -> Result<(), RestartNeeded
         ("metrics", optional(current.metrics), optional(desired.metrics)),
         ("workers", optional(current.workers), optional(desired.workers)),
         ("engine", current.engine.to_string(), desired.engine.to_string()),
+        ("placement", current.placement.to_string(), desired.placement.to_string()),
+        ("latency", current.latency.to_string(), desired.latency.to_string()),
     ];
     let fields: Vec<_> = rows
         .into_iter()

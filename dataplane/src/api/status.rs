@@ -33,7 +33,7 @@ pub(super) fn status(status: &Status) -> v1::StatusResponse {
 fn worker(number: u32, worker: &WorkerStatus) -> v1::WorkerStatus {
     v1::WorkerStatus {
         worker: number,
-        cpu: u32::try_from(worker.cpu).ok(),
+        cpu: worker.cpu.and_then(|cpu| u32::try_from(cpu).ok()),
         lane_port: worker.lane_port.into(),
         wakeups: worker.wakeups,
         receive_batches: worker.receive_batches,
@@ -180,7 +180,7 @@ mod tests {
             workers: vec![
                 WorkerStatus::default(),
                 WorkerStatus {
-                    cpu: 3,
+                    cpu: Some(3),
                     lane_port: 5_822,
                     wakeups: 1,
                     receive_batches: 2,
@@ -218,7 +218,7 @@ mod tests {
             pid: std::process::id(),
             sampled_at_ms: 1_500,
             workers: vec![
-                v1::WorkerStatus { cpu: Some(0), ..v1::WorkerStatus::default() },
+                v1::WorkerStatus::default(),
                 v1::WorkerStatus {
                     worker: 1,
                     cpu: Some(3),

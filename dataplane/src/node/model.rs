@@ -158,8 +158,8 @@ pub struct EnvironmentStatus {
 /// One worker.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WorkerStatus {
-    /// Core that it is pinned to.
-    pub cpu: usize,
+    /// Core that it is pinned to, if it is.
+    pub cpu: Option<usize>,
     /// Port that it sends from.
     pub lane_port: u16,
     /// Returns from waiting with something to do.

@@ -10,9 +10,10 @@ use weft_sys::{
 };
 
 use super::{
-    Driver, Inbox,
+    Driver, Inbox, Turn, Wait,
     desk::{Desk, Watch},
     packet_io::PacketIo,
+    timeout,
 };
 
 /// Most ready descriptors taken at one wake-up.
@@ -79,8 +80,8 @@ impl EpollDriver {
 }
 
 impl Driver for EpollDriver {
-    fn turn(&mut self, engine: &mut Engine) -> io::Result<bool> {
-        let timeout = engine.poll_timeout().map(|at| at.saturating_duration_since(Instant::now()));
+    fn turn(&mut self, engine: &mut Engine, wait: Wait) -> io::Result<Turn> {
+        let timeout = timeout(engine, wait);
         let mut events = self.events.take().unwrap_or_else(|| Events::with_capacity(EVENTS_MAX));
         let ready = self.epoll.wait(&mut events, timeout)?;
         let now = Instant::now();
@@ -106,7 +107,11 @@ impl Driver for EpollDriver {
         self.events = Some(events);
         engine.handle_timeout(now, &mut self.desk.io);
         self.desk.io.flush();
-        Ok(goes_on)
+        Ok(match goes_on {
+            false => Turn::Stop,
+            true if ready > 0 => Turn::Worked(now),
+            true => Turn::Idle,
+        })
     }
 
     fn poll_lost(&mut self) -> Option<AttachmentSlot> {

@@ -22,9 +22,10 @@ use weft_sys::{
 };
 
 use super::{
-    Driver, Inbox,
+    Driver, Inbox, Turn, Wait,
     desk::{Desk, UNREADABLE_MAX, Watch},
     packet_io::PacketIo,
+    timeout,
 };
 
 const TOKEN_WAKER: u64 = 0;
@@ -198,12 +199,11 @@ fn is_passing(error: &io::Error) -> bool {
 }
 
 impl Driver for UringDriver {
-    fn turn(&mut self, engine: &mut Engine) -> io::Result<bool> {
+    fn turn(&mut self, engine: &mut Engine, wait: Wait) -> io::Result<Turn> {
         if !self.is_started {
             self.start()?;
         }
-        let timeout = engine.poll_timeout().map(|at| at.saturating_duration_since(Instant::now()));
-        self.queues.ring.wait(timeout)?;
+        self.queues.ring.wait(timeout(engine, wait))?;
         let now = Instant::now();
         let mut goes_on = true;
         let (mut completions, mut datagrams) = (0_u64, 0_u64);
@@ -233,7 +233,11 @@ impl Driver for UringDriver {
         self.desk.io.flush();
         engine.handle_timeout(now, &mut self.desk.io);
         self.desk.io.flush();
-        Ok(goes_on)
+        Ok(match goes_on {
+            false => Turn::Stop,
+            true if completions > 0 => Turn::Worked(now),
+            true => Turn::Idle,
+        })
     }
 
     fn poll_lost(&mut self) -> Option<AttachmentSlot> {

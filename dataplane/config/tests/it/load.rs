@@ -2,7 +2,9 @@
 
 use std::{fs, net::IpAddr, time::SystemTime};
 
-use weft_config::{Engine, KeyLimits, LogConfig, LogFormat, LogLevel, check_text, load_at};
+use weft_config::{
+    Engine, KeyLimits, Latency, LogConfig, LogFormat, LogLevel, Placement, check_text, load_at,
+};
 use weft_pki::issue::{HostUsages, Validity};
 
 use crate::fixture::{DAY, Fixture, GOOD, HOUR};
@@ -23,6 +25,8 @@ fn the_contract_loads() {
     assert_eq!(config.metrics, Some("127.0.0.1:9820".parse().unwrap()));
     assert_eq!(config.workers, Some(2));
     assert_eq!(config.engine, Engine::Auto);
+    assert_eq!(config.placement, Placement::Free);
+    assert_eq!(config.latency, Latency::Normal);
     assert_eq!(config.log, LogConfig::default());
     assert_eq!(config.keys, KeyLimits::default());
     let [acme, globex] = &config.environments[..] else { panic!("two environments") };
@@ -71,6 +75,22 @@ fn every_engine_is_read() {
     }
 }
 
+#[test]
+fn every_placement_is_read() {
+    for (word, placement) in [("free", Placement::Free), ("pinned", Placement::Pinned)] {
+        let text = with("workers = 2", &format!("placement = \"{word}\""));
+        assert_eq!(Fixture::new().load(&text).unwrap().placement, placement);
+    }
+}
+
+#[test]
+fn every_latency_is_read() {
+    for (word, latency) in [("normal", Latency::Normal), ("low", Latency::Low)] {
+        let text = with("workers = 2", &format!("latency = \"{word}\""));
+        assert_eq!(Fixture::new().load(&text).unwrap().latency, latency);
+    }
+}
+
 /// Each change to the good file, and the one problem that it must give.
 #[rustfmt::skip]
 const WRONG: &[(&str, &str, &str)] = &[
@@ -92,8 +112,10 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("workers = 2", "engine = \"io_uring\"",
      "6: engine: \"io_uring\": expected one of auto, epoll, uring"),
     ("workers = 2", "engine = 1", "6: engine: is a whole number; expected an engine"),
+    ("workers = 2", "placement = \"core 1\"", "6: placement: \"core 1\": expected one of free, pinned"),
+    ("workers = 2", "latency = \"lowest\"", "6: latency: \"lowest\": expected one of normal, low"),
     ("workers = 2", "worker = 2",
-     "6: worker: unknown field; expected one of host, listen, api, metrics, workers, engine, log, keys, environment"),
+     "6: worker: unknown field; expected one of host, listen, api, metrics, workers, engine, placement, latency, log, keys, environment"),
     ("workers = 2", "log = { level = \"all\" }",
      "6: log.level: \"all\": expected one of error, warn, info, debug, trace"),
     ("workers = 2", "log = { file = \"x\" }", "6: log.file: unknown field; expected one of level, format"),

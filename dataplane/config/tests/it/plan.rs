@@ -10,7 +10,8 @@ use std::{
 
 use proptest::{collection::vec, prelude::*};
 use weft_config::{
-    Attachment, Change, Config, Engine, Environment, KeyLimits, LogConfig, LogLevel, Peer, plan,
+    Attachment, Change, Config, Engine, Environment, KeyLimits, Latency, LogConfig, LogLevel, Peer,
+    Placement, plan,
 };
 use weft_pki::{
     Credentials, KeyKind, TrustAnchor,
@@ -254,6 +255,8 @@ prop_compose! {
             metrics: None,
             workers: Some(2),
             engine: Engine::Auto,
+            placement: Placement::Free,
+            latency: Latency::Normal,
             log: LogConfig { level, ..LogConfig::default() },
             keys: KeyLimits { epoch_seconds_max, ..KeyLimits::default() },
             environments,
@@ -352,13 +355,17 @@ fn restart_fields_are_named_together() {
         "listen changed from 192.0.2.1:5820 to 192.0.2.1:5821; workers changed from 2 to nothing; \
          only a restart of weftd can change that"
     );
-    let changes: [fn(&mut Config); 4] = [
+    let changes: [fn(&mut Config); 6] = [
         |c| c.host = HostId::new("host-z").unwrap(),
         |c| c.api = "/elsewhere.sock".into(),
         |c| c.metrics = None,
         |c| c.engine = Engine::Uring,
+        |c| c.placement = Placement::Pinned,
+        |c| c.latency = Latency::Low,
     ];
-    for (change, field) in changes.into_iter().zip(["host", "api", "metrics", "engine"]) {
+    for (change, field) in
+        changes.into_iter().zip(["host", "api", "metrics", "engine", "placement", "latency"])
+    {
         let mut other = config.clone();
         change(&mut other);
         let fields = plan(&config, &other).unwrap_err().fields;
