@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use netns_tests::process::pause;
 use netns_tests::traffic::iperf::{self, Iperf, iperf};
 use netns_tests::traffic::ping::{Ping, ping};
-use weft_benches::chain::{self, Placement};
+use weft_benches::chain;
 use weft_benches::document::Better::{self, Higher, Lower};
 use weft_benches::stats::percentile;
 use weft_benches::{packets, request, search, usage};
@@ -147,7 +147,7 @@ impl Tunnel {
 
     fn ping(&self, count: u32) -> Result<Vec<f64>> {
         if self.kind == Kind::WakeUps {
-            return chain::measure(usize::try_from(count)?, PING_INTERVAL, Placement::Pinned);
+            return chain::measure(usize::try_from(count)?, PING_INTERVAL);
         }
         let [(a, _), (_, to)] = &self.ends;
         let pinged = ping(a, *to, &Ping { count, interval: PING_INTERVAL, ..Ping::default() })?;

@@ -5,17 +5,16 @@
 //!           epoll       epoll       epoll       epoll
 //! ```
 //! An echo request wakes the daemon here and the daemon there, the answer both again. The four
-//! threads do nothing but that, at a rate at which the cores fall idle in between.
+//! threads do nothing but that, at a rate at which the cores fall idle in between, and run where the
+//! kernel puts them, as the daemons' workers do.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use anyhow::{Result, ensure};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::unistd::Pid;
 
 /// Wake-ups of one round.
 pub const LINKS: usize = 4;
@@ -24,24 +23,14 @@ const STOP_POLL_MS: u16 = 100;
 /// A round that takes longer is a mistake.
 const ROUND_LIMIT: Duration = Duration::from_secs(5);
 
-/// Where the threads run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Placement {
-    /// Wherever the scheduler puts them.
-    Free,
-    /// Pinned to the available cores in turn, as the daemons pin their workers.
-    Pinned,
-}
-
 /// Times of `rounds` rounds, one per `interval`, microseconds.
 ///
 /// # Errors
-/// When the kernel refuses an eventfd, an epoll or a pin.
-pub fn measure(rounds: usize, interval: Duration, placement: Placement) -> Result<Vec<f64>> {
+/// When the kernel refuses an eventfd or an epoll.
+pub fn measure(rounds: usize, interval: Duration) -> Result<Vec<f64>> {
     let events = (0..LINKS)
         .map(|_| EventFd::from_flags(EfdFlags::EFD_NONBLOCK))
         .collect::<nix::Result<Vec<_>>>()?;
-    let cores = available_cores()?;
     let start = Instant::now();
     let sent = AtomicU64::new(0);
     let (done, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -49,11 +38,7 @@ pub fn measure(rounds: usize, interval: Duration, placement: Placement) -> Resul
         let links: Vec<_> = (0..LINKS)
             .map(|n| {
                 let (events, sent, done, stop) = (&events, &sent, &done, &stop);
-                let core = cores[n % cores.len()];
                 scope.spawn(move || -> Result<Vec<f64>> {
-                    if placement == Placement::Pinned {
-                        pin(core)?;
-                    }
                     let next = events.get(n + 1);
                     let mut times = Vec::with_capacity(if next.is_some() { 0 } else { rounds });
                     wait(&events[n], stop, || {
@@ -113,30 +98,14 @@ fn elapsed_us(from: u64, to: u64) -> f64 {
     to.saturating_sub(from) as f64 / 1e3
 }
 
-fn available_cores() -> Result<Vec<usize>> {
-    let set = sched_getaffinity(Pid::from_raw(0))?;
-    let cores: Vec<_> =
-        (0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap_or(false)).collect();
-    cores.first().context("no core")?;
-    Ok(cores)
-}
-
-fn pin(core: usize) -> Result<()> {
-    let mut set = CpuSet::new();
-    set.set(core)?;
-    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_round_is_timed() {
-        for placement in [Placement::Free, Placement::Pinned] {
-            let times = measure(50, Duration::from_millis(1), placement).unwrap();
-            assert_eq!(times.len(), 50);
-            assert!(times.iter().all(|t| (1.0..1e6).contains(t)), "{times:?}");
-        }
+        let times = measure(50, Duration::from_millis(1)).unwrap();
+        assert_eq!(times.len(), 50);
+        assert!(times.iter().all(|t| (1.0..1e6).contains(t)), "{times:?}");
     }
 }
