@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::distribution::Distribution;
@@ -12,6 +12,7 @@ use crate::growth::GrowthDocument;
 use crate::machine::Machine;
 use crate::report::Figure;
 use crate::stats::Summary;
+use crate::versioned;
 
 /// The version that this program writes, and the only one that it reads.
 pub const VERSION: u32 = 2;
@@ -231,14 +232,7 @@ impl Document {
     /// # Errors
     /// When it is no JSON of this kind, or of another version; the message says which.
     pub fn parse(text: &str) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Head {
-            version: u32,
-        }
-        let head: Head = serde_json::from_str(text).context("no document of bench-path")?;
-        let found = head.version;
-        ensure!(found == VERSION, "version: expected {VERSION}, found {found}");
-        Ok(serde_json::from_str(text)?)
+        versioned::parse(text, "bench-path", VERSION)
     }
 
     /// Takes in how costs grow: its figures are among those of the run, once.
@@ -255,10 +249,7 @@ impl Document {
     /// # Errors
     /// As [`Document::parse`], and when the file cannot be read.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path);
-        text.map_err(anyhow::Error::from)
-            .and_then(|text| Self::parse(&text))
-            .with_context(|| path.display().to_string())
+        versioned::read(path, Self::parse)
     }
 
     /// Writes it to a file, whose directory is made when it is missing.
@@ -266,11 +257,7 @@ impl Document {
     /// # Errors
     /// When the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-        }
-        let json = serde_json::to_string_pretty(self)?;
-        std::fs::write(path, json).with_context(|| path.display().to_string())
+        versioned::write(self, path)
     }
 }
 

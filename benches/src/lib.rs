@@ -36,3 +36,4 @@ pub mod stats;
 pub mod summary;
 #[cfg(feature = "path")]
 pub mod usage;
+mod versioned;
