@@ -128,15 +128,11 @@ fn available(wanted: Vec<Way>) -> Result<(Vec<Way>, Vec<Peer>)> {
     let (mut ways, mut peers) = (Vec::new(), Vec::new());
     for way in wanted {
         let mut peer = Peer { name: way.name().to_owned(), version: String::new(), missing: None };
-        match &way {
-            Way::Other(script) => {
-                peer.missing = script.missing()?;
-                if peer.missing.is_none() {
-                    peer.version = script.version()?;
-                }
+        if let Way::Other(script) = &way {
+            peer.missing = script.missing()?;
+            if peer.missing.is_none() {
+                peer.version = script.version()?;
             }
-            Way::WeftLow => peer.missing = tunnel::low_latency_refused()?,
-            _ => {}
         }
         if peer.missing.is_none() {
             ways.push(way);

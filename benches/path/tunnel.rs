@@ -7,7 +7,7 @@ use netns_tests::process::wait_for;
 use netns_tests::site::SETTLE_LIMIT;
 use netns_tests::topology::{Offloads, Topology, Underlay};
 use netns_tests::traffic::ping;
-use netns_tests::{ACME, Daemon, Family, Load, Namespace, Plan, Site, World, vxlan};
+use netns_tests::{ACME, Family, Load, Namespace, Plan, Site, World, vxlan};
 use weft_benches::document::{self, Cell};
 
 use crate::plan::{Direction, Measure, Pacing, UNPACED};
@@ -174,20 +174,6 @@ fn bare(way: &Way, hosts: &Topology, family: Family) -> Tunnel {
     let ends = [a, b].map(|host| (host.ns.clone(), host.address(family)));
     let kind = if matches!(way, Way::WakeUps) { Kind::WakeUps } else { Kind::Network };
     Tunnel { way: way.clone(), kind, ends, daemons: Default::default() }
-}
-
-/// Why daemons cannot be told [`LOW_LATENCY`], in their own words; nothing when they can.
-///
-/// # Errors
-/// When a daemon cannot even be asked.
-pub(crate) fn low_latency_refused() -> Result<Option<String>> {
-    let world = World::new(Load::Light)?;
-    let site = Site::prepare(&world, &Plan::pair().lines(LOW_LATENCY))?;
-    let host = &site.topology.hosts[0];
-    let output = Daemon::check(&host.ns, &site.write(&host.name)?)?;
-    let said = format!("{}{}", output.stdout, output.stderr).trim().replace('\n', "; ");
-    let said = said.replace(&format!("{}/", world.dir().display()), "");
-    Ok((!output.status.success()).then(|| format!("weftd refuses {LOW_LATENCY}: {said}")))
 }
 
 fn over_vxlan(world: &World, hosts: &Topology, family: Family) -> Result<Tunnel> {

@@ -1,4 +1,4 @@
-//! A worker: one pinned thread that owns one queue of every TUN, two UDP sockets and one engine,
+//! A worker: one thread that owns one queue of every TUN, two UDP sockets and one engine,
 //! and shares nothing but counters.
 //!
 //! ```text
