@@ -19,6 +19,9 @@ use crate::worker::Command;
 const ATTACHMENTS_MAX: usize = 4096;
 /// Segments of a TCP superpacket, as many as the wire format has chunks.
 const GSO_MAX_SEGS: u16 = 64;
+/// Packets that wait in one queue of an interface: as many as before an Ethernet card. They may be
+/// superpackets, so this bounds the kernel's memory for a flood too, at 60 MiB for each queue.
+const QUEUE_LEN: u32 = 1_000;
 /// Longest name of an interface (`IFNAMSIZ` − 1).
 const INTERFACE_LEN_MAX: usize = 15;
 
@@ -308,6 +311,7 @@ fn make_interface(
         mtu: sizes.tun_mtu,
         gso_max_size: sizes.gso_max_size,
         gso_max_segs: GSO_MAX_SEGS,
+        queue_len: QUEUE_LEN,
     };
     let tun = Tun::create(&options).map_err(|e| format!("no TUN device can be made: {e}"))?;
     let interface = &spec.interface;

@@ -52,6 +52,15 @@ pub fn set_gso_limits(ifindex: u32, gso_max_size: u32, gso_max_segs: u16) -> io:
         .map_err(|error| context(&error, &format!("GSO limits {gso_max_size}/{gso_max_segs}")))
 }
 
+/// Sets how many packets wait in each queue of an interface of the calling thread's namespace.
+///
+/// # Errors
+/// `InvalidInput` when the device cannot do it.
+pub fn set_queue_len(ifindex: u32, packets: u32) -> io::Result<()> {
+    set_link(ifindex, vec![LinkAttribute::TxQueueLen(packets)])
+        .map_err(|error| context(&error, &format!("queue length {packets}")))
+}
+
 /// Sets the MTU of an interface of the calling thread's namespace, in bytes.
 ///
 /// # Errors

@@ -72,6 +72,8 @@ pub struct TunOptions<'a> {
     pub gso_max_size: u32,
     /// Most segments in one superpacket.
     pub gso_max_segs: u16,
+    /// Most packets that wait in each queue; what comes then is dropped and counted by the device.
+    pub queue_len: u32,
 }
 
 /// A new TUN device with all of its queues open.
@@ -109,6 +111,7 @@ impl Tun {
         let ifindex = interface_index(options.name)?;
         link::set_mtu(ifindex, u32::from(options.mtu))?;
         link::set_gso_limits(ifindex, options.gso_max_size, options.gso_max_segs)?;
+        link::set_queue_len(ifindex, options.queue_len)?;
         Ok(Self { ifindex, uso, steering, queues })
     }
 

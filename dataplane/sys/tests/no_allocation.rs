@@ -61,8 +61,14 @@ fn the_packet_path_does_not_allocate() {
     let container = Netns::create().unwrap();
     let lo = LinkConfig { name: "lo", addresses: &[], routes: &[] };
     configure(&container, &lo).unwrap();
-    let options =
-        TunOptions { name: "t0", queues: 1, mtu: 1408, gso_max_size: 60_500, gso_max_segs: 64 };
+    let options = TunOptions {
+        name: "t0",
+        queues: 1,
+        mtu: 1408,
+        gso_max_size: 60_500,
+        gso_max_segs: 64,
+        queue_len: 700,
+    };
     let queue = {
         let host = Netns::create().unwrap();
         let tun = host.run(|| Tun::create(&options).unwrap()).unwrap();

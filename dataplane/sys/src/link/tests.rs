@@ -5,8 +5,14 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::tun::{Tun, TunOptions};
 
-const OPTIONS: TunOptions<'_> =
-    TunOptions { name: "t0", queues: 1, mtu: 1408, gso_max_size: 60_500, gso_max_segs: 64 };
+const OPTIONS: TunOptions<'_> = TunOptions {
+    name: "t0",
+    queues: 1,
+    mtu: 1408,
+    gso_max_size: 60_500,
+    gso_max_segs: 64,
+    queue_len: 700,
+};
 
 /// All addresses of the calling thread's namespace with their prefix lengths.
 fn addresses() -> BTreeSet<(IpAddr, u8)> {
@@ -84,6 +90,7 @@ fn a_moved_device_keeps_its_limits_and_gets_exactly_its_addresses() {
                 LinkAttribute::GsoMaxSize(60_500),
                 LinkAttribute::GsoIpv4MaxSize(60_500),
                 LinkAttribute::GsoMaxSegs(64),
+                LinkAttribute::TxQueueLen(700),
             ] {
                 assert!(attributes.contains(&expected), "{expected:?}");
             }

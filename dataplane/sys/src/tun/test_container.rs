@@ -6,8 +6,14 @@ use super::{Tun, TunOptions, TunQueue};
 use crate::link::{LinkConfig, configure, move_to_netns};
 use crate::netns::Netns;
 
-pub(crate) const OPTIONS: TunOptions<'_> =
-    TunOptions { name: "weft-test", queues: 1, mtu: 1408, gso_max_size: 60_500, gso_max_segs: 64 };
+pub(crate) const OPTIONS: TunOptions<'_> = TunOptions {
+    name: "weft-test",
+    queues: 1,
+    mtu: 1408,
+    gso_max_size: 60_500,
+    gso_max_segs: 64,
+    queue_len: 700,
+};
 
 pub(crate) const INNER: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 1);
 
