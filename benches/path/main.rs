@@ -65,7 +65,7 @@ struct Options {
     #[arg(long, conflicts_with_all = ["only", "references"])]
     no_peers: bool,
     /// Compare only these: bare, vxlan, weft, weft-local (two containers of one host), weft-low
-    /// (latency = "low"), wake-ups (four threads), or names of files in the directory of peers
+    /// (latency = "low"), bare-low (the underlay beside it), wake-ups (four threads), or names of files in the directory of peers
     #[arg(long, value_delimiter = ',', value_name = "PEER")]
     only: Vec<String>,
     /// Measure only these, or all that begin so (`tcp`, `tcp-4`); `figures` are those that figures

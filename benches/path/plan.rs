@@ -140,7 +140,7 @@ pub(crate) enum Who {
     All,
     /// The kernel's own ways and Weft: what the figures of this underlay are made from.
     Figures,
-    /// Only the daemons that poll.
+    /// Only the daemons that poll, and the underlay that they are on.
     LowLatency,
 }
 
@@ -148,9 +148,9 @@ impl Who {
     /// Whether a way is among them.
     pub(crate) fn includes(self, way: &Way) -> bool {
         match self {
-            Self::All => !matches!(way, Way::WeftLow),
+            Self::All => !matches!(way, Way::WeftLow | Way::BareLow),
             Self::Figures => matches!(way, Way::Bare | Way::Vxlan | Way::Weft),
-            Self::LowLatency => matches!(way, Way::WeftLow),
+            Self::LowLatency => matches!(way, Way::WeftLow | Way::BareLow),
         }
     }
 }

@@ -30,6 +30,8 @@ pub(crate) enum Way {
     /// The same with daemons that were told [`LOW_LATENCY`]; on an underlay of its own, because
     /// daemons that poll take from everybody else.
     WeftLow,
+    /// The underlay beside that: what the two are compared by is measured in turn.
+    BareLow,
     /// No way at all: four threads that wake each other ([`weft_benches::chain`]).
     WakeUps,
     /// Another tunnel.
@@ -38,8 +40,15 @@ pub(crate) enum Way {
 
 impl Way {
     /// All that need no file.
-    pub(crate) const BUILT_IN: [Self; 6] =
-        [Self::Bare, Self::Vxlan, Self::Weft, Self::WeftLocal, Self::WeftLow, Self::WakeUps];
+    pub(crate) const BUILT_IN: [Self; 7] = [
+        Self::Bare,
+        Self::Vxlan,
+        Self::Weft,
+        Self::WeftLocal,
+        Self::WeftLow,
+        Self::BareLow,
+        Self::WakeUps,
+    ];
 
     pub(crate) fn name(&self) -> &str {
         match self {
@@ -48,6 +57,7 @@ impl Way {
             Self::Weft => "weft",
             Self::WeftLocal => "weft-local",
             Self::WeftLow => "weft-low",
+            Self::BareLow => "bare-low",
             Self::WakeUps => "wake-ups",
             Self::Other(script) => &script.name,
         }
@@ -68,6 +78,7 @@ impl Way {
             Self::WeftLow => {
                 matches!(measure, Measure::Ping | Measure::RequestsIdle | Measure::CpuIdle)
             }
+            Self::BareLow => matches!(measure, Measure::Ping | Measure::RequestsIdle),
             Self::Weft => true,
             Self::Bare | Self::Vxlan | Self::Other(_) => measure != Measure::CpuIdle,
         }
@@ -133,7 +144,7 @@ impl Field {
         let (mut tunnels, mut others) = (Vec::new(), Vec::new());
         for way in ways {
             let made = match way {
-                Way::Bare | Way::WakeUps => Ok(bare(way, &hosts, family)),
+                Way::Bare | Way::BareLow | Way::WakeUps => Ok(bare(way, &hosts, family)),
                 Way::Vxlan => over_vxlan(&world, &hosts, family),
                 Way::Weft | Way::WeftLocal | Way::WeftLow => weft(way, site.as_ref()),
                 Way::Other(script) => {

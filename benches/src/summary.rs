@@ -112,7 +112,7 @@ fn introduction(document: &Document) -> String {
 /// Whose samples these are.
 fn role(peer: &str) -> Role {
     match peer {
-        "bare" | "vxlan" | "wake-ups" => Role::Reference,
+        "bare" | "bare-low" | "vxlan" | "wake-ups" => Role::Reference,
         name if name.starts_with("weft") => Role::Ours,
         _ => Role::Peer,
     }
@@ -120,7 +120,7 @@ fn role(peer: &str) -> Role {
 
 /// Whether a plot without samples of it says so: what is no tunnel of its own is left out then.
 fn is_tunnel(peer: &str) -> bool {
-    !matches!(peer, "weft-local" | "weft-low" | "wake-ups")
+    !matches!(peer, "weft-local" | "weft-low" | "bare-low" | "wake-ups")
 }
 
 #[cfg(test)]

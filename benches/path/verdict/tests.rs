@@ -62,7 +62,7 @@ fn the_best_peer_is_another_tunnel() {
 fn differences_have_their_units() {
     let document = document(&[
         ("weft-low", "ping.p50", &[90.0]),
-        ("bare", "ping.p50", &[60.0]),
+        ("bare-low", "ping.p50", &[60.0]),
         ("weft", "requests-loaded.p99", &[2_500.0]),
         ("weft", "requests-idle.p99", &[500.0]),
     ]);

@@ -189,7 +189,7 @@ fn bars(
             })
             .collect();
         let measured = values.iter().any(Option::is_some);
-        let kernel = matches!(peer.name.as_str(), "bare" | "vxlan");
+        let kernel = matches!(peer.name.as_str(), "bare" | "bare-low" | "vxlan");
         (measured || (is_tunnel(&peer.name) && !kernel)).then(|| Bar {
             label: peer.name.clone(),
             values,
