@@ -85,6 +85,7 @@ fn status_as_json() {
     let peer = &acme["peers"][0];
     assert_eq!((&peer["state"], &peer["role"]), (&"established".into(), &"client".into()));
     assert_eq!((&peer["epoch"], &peer["key_age_ms"]), (&6.into(), &48_000.into()));
+    assert_eq!(peer["datagram_max"], 1_472);
     assert_eq!(peer["addresses"].as_array().unwrap().len(), 5);
     let peer = &json["environments"][1]["peers"][0];
     assert_eq!((&peer["role"], &peer["epoch"]), (&Value::Null, &Value::Null));

@@ -232,6 +232,7 @@ fn acme(n: u64) -> EnvironmentStatus {
             session_age_ms: Some(720_000),
             epoch: Some(6),
             key_age_ms: Some(48_000),
+            datagram_max: Some(1_472),
             handshakes_ok: 2,
             handshakes_failed: 0,
             last_error: String::new(),

@@ -83,4 +83,6 @@ pub struct LinkCounters {
     pub epoch: Counter64,
     /// Seconds since the first use of this worker's sending key.
     pub key_age_seconds: Counter64,
+    /// Longest datagram that this worker sends to the peer, bytes of UDP payload; 0 before a session.
+    pub datagram_max: Counter64,
 }

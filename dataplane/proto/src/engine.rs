@@ -23,7 +23,9 @@ use rustc_hash::FxHashMap;
 use weft_types::{ReceiverIndex, WorkerId};
 use weft_wire::Ecn;
 
-use crate::{AttachmentCounters, Bucket, EnvironmentCounters, LinkCounters, RouteTable};
+use crate::{
+    AttachmentCounters, Bucket, EnvironmentCounters, LinkCounters, RouteTable, path::PathMtu,
+};
 use join::Join;
 use pending::Pending;
 use session::{Receiver, Session};
@@ -153,6 +155,7 @@ struct Link {
     environment: EnvironmentSlot,
     endpoint: SocketAddr,
     active: Option<SessionId>,
+    path: PathMtu,
     pending: Pending,
     counters: Arc<LinkCounters>,
 }

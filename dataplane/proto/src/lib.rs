@@ -19,6 +19,7 @@ mod engine;
 mod indices;
 pub mod keys;
 pub mod lane;
+mod path;
 pub mod peer;
 pub mod replay;
 mod route;

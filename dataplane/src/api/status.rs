@@ -89,7 +89,7 @@ fn peer(peer: &PeerStatus) -> v1::PeerStatus {
         SessionState::Idle => v1::SessionState::Idle,
         SessionState::Handshaking => v1::SessionState::Handshaking,
         SessionState::Backoff => v1::SessionState::Backoff,
-        SessionState::Established { role, age, epoch, key_age } => {
+        SessionState::Established { role, age, epoch, key_age, datagram_max } => {
             let role = match role {
                 Role::Client => v1::SessionRole::Client,
                 Role::Server => v1::SessionRole::Server,
@@ -98,6 +98,7 @@ fn peer(peer: &PeerStatus) -> v1::PeerStatus {
             to.session_age_ms = Some(ms(age));
             to.epoch = Some(u32::try_from(epoch).unwrap_or(u32::MAX));
             to.key_age_ms = key_age.map(ms);
+            to.datagram_max = u32::try_from(datagram_max).ok();
             v1::SessionState::Established
         }
     };
@@ -295,18 +296,21 @@ mod tests {
         {
             let age = Duration::from_secs(60);
             let key_age = Some(Duration::from_secs(7));
-            let session = SessionState::Established { role, age, epoch: 6, key_age };
+            let datagram_max = 1_392;
+            let session = SessionState::Established { role, age, epoch: 6, key_age, datagram_max };
             let peer = peer(&peer_status(session));
             assert_eq!(peer.state(), v1::SessionState::Established);
             assert_eq!(peer.role(), expected);
             assert_eq!(peer.session_age_ms, Some(60_000));
             assert_eq!((peer.epoch, peer.key_age_ms), (Some(6), Some(7_000)));
+            assert_eq!(peer.datagram_max, Some(1_392));
         }
         let fresh = SessionState::Established {
             role: Role::Client,
             age: Duration::ZERO,
             epoch: u64::MAX,
             key_age: None,
+            datagram_max: 0,
         };
         let peer = peer(&peer_status(fresh));
         assert_eq!((peer.epoch, peer.key_age_ms), (Some(u32::MAX), None));

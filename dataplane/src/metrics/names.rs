@@ -111,6 +111,17 @@ const METRICS: &[Metric] = &[
             _ => None,
         });
     }),
+    gauge(
+        "weft_peer_datagram_max_bytes",
+        "Longest datagram that is sent to the peer, UDP payload: what both hosts take and the path \
+         is known to carry.",
+        |s, out| {
+            peers(s, out, |p| match p.session {
+                SessionState::Established { datagram_max, .. } => Some(datagram_max),
+                _ => None,
+            });
+        },
+    ),
     counter("weft_peer_handshakes_total", "Handshakes that succeeded.", |s, out| {
         peers(s, out, |p| Some(p.handshakes_ok));
     }),

@@ -112,6 +112,8 @@ pub enum SessionState {
         epoch: u64,
         /// Age of the oldest sending key in use.
         key_age: Option<Duration>,
+        /// Longest datagram that every worker sends, bytes of UDP payload.
+        datagram_max: u64,
     },
 }
 

@@ -128,6 +128,7 @@ fn session_state(entry: &PeerEntry) -> SessionState {
                 .max()
                 .filter(|age| *age > 0)
                 .map(Duration::from_secs),
+            datagram_max: entry.counters.iter().map(|c| c.datagram_max.get()).min().unwrap_or(0),
         },
     }
 }

@@ -162,7 +162,8 @@ impl Daemon {
         let socket = self.socket.clone();
         wait_until("the API's socket", || {
             assert_eq!(self.child.try_wait().unwrap(), None, "weftd ended");
-            socket.exists()
+            // The file is there a moment before anybody listens.
+            UnixStream::connect(&socket).is_ok()
         });
     }
 

@@ -1,40 +1,50 @@
 //! Messages between the two daemons of a session, sealed like data in datagrams of their own kind.
 
-/// Bytes of a control message.
+/// Bytes of a control message, the padding of a [`Control::Probe`] aside.
 pub const CONTROL_LEN: usize = 12;
 
 /// Why a control message cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ControlError {
-    /// Not [`CONTROL_LEN`] bytes.
+    /// Not [`CONTROL_LEN`] bytes, or longer and no [`Control::Probe`].
     #[error("wrong length")]
     Length,
-    /// A type that this version does not know, or reserved bytes that are not zero.
+    /// A type that this version does not know, or bytes that are not zero and should be.
     #[error("unknown type")]
     Unknown,
 }
 
-/// A control message: byte 0 is the type, bytes 1 to 11 are zero.
+/// A control message: byte 0 is the type, bytes 1 and 2 a length or zero, bytes 3 to 11 are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Control {
     /// The TLS client says that the session works in its direction; sent until answered.
-    Confirm = 1,
+    Confirm,
     /// The TLS server's answer to [`Control::Confirm`].
-    Confirmed = 2,
+    Confirmed,
     /// Says nothing but that the lane has a new epoch, so that old keys can be wiped.
-    Epoch = 3,
+    Epoch,
     /// The sender has forgotten this session.
-    Close = 4,
+    Close,
+    /// Whether a datagram as long as this one arrives. Zeros before the message make it so long.
+    Probe,
+    /// A [`Control::Probe`] of so many bytes, as its datagram's header has them, has arrived.
+    Arrived(u16),
 }
 
 impl Control {
     /// Writes the message.
     #[must_use]
     pub const fn encode(self) -> [u8; CONTROL_LEN] {
-        let mut out = [0; CONTROL_LEN];
-        out[0] = self as u8;
-        out
+        let (kind, len) = match self {
+            Self::Confirm => (1, 0),
+            Self::Confirmed => (2, 0),
+            Self::Epoch => (3, 0),
+            Self::Close => (4, 0),
+            Self::Probe => (5, 0),
+            Self::Arrived(len) => (6, len),
+        };
+        let [high, low] = len.to_be_bytes();
+        [kind, high, low, 0, 0, 0, 0, 0, 0, 0, 0, 0]
     }
 
     /// Reads a message.
@@ -42,18 +52,25 @@ impl Control {
     /// # Errors
     /// [`ControlError`]; the datagram is counted and dropped.
     pub fn decode(bytes: &[u8]) -> Result<Self, ControlError> {
-        let bytes: &[u8; CONTROL_LEN] = bytes.try_into().map_err(|_| ControlError::Length)?;
-        let [kind, reserved @ ..] = bytes;
-        if reserved.iter().any(|b| *b != 0) {
+        let (padding, message) =
+            bytes.split_last_chunk::<CONTROL_LEN>().ok_or(ControlError::Length)?;
+        let [kind, high, low, reserved @ ..] = message;
+        let control = match (kind, u16::from_be_bytes([*high, *low])) {
+            (1, 0) => Self::Confirm,
+            (2, 0) => Self::Confirmed,
+            (3, 0) => Self::Epoch,
+            (4, 0) => Self::Close,
+            (5, 0) => Self::Probe,
+            (6, len) => Self::Arrived(len),
+            _ => return Err(ControlError::Unknown),
+        };
+        if !padding.is_empty() && control != Self::Probe {
+            return Err(ControlError::Length);
+        }
+        if padding.iter().chain(reserved).any(|byte| *byte != 0) {
             return Err(ControlError::Unknown);
         }
-        match kind {
-            1 => Ok(Self::Confirm),
-            2 => Ok(Self::Confirmed),
-            3 => Ok(Self::Epoch),
-            4 => Ok(Self::Close),
-            _ => Err(ControlError::Unknown),
-        }
+        Ok(control)
     }
 }
 
@@ -63,17 +80,37 @@ mod tests {
 
     #[test]
     fn round_trip_and_nothing_else() {
-        for control in [Control::Confirm, Control::Confirmed, Control::Epoch, Control::Close] {
+        let lengths = [0, 44, 1_472, u16::MAX].map(Control::Arrived);
+        let others =
+            [Control::Confirm, Control::Confirmed, Control::Epoch, Control::Close, Control::Probe];
+        for control in others.into_iter().chain(lengths) {
             assert_eq!(Control::decode(&control.encode()), Ok(control));
         }
-        for kind in (0..=255).filter(|k| !(1..=4).contains(k)) {
+        for kind in (0..=255).filter(|k| !(1..=6).contains(k)) {
             let mut bytes = [0; CONTROL_LEN];
             bytes[0] = kind;
             assert_eq!(Control::decode(&bytes), Err(ControlError::Unknown));
+        }
+        for control in others {
+            let mut bytes = control.encode();
+            bytes[2] = 1;
+            assert_eq!(Control::decode(&bytes), Err(ControlError::Unknown), "{control:?}");
         }
         let mut bytes = Control::Close.encode();
         bytes[11] = 1;
         assert_eq!(Control::decode(&bytes), Err(ControlError::Unknown));
         assert_eq!(Control::decode(&bytes[..11]), Err(ControlError::Length));
+    }
+
+    #[test]
+    fn only_a_probe_is_padded_and_only_with_zeros() {
+        let padded = |control: Control| [&[0; 1_000][..], &control.encode()].concat();
+        assert_eq!(Control::decode(&padded(Control::Probe)), Ok(Control::Probe));
+        for other in [Control::Confirm, Control::Close, Control::Arrived(1_472)] {
+            assert_eq!(Control::decode(&padded(other)), Err(ControlError::Length));
+        }
+        let mut dirty = padded(Control::Probe);
+        dirty[500] = 1;
+        assert_eq!(Control::decode(&dirty), Err(ControlError::Unknown));
     }
 }

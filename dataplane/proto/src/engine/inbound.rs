@@ -133,7 +133,7 @@ impl Engine {
     ) -> Result<(), DropReason> {
         let body = self.join.behind().get(..opened.len).ok_or(DropReason::Control)?;
         let control = Control::decode(body).map_err(|_| DropReason::Control)?;
-        self.handle_control(now, opened.session, control, io);
+        self.handle_control(now, opened.session, control, opened.header.length, io);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use weft_wire::{
 
 use super::{
     Attachment, AttachmentSlot, Engine, EnvironmentSlot, Event, Io, LinkSlot, inbound::Superpacket,
-    pending::Waiting,
+    pending::Waiting, session::sooner,
 };
 use crate::{DropReason, Target, lane::SendLane};
 
@@ -158,13 +158,14 @@ impl Engine {
             return if kept { Ok(()) } else { Err(DropReason::NoSession) };
         };
         let packet = &mut data[VIRTIO_HEADER_LEN..];
-        let mut sender = Sender { now, id, link, session, events: &mut self.events, io };
+        let (events, next_tick) = (&mut self.events, &mut self.next_tick);
+        let mut sender = Sender { now, id, link, session, events, next_tick, io };
         let sent = match frame.offload {
             Offload::Gso(gso) => sender.send_superpacket(frame, &gso, packet),
             Offload::None | Offload::Checksum => sender.send_whole(frame, packet),
         };
         if sent == Err(DropReason::TooBig) {
-            let mtu = sender.session.datagram_max - OVERHEAD;
+            let mtu = sender.datagram_max() - OVERHEAD;
             let cause = Cause::TooBig(u16::try_from(mtu).unwrap_or(u16::MAX));
             self.answer(now, from, cause, &frame.inner, data, io);
         }
@@ -210,13 +211,19 @@ impl Engine {
 struct Sender<'a, I> {
     now: Instant,
     id: super::SessionId,
-    link: &'a super::Link,
+    link: &'a mut super::Link,
     session: &'a mut super::Session,
     events: &'a mut std::collections::VecDeque<Event>,
+    next_tick: &'a mut Option<Instant>,
     io: &'a mut I,
 }
 
 impl<I: Io> Sender<'_, I> {
+    /// What both ends and the path between them carry.
+    fn datagram_max(&self) -> usize {
+        self.session.datagram_max.min(self.link.path.current().into())
+    }
+
     fn prepare(&mut self, datagrams: usize) -> Result<(), DropReason> {
         self.session
             .prepare(self.now, datagrams as u64, self.id, self.events)
@@ -224,13 +231,13 @@ impl<I: Io> Sender<'_, I> {
     }
 
     fn send_whole(&mut self, frame: &Frame, packet: &[u8]) -> Result<(), DropReason> {
-        if packet.len() + OVERHEAD > self.session.datagram_max {
+        if packet.len() + OVERHEAD > self.datagram_max() {
             return Err(DropReason::TooBig);
         }
         self.prepare(1)?;
         let metadata = Metadata { virtio: frame.virtio(), chunk: 0, count: 1 }.encode();
         let bytes = self.seal(frame, packet, &metadata);
-        self.count(1, bytes);
+        self.count(1, bytes, bytes);
         Ok(())
     }
 
@@ -241,7 +248,7 @@ impl<I: Io> Sender<'_, I> {
         packet: &mut [u8],
     ) -> Result<(), DropReason> {
         let header_len = usize::from(gso.header_len);
-        if usize::from(gso.size) + header_len + OVERHEAD > self.session.datagram_max {
+        if usize::from(gso.size) + header_len + OVERHEAD > self.datagram_max() {
             return Err(DropReason::TooBig);
         }
         let (header, payload) = packet.split_at(header_len);
@@ -301,7 +308,7 @@ impl<I: Io> Sender<'_, I> {
             bytes += self.seal(frame, chunk, tail);
             metadata.chunk += 1;
         }
-        self.count(count, bytes);
+        self.count(count, bytes, SendLane::datagram_len(gso.size.into(), tail.len()));
         Ok(())
     }
 
@@ -314,7 +321,11 @@ impl<I: Io> Sender<'_, I> {
         len
     }
 
-    fn count(&self, datagrams: usize, bytes: usize) {
+    /// `longest` of the datagrams, bytes.
+    fn count(&mut self, datagrams: usize, bytes: usize, longest: usize) {
+        if self.link.path.handle_use(self.now, longest) {
+            sooner(self.next_tick, self.link.path.poll_timeout());
+        }
         self.link.counters.sent_datagrams.add(datagrams as u64);
         self.link.counters.sent_bytes.add(bytes as u64);
     }

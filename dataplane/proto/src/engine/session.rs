@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use weft_types::{Epoch, ReceiverIndex};
-use weft_wire::{CONTROL_LEN, Control, Ecn, Kind};
+use weft_wire::{CONTROL_LEN, Control, DATAGRAM_MAX, Ecn, Kind};
 
 use super::{Engine, Event, Io, LinkSlot, TICK};
 use crate::{
@@ -15,6 +15,11 @@ use crate::{
 /// First pause before a `Confirm` is repeated; it doubles up to [`CONFIRM_PAUSE_MAX`].
 const CONFIRM_PAUSE: Duration = Duration::from_millis(20);
 const CONFIRM_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes of a datagram with a control message and no padding.
+const CONTROL_DATAGRAM_LEN: usize = SendLane::datagram_len(0, CONTROL_LEN);
+/// What probes are padded with.
+static ZEROS: [u8; DATAGRAM_MAX] = [0; DATAGRAM_MAX];
 
 /// A session of this daemon, never given out twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -97,6 +102,8 @@ impl Engine {
             return;
         };
         link.active = Some(id);
+        link.path.set_limit(u16::try_from(session.datagram_max).unwrap_or(u16::MAX));
+        link.counters.datagram_max.set(link.path.current().into());
         let environment = link.environment;
         let given_up = link.pending.expire(now);
         let waiting = link.pending.take();
@@ -182,7 +189,29 @@ impl Engine {
         if let Some(control) = due {
             self.send_control(now, id, control, io);
         }
+        self.probe_path(now, id, io);
+        sooner(&mut next, self.path_timeout(id));
         next
+    }
+
+    /// Asks whether the path of the session that carries data carries so much, if it is time to.
+    fn probe_path(&mut self, now: Instant, id: SessionId, io: &mut impl Io) {
+        while let Some(link) = self.link_of_active(id) {
+            let wanted = link.path.poll_probe(now);
+            link.counters.datagram_max.set(link.path.current().into());
+            let Some(len) = wanted else { break };
+            self.send_padded(now, id, Control::Probe, len.into(), io);
+        }
+    }
+
+    fn path_timeout(&mut self, id: SessionId) -> Option<Instant> {
+        self.link_of_active(id).and_then(|link| link.path.poll_timeout())
+    }
+
+    /// The link of a session, if that is the one that carries its data.
+    fn link_of_active(&mut self, id: SessionId) -> Option<&mut super::Link> {
+        let link = self.links.get_mut(self.sessions.get(&id)?.link)?;
+        (link.active == Some(id)).then_some(link)
     }
 
     pub(super) fn send_control(
@@ -192,6 +221,22 @@ impl Engine {
         control: Control,
         io: &mut impl Io,
     ) {
+        self.send_padded(now, id, control, CONTROL_DATAGRAM_LEN, io);
+    }
+
+    /// A datagram of `len` bytes.
+    fn send_padded(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        control: Control,
+        len: usize,
+        io: &mut impl Io,
+    ) {
+        let Some(padding) = len.checked_sub(CONTROL_DATAGRAM_LEN).and_then(|n| ZEROS.get(..n))
+        else {
+            return;
+        };
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
@@ -201,19 +246,19 @@ impl Engine {
         if session.prepare(now, 1, id, &mut self.events).is_err() {
             return;
         }
-        let body = control.encode();
-        let len = SendLane::datagram_len(0, CONTROL_LEN);
         let out = io.datagram(link.endpoint, Ecn::NotEct, len);
-        session.send.seal(Kind::Control, &[], &body, out);
+        session.send.seal(Kind::Control, padding, &control.encode(), out);
         link.counters.sent_datagrams.add(1);
         link.counters.sent_bytes.add(len as u64);
     }
 
+    /// `len` is that of the datagram.
     pub(super) fn handle_control(
         &mut self,
         now: Instant,
         id: SessionId,
         control: Control,
+        len: u16,
         io: &mut impl Io,
     ) {
         match control {
@@ -225,8 +270,22 @@ impl Engine {
             }
             Control::Epoch => {}
             Control::Close => Self::push_event(&mut self.events, Event::Closed(id)),
+            Control::Probe => self.send_control(now, id, Control::Arrived(len), io),
+            Control::Arrived(len) => {
+                let Some(link) = self.link_of_active(id) else { return };
+                if link.path.handle_answer(now, len) {
+                    link.counters.datagram_max.set(link.path.current().into());
+                    let due = link.path.poll_timeout();
+                    sooner(&mut self.next_tick, due);
+                }
+            }
         }
     }
+}
+
+/// Makes `at` the earlier of both.
+pub(super) fn sooner(at: &mut Option<Instant>, other: Option<Instant>) {
+    *at = at.iter().copied().chain(other).min();
 }
 
 impl Session {

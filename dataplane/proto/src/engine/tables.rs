@@ -6,7 +6,7 @@ use super::{
     Attachment, AttachmentSlot, Engine, Environment, EnvironmentSlot, ICMP_BURST, ICMP_INTERVAL,
     Link, LinkSlot, NewAttachment, NewEnvironment, NewLink, pending::Pending,
 };
-use crate::{Bucket, DropReason, RouteTable};
+use crate::{Bucket, DropReason, RouteTable, path::PathMtu};
 
 impl Engine {
     /// Adds an environment, without routes yet.
@@ -63,6 +63,7 @@ impl Engine {
             environment: new.environment,
             endpoint: new.endpoint,
             active: None,
+            path: PathMtu::default(),
             pending: Pending::default(),
             counters: new.counters,
         };
@@ -71,8 +72,12 @@ impl Engine {
 
     /// Sends the link's datagrams to another address from now on.
     pub fn set_endpoint(&mut self, slot: LinkSlot, endpoint: SocketAddr) {
-        if let Some(link) = self.links.get_mut(slot) {
+        if let Some(link) = self.links.get_mut(slot)
+            && link.endpoint != endpoint
+        {
             link.endpoint = endpoint;
+            link.path.reset();
+            link.counters.datagram_max.set(link.path.current().into());
         }
     }
 

@@ -14,6 +14,7 @@ mod bulk;
 mod control;
 mod ecn;
 mod hostile;
+mod mtu;
 mod ownership;
 mod relay;
 mod udp;

@@ -85,6 +85,7 @@ fn status() -> Status {
         age: Duration::from_millis(90_500),
         epoch: 6,
         key_age: Some(Duration::from_secs(31)),
+        datagram_max: 1_392,
     };
     let attachment = AttachmentStatus {
         spec: AttachSpec {
@@ -155,6 +156,7 @@ fn what_the_node_tells_is_read_back() {
         ("weft_peer_session_age_seconds", &b, 90.5),
         ("weft_peer_epoch", &b, 6.0),
         ("weft_peer_key_age_seconds", &b, 31.0),
+        ("weft_peer_datagram_max_bytes", &b, 1_392.0),
         ("weft_peer_handshakes_total", &c, 3.0),
         ("weft_peer_handshakes_failed_total", &failed, 4.0),
         ("weft_peer_handshake_seconds_sum", &b, 0.75),
@@ -205,7 +207,7 @@ fn causes_are_there_before_they_count() {
 fn without_a_session_there_is_no_age() {
     let samples = samples();
     let labels = [("environment", "acme"), ("peer", "host-c")];
-    for name in ["session_age_seconds", "epoch", "key_age_seconds"] {
+    for name in ["session_age_seconds", "epoch", "key_age_seconds", "datagram_max_bytes"] {
         assert_eq!(value(&samples, &format!("weft_peer_{name}"), &labels), None);
     }
 }

@@ -151,6 +151,8 @@ fn passages(suite: Suite, role: Role) -> Vec<Value> {
         ("confirm", Control::Confirm),
         ("confirmed", Control::Confirmed),
         ("epoch", Control::Epoch),
+        ("probe, not padded", Control::Probe),
+        ("arrived", Control::Arrived(1_472)),
         ("close", Control::Close),
     ];
     for (name, control) in messages {

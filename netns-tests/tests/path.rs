@@ -1,0 +1,59 @@
+//! Paths that carry less than their ends take, and say nothing about it.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use netns_tests::process::{pause, wait_for};
+use netns_tests::seeded::seed;
+use netns_tests::traffic::transfer::transfer;
+use netns_tests::{ACME, Family, Faults, Load, Plan, Site, scenario};
+
+/// Some seconds of traffic through a relay.
+const BYTES: u64 = 512 << 20;
+/// How long it goes well.
+const GOOD: Duration = Duration::from_millis(300);
+/// Until the length is found.
+const FOUND_LIMIT: Duration = Duration::from_secs(30);
+/// Bytes of the underlay's IPv4 and UDP headers.
+const HEADERS: usize = 28;
+/// A search ends that close to what the path carries, bytes.
+const PRECISION: f64 = 8.0;
+
+/// The relay drops what is too long, as a tunnel in the way does whose ICMP is filtered.
+#[test]
+fn a_path_that_shrinks_in_the_middle_of_a_transfer() {
+    for (family, mtu) in [(Family::V4, 1_300), (Family::V4, 1_420), (Family::V6, 1_400)] {
+        scenario(Load::Heavy, |world| {
+            let mut site = Site::prepare(world, &Plan::pair().relayed())?;
+            let relay = site.relay(seed())?;
+            site.start()?;
+            site.settle()?;
+            let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
+            let to = (b.address(family), 0).into();
+            let payload_max = mtu - HEADERS;
+            let run = thread::scope(|scope| {
+                let run = scope.spawn(|| transfer(&a.ns, &b.ns, to, BYTES, seed()));
+                pause(GOOD)?;
+                relay.faults(Faults { payload_max, ..Faults::NONE });
+                run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })?;
+            run.assert_equal(BYTES)?;
+            let start = Instant::now();
+            let found = wait_for("the length is found", FOUND_LIMIT, || {
+                let found = site
+                    .daemon("host-a")?
+                    .metrics()?
+                    .sum("datagram_max_bytes", &[("environment", ACME)]);
+                #[expect(clippy::cast_precision_loss, reason = "a length below 2^16")]
+                let carried = payload_max as f64;
+                Ok((found <= carried && found + PRECISION > carried).then_some(found))
+            })?;
+            println!(
+                "{family:?}, path of {mtu} bytes: {:.1} s for all, {found} bytes found {:.1} s later",
+                run.elapsed.as_secs_f64(),
+                start.elapsed().as_secs_f64(),
+            );
+            site.assert_healthy()
+        });
+    }
+}
