@@ -16,7 +16,7 @@
 use std::time::{Duration, Instant};
 
 /// What every path carries (`BASE_PLPMTU`; RFC 8899, 5.1.2).
-pub const BASE_LEN: u16 = 1_200;
+pub(crate) const BASE_LEN: u16 = 1_200;
 /// What a path without jumbo frames carries over IPv4: tried before anything else in between.
 const USUAL_LEN: u16 = 1_472;
 /// Probes of one size that get no answer before it is taken for too long. More than the three of
@@ -38,7 +38,7 @@ const PRECISION: u16 = 8;
 
 /// What the path to a peer carries, as far as is known.
 #[derive(Debug)]
-pub struct PathMtu {
+pub(crate) struct PathMtu {
     /// What both ends take.
     limit: u16,
     /// In use.
@@ -110,34 +110,32 @@ impl Default for PathMtu {
 
 impl PathMtu {
     /// A path whose ends take datagrams of `limit` bytes; nothing is asked up to [`BASE_LEN`].
-    #[must_use]
-    pub fn new(limit: u16) -> Self {
+    pub(crate) fn new(limit: u16) -> Self {
         let state = State::Idle;
         Self { limit, current: limit, state, used: None, confirmed: None, raise_at: None }
     }
 
     /// Says what both ends take. If that is new, all is forgotten.
-    pub fn set_limit(&mut self, limit: u16) {
+    pub(crate) fn set_limit(&mut self, limit: u16) {
         if limit != self.limit {
             *self = Self::new(limit);
         }
     }
 
     /// The peer is somewhere else: all is forgotten.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         *self = Self::new(self.limit);
     }
 
     /// The longest datagram to send, bytes.
     #[inline]
-    #[must_use]
-    pub fn current(&self) -> u16 {
+    pub(crate) fn current(&self) -> u16 {
         self.current
     }
 
     /// A datagram of so many bytes is sent. Gives whether [`PathMtu::poll_timeout`] may have changed.
     #[inline]
-    pub fn handle_use(&mut self, now: Instant, len: usize) -> bool {
+    pub(crate) fn handle_use(&mut self, now: Instant, len: usize) -> bool {
         let is_news = len > usize::from(BASE_LEN) && self.used.is_none();
         if is_news {
             self.used = Some(now);
@@ -146,8 +144,7 @@ impl PathMtu {
     }
 
     /// When [`PathMtu::poll_probe`] wants to be called at the latest, besides every second or so.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
             State::Confirming(probe) | State::Searching { probe, .. } => Some(probe.due),
             State::Idle => self.used.filter(|_| self.confirmed.is_none()),
@@ -165,7 +162,7 @@ impl PathMtu {
 
     /// The length of a probe to be sent now, until there is none. What is in use may have changed
     /// then.
-    pub fn poll_probe(&mut self, now: Instant) -> Option<u16> {
+    pub(crate) fn poll_probe(&mut self, now: Instant) -> Option<u16> {
         loop {
             match &mut self.state {
                 State::Idle => {
@@ -186,7 +183,7 @@ impl PathMtu {
     }
 
     /// A probe of so many bytes has arrived. Gives whether what is in use changed.
-    pub fn handle_answer(&mut self, now: Instant, len: u16) -> bool {
+    pub(crate) fn handle_answer(&mut self, now: Instant, len: u16) -> bool {
         match &mut self.state {
             State::Confirming(probe) if probe.len == len => {
                 self.rest(now);
