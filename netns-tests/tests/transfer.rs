@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
+use netns_tests::process::wait_for;
 use netns_tests::seeded::seed;
-use netns_tests::site::OVERLAY_INTERFACE;
 use netns_tests::topology::UNDERLAY_INTERFACE;
-use netns_tests::traffic::datagrams::{Flow, send};
+use netns_tests::traffic::datagrams::{Flow, send, socket};
 use netns_tests::traffic::transfer::transfer;
-use netns_tests::{ACME, Family, Faults, Load, Plan, Site, Way, ensure, scenario};
+use netns_tests::{ACME, Family, Faults, Load, Plan, Result, Site, Way, ensure, scenario};
+use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 
 /// What has to arrive unchanged.
 const BYTES: u64 = 2 << 30;
 /// For the versions and directions that the long runs do not cover.
 const SHORT: u64 = 128 << 20;
+/// Within which packets arrive that are not lost.
+const ARRIVAL_LIMIT: Duration = Duration::from_secs(5);
 /// Share of datagrams that are dropped, reordered and repeated, each.
 const ROUGH: f64 = 0.01;
 
@@ -74,10 +77,7 @@ fn damaged_datagrams_are_as_good_as_lost() {
 fn a_slow_underlay_holds_packets_back_and_loses_none() {
     scenario(Load::Heavy, |world| {
         let mut site = Site::up(world, &Plan::pair())?;
-        let slow = format!(
-            "tc qdisc replace dev {UNDERLAY_INTERFACE} root tbf rate 400mbit burst 65535 limit 64mb"
-        );
-        site.topology.host("host-a")?.ns.run_ok(&slow, Duration::from_secs(5))?;
+        slow_down(&site)?;
         let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
         let flood = Flow {
             packets: 400_000,
@@ -86,11 +86,65 @@ fn a_slow_underlay_holds_packets_back_and_loses_none() {
             ..Flow::between(a.address(Family::V4), b.address(Family::V4))
         };
         let arrived = send(&a.ns, &b.ns, &flood)?;
-        // What is too much is refused where it starts, at the container's interface.
-        let refused = a.ns.link(OVERLAY_INTERFACE)?.tx_dropped;
+        // What is too much goes before it is sealed: nothing that was paid for is lost.
+        let refused = site.drops_by("host-a", ACME, "congestion")?;
         ensure!(refused > 0 && arrived.received < arrived.sent, "no flood: {arrived:?}");
         let lost = site.daemon("host-a")?.metrics()?.sum("send_errors", &[]);
         ensure!(lost == 0.0, "{lost} sealed datagrams lost: {arrived:?}");
+        site.assert_healthy()
+    });
+}
+
+/// Packets leave host a at 400 Mbit/s, and its interface queues as many as it is given.
+fn slow_down(site: &Site) -> Result<()> {
+    let slow = format!(
+        "tc qdisc replace dev {UNDERLAY_INTERFACE} root tbf rate 400mbit burst 65535 limit 64mb"
+    );
+    site.topology.host("host-a")?.ns.run_ok(&slow, Duration::from_secs(5))?;
+    Ok(())
+}
+
+/// Three megabytes are sent in some milliseconds and take 60 to leave. What other flows send then
+/// arrives while most of it still waits.
+#[test]
+fn who_asks_for_little_does_not_wait_for_who_asks_for_much() {
+    const SUPERPACKETS: usize = 75;
+    const SEGMENTS: usize = 40;
+    const PAYLOAD: usize = 1_000;
+    const MUCH: usize = SUPERPACKETS * SEGMENTS;
+    const OTHERS: usize = 8;
+    scenario(Load::Heavy, |world| {
+        let mut site = Site::up(world, &Plan::pair())?;
+        slow_down(&site)?;
+        let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
+        let (from, to) = ((a.address(Family::V4), 0).into(), (b.address(Family::V4), 0).into());
+        let flow = || -> Result<_> {
+            let (sender, receiver) = (socket(&a.ns, from)?, socket(&b.ns, to)?);
+            sender.connect(receiver.local_addr()?)?;
+            Ok((sender, receiver))
+        };
+        let (much, much_there) = flow()?;
+        let others = (0..OTHERS).map(|_| flow()).collect::<Result<Vec<_>>>()?;
+        setsockopt(&much, UdpGsoSegment, &i32::try_from(PAYLOAD)?)?;
+        for _ in 0..SUPERPACKETS {
+            much.send(&[7; PAYLOAD * SEGMENTS])?;
+        }
+        for (sender, _) in &others {
+            sender.send(b"little")?;
+        }
+        let mut buffer = [0; PAYLOAD];
+        for (_, receiver) in &others {
+            receiver.set_read_timeout(Some(ARRIVAL_LIMIT))?;
+            receiver.recv(&mut buffer)?;
+        }
+        much_there.set_nonblocking(true)?;
+        let before = std::iter::from_fn(|| much_there.recv(&mut buffer).ok()).count();
+        ensure!(before < MUCH / 2, "{before} of {MUCH} packets were sent before");
+        let mut after = 0;
+        wait_for("the rest", ARRIVAL_LIMIT, || {
+            after += std::iter::from_fn(|| much_there.recv(&mut buffer).ok()).count();
+            Ok((before + after == MUCH).then_some(()))
+        })?;
         site.assert_healthy()
     });
 }

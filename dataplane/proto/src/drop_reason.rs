@@ -48,6 +48,8 @@ drop_reasons! {
     TooBig = "too_big",
     /// No session yet, and no room to wait for one.
     NoSession = "no_session",
+    /// The path is slower than the containers, and this flow asks for the most.
+    Congestion = "congestion",
     /// The session's keys are used up or too old.
     KeysUsedUp = "keys_used_up",
     /// The container's interface did not take the packet.

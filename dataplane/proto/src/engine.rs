@@ -4,6 +4,7 @@
 //! but counters. Environments, attachments, links and sessions are put in and taken out by the
 //! daemon between packets.
 
+mod backlog;
 mod inbound;
 mod join;
 mod outbound;
@@ -26,6 +27,7 @@ use weft_wire::Ecn;
 use crate::{
     AttachmentCounters, Bucket, EnvironmentCounters, LinkCounters, RouteTable, path::PathMtu,
 };
+use backlog::Backlog;
 use join::Join;
 use pending::Pending;
 use session::{Receiver, Session};
@@ -78,6 +80,12 @@ pub trait Io {
     /// Room for one datagram of exactly `len` bytes to `to` with these ECN bits. The engine fills
     /// all of it before it asks for the next; it is sent at the latest when the batch ends.
     fn datagram(&mut self, to: SocketAddr, ecn: Ecn, len: usize) -> &mut [u8];
+
+    /// Whether datagrams leave about as fast as they come. While they do not, packets from containers
+    /// wait in the engine.
+    fn has_room(&mut self) -> bool {
+        true
+    }
 
     /// Gives `head ‖ payload` to an attachment's interface: a virtio header and one packet.
     ///
@@ -169,6 +177,10 @@ pub struct Engine {
     sessions: FxHashMap<SessionId, Session>,
     receivers: FxHashMap<ReceiverIndex, Receiver>,
     join: Join,
+    /// Packets that wait for room.
+    backlog: Backlog,
+    /// When to look for room again.
+    room_at: Option<Instant>,
     events: VecDeque<Event>,
     /// Drops that belong to no environment: the datagram's session is not known.
     unattributed: Arc<EnvironmentCounters>,
@@ -188,6 +200,8 @@ impl Engine {
             sessions: FxHashMap::default(),
             receivers: FxHashMap::default(),
             join: Join::new(),
+            backlog: Backlog::default(),
+            room_at: None,
             events: VecDeque::with_capacity(EVENTS_MAX),
             unattributed,
             next_tick: None,
@@ -202,7 +216,7 @@ impl Engine {
     /// When [`Engine::handle_timeout`] wants to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.next_tick
+        self.next_tick.into_iter().chain(self.room_at).min()
     }
 
     fn push_event(events: &mut VecDeque<Event>, event: Event) {

@@ -114,6 +114,20 @@ impl UdpSocket {
         raw.decode().ok_or_else(|| io::Error::other("socket address: expected IPv4 or IPv6"))
     }
 
+    /// Bytes of this socket that are on their way to the interface, with what the kernel adds for its
+    /// own bookkeeping.
+    ///
+    /// # Errors
+    /// Not for a socket.
+    #[inline]
+    pub fn queued(&self) -> io::Result<usize> {
+        let mut queued: c_int = 0;
+        // SAFETY: SIOCOUTQ (the same number as TIOCOUTQ) writes one `c_int`, which lives through the
+        // call.
+        check(unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut queued) })?;
+        Ok(usize::try_from(queued).unwrap_or(0))
+    }
+
     /// Whether batches still leave as one segmented send.
     pub fn gso_enabled(&self) -> bool {
         self.gso.load(Ordering::Relaxed)

@@ -1,6 +1,6 @@
 //! Packets from containers: judge, route, and relay or seal.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use weft_wire::{
     CHUNKS_MAX, Frame, GSO_HEADER_MAX, Gso, Inner, Kind, METADATA_LEN, Metadata, OVERHEAD, Offload,
@@ -10,11 +10,17 @@ use weft_wire::{
 };
 
 use super::{
-    Attachment, AttachmentSlot, Engine, EnvironmentSlot, Event, Io, LinkSlot, inbound::Superpacket,
-    pending::Waiting, session::sooner,
+    Attachment, AttachmentSlot, Engine, EnvironmentSlot, Event, Io, LinkSlot,
+    backlog::{Waiting, flow_of},
+    inbound::Superpacket,
+    pending,
+    session::sooner,
 };
 use crate::{DropReason, Target, lane::SendLane};
 
+/// How long a worker waits for room before it looks again; the 256 KiB on
+/// their way last as long at 10 Gbit/s.
+const ROOM_PAUSE: Duration = Duration::from_micros(200);
 const TAIL_MAX: usize = GSO_HEADER_MAX + METADATA_LEN;
 
 /// Whether a packet adds to what its attachment sent.
@@ -54,7 +60,7 @@ impl Engine {
         &mut self,
         now: Instant,
         environment: EnvironmentSlot,
-        mut waiting: Waiting,
+        mut waiting: pending::Waiting,
         io: &mut impl Io,
     ) {
         let data = &mut waiting.packet;
@@ -89,6 +95,13 @@ impl Engine {
         }
         let tables = self.environments.get(environment).ok_or(DropReason::NoRoute)?;
         match tables.routes.get(frame.inner.destination) {
+            // What comes while others wait waits behind them; what has waited goes.
+            Some(Target::Remote(_))
+                if count == Count::Yes && !(self.backlog.is_empty() && io.has_room()) =>
+            {
+                self.keep(now, from, &frame, data);
+                Ok(())
+            }
             Some(Target::Remote(link)) => self.send(now, from, link, &frame, data, io),
             Some(Target::Local(to)) => self.relay(environment, to, &frame, data, io),
             None => {
@@ -96,6 +109,37 @@ impl Engine {
                 Err(DropReason::NoRoute)
             }
         }
+    }
+
+    /// Lets a packet wait for room.
+    fn keep(&mut self, now: Instant, from: AttachmentSlot, frame: &Frame, data: &mut [u8]) {
+        data[..VIRTIO_HEADER_LEN].copy_from_slice(&frame.virtio().encode());
+        let flow = flow_of(from, &frame.inner, &data[VIRTIO_HEADER_LEN..]);
+        let (attachments, environments) = (&self.attachments, &self.environments);
+        self.backlog.push(from, flow, data, |dropped| {
+            let environment = attachments.get(dropped).map(|attachment| attachment.environment);
+            if let Some(environment) = environment.and_then(|slot| environments.get(slot)) {
+                environment.counters.dropped(DropReason::Congestion);
+            }
+        });
+        self.room_at = Some(now + ROOM_PAUSE);
+    }
+
+    /// Sends packets that wait, as far as there is room.
+    pub(super) fn send_backlog(&mut self, now: Instant, io: &mut impl Io) {
+        if self.backlog.is_empty() {
+            return;
+        }
+        while io.has_room()
+            && let Some(Waiting { from, mut packet }) = self.backlog.pop()
+        {
+            let Some(attachment) = self.attachments.get(from) else { continue };
+            let environment = attachment.environment;
+            if let Err(reason) = self.forward(now, from, environment, Count::No, &mut packet, io) {
+                self.count_drop(environment, reason);
+            }
+        }
+        self.room_at = (!self.backlog.is_empty()).then_some(now + ROOM_PAUSE);
     }
 
     /// From one attachment on this host to another of the same environment: no cryptography, the

@@ -143,6 +143,7 @@ impl Engine {
     /// Looks after what time brings: repeats confirmations, ends epochs of idle lanes, wipes keys
     /// of past epochs.
     pub fn handle_timeout(&mut self, now: Instant, io: &mut impl Io) {
+        self.send_backlog(now, io);
         if self.next_tick.is_none_or(|at| now < at) {
             return;
         }

@@ -47,7 +47,10 @@ impl Engine {
     /// Forgets an attachment, and everything that was on its way from or to it: the next owner of
     /// the slot may belong to another environment.
     pub fn remove_attachment(&mut self, slot: AttachmentSlot) {
-        self.attachments.remove(slot);
+        let forgotten = self.backlog.forget(slot);
+        if let Some(attachment) = self.attachments.remove(slot) {
+            self.count_drops(attachment.environment, DropReason::Congestion, forgotten);
+        }
         self.join.forget(slot);
         for link in self.links.iter_mut() {
             let forgotten = link.pending.forget(slot);

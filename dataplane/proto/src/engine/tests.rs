@@ -11,6 +11,7 @@
 //! environment 0, 2 of environment 1; links 0 and 1 in environments 0 and 1.
 
 mod bulk;
+mod congestion;
 mod control;
 mod ecn;
 mod hostile;
@@ -74,6 +75,7 @@ struct Memory {
     datagrams: Vec<Sent>,
     delivered: Vec<(AttachmentSlot, Vec<u8>)>,
     is_full: bool,
+    is_congested: bool,
 }
 
 impl Io for Memory {
@@ -81,6 +83,10 @@ impl Io for Memory {
         let bytes = vec![0; len];
         self.datagrams.push(Sent { to, ecn, bytes });
         &mut self.datagrams.last_mut().unwrap().bytes
+    }
+
+    fn has_room(&mut self) -> bool {
+        !self.is_congested
     }
 
     fn deliver(
