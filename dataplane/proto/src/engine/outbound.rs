@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{DropReason, Target, lane::SendLane};
 
-/// How long a worker waits for room before it looks again; the 256 KiB on
-/// their way last as long at 10 Gbit/s.
+/// How long a worker waits for room before it looks again; the 256 KiB on their way last as long at
+/// 10 Gbit/s.
 const ROOM_PAUSE: Duration = Duration::from_micros(200);
 const TAIL_MAX: usize = GSO_HEADER_MAX + METADATA_LEN;
 
@@ -128,6 +128,8 @@ impl Engine {
     /// Sends packets that wait, as far as there is room.
     pub(super) fn send_backlog(&mut self, now: Instant, io: &mut impl Io) {
         if self.backlog.is_empty() {
+            // What waited may have gone with its attachment.
+            self.room_at = None;
             return;
         }
         while io.has_room()

@@ -87,6 +87,8 @@ fn packets_of_an_attachment_that_is_gone_are_gone() {
     pair.a.engine.remove_attachment(WEB);
     assert_eq!(pair.a.drops(DropReason::Congestion), 1);
     pair.a.io.is_congested = false;
-    pair.a.tick(Duration::ZERO);
+    pair.a.tick(Duration::from_secs(1));
     assert!(pair.a.io.datagrams.is_empty());
+    let next = pair.a.engine.poll_timeout();
+    assert!(next.is_none_or(|at| at > pair.a.now), "nobody looks for room that nobody needs");
 }
