@@ -30,6 +30,10 @@ missing=()
 for entry in "${needed[@]}"; do
     command -v "${entry%%:*}" >/dev/null || missing+=("${entry#*:}")
 done
+# The AEAD's library is for x86_64 only; elsewhere all is done by another.
+if [ "$(uname -m)" = x86_64 ] && [ ! -e /usr/include/intel-ipsec-mb.h ]; then
+    missing+=(libipsec-mb-dev)
+fi
 if [ ${#missing[@]} -gt 0 ]; then
     echo "installing: ${missing[*]}"
     as_root apt-get update -qq

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use weft_proto::aead::{KEY_LEN, NONCE_LEN, Suite, aws, ring_provider};
+use weft_proto::aead::{KEY_LEN, Key, NONCE_LEN, Suite, aws, provider, ring_provider};
 use weft_wire::{HEADER_LEN, METADATA_LEN, TAG_LEN};
 
 use crate::cpu::CpuTime;
@@ -20,15 +20,21 @@ const NONCE: [u8; NONCE_LEN] = [7; NONCE_LEN];
 const AAD: [u8; HEADER_LEN] = [1; HEADER_LEN];
 
 pub(crate) fn measure(criterion: &mut Criterion<CpuTime>) {
-    measure_aws(criterion);
-    measure_ring(criterion);
+    measure_aws(criterion, &SUITES);
+    measure_ring(criterion, &SUITES);
+    // The daemon's choice, where it is none of these.
+    if provider(Suite::Aes256Gcm) == IPSEC_MB {
+        measure_ipsec_mb(criterion, &SUITES[..1]);
+    }
 }
 
+const IPSEC_MB: &str = "intel-ipsec-mb";
+
 macro_rules! provider {
-    ($function:ident, $name:literal, $key:path) => {
-        fn $function(criterion: &mut Criterion<CpuTime>) {
-            for (suite_name, suite) in SUITES {
-                let key = <$key>::new(suite, &KEY);
+    ($function:ident, $name:expr, $key:path) => {
+        fn $function(criterion: &mut Criterion<CpuTime>, suites: &[(&str, Suite)]) {
+            for (suite_name, suite) in suites {
+                let key = <$key>::new(*suite, &KEY);
                 let mut group = criterion.benchmark_group(format!("{suite_name}/{}", $name));
                 for len in PACKETS {
                     let payload = vec![5; len - INNER_HEADER];
@@ -40,6 +46,13 @@ macro_rules! provider {
                         bencher.iter(|| {
                             let nonce = black_box(NONCE);
                             key.seal(nonce, &AAD, &payload, &tail, black_box(&mut sealed));
+                        });
+                    });
+                    let whole = [&payload[..], &tail].concat();
+                    group.bench_function(BenchmarkId::new("seal one piece", len), |bencher| {
+                        bencher.iter(|| {
+                            let nonce = black_box(NONCE);
+                            key.seal(nonce, &AAD, &whole, &[], black_box(&mut sealed));
                         });
                     });
                     // When only this one is selected, the one before has sealed nothing.
@@ -60,3 +73,4 @@ macro_rules! provider {
 
 provider!(measure_aws, "aws-lc-rs", aws::Key);
 provider!(measure_ring, "ring", ring_provider::Key);
+provider!(measure_ipsec_mb, IPSEC_MB, Key);

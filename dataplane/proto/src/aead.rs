@@ -1,8 +1,9 @@
-//! The two AEADs of the protocol behind one small type, from either provider.
+//! The two AEADs of the protocol behind one small type.
 //!
-//! Both providers have the same interface; a cargo feature chooses. Neither wipes its expanded
-//! keys: a [`Key`] lives in a box of its own, and `weftd` runs on an allocator that overwrites
-//! what it frees.
+//! AES-256-GCM is that of intel-ipsec-mb, where the feature `ipsec-mb` is on and the processor has
+//! what it needs. Everything else is of one of two providers with the same interface, which a
+//! cargo feature chooses. Those do not wipe their expanded keys: a [`Key`] lives in a box of its
+//! own, and `weftd` runs on an allocator that overwrites what it frees.
 
 use weft_wire::{HEADER_LEN, TAG_LEN};
 
@@ -32,6 +33,9 @@ macro_rules! provider {
             use $name::aead::{
                 AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
             };
+
+            /// Name of the provider.
+            pub const NAME: &str = stringify!($name);
 
             /// An expanded key.
             pub struct Key(LessSafeKey);
@@ -161,9 +165,89 @@ provider!(
 );
 
 #[cfg(feature = "aws-lc-rs")]
-pub use aws::Key;
+use aws as general;
 #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
-pub use ring_provider::Key;
+use ring_provider as general;
+
+/// Seals and opens with the fastest provider there is for its suite.
+pub struct Key(Provider);
+
+enum Provider {
+    #[cfg(all(feature = "ipsec-mb", target_arch = "x86_64"))]
+    IpsecMb(weft_gcm::Aes256Gcm),
+    /// In a box of its own, so that the other is not as large.
+    General(Box<general::Key>),
+}
+
+impl Key {
+    /// Expands a key.
+    #[must_use]
+    pub fn new(suite: Suite, key: &[u8; KEY_LEN]) -> Self {
+        #[cfg(all(feature = "ipsec-mb", target_arch = "x86_64"))]
+        if suite == Suite::Aes256Gcm
+            && let Ok(key) = weft_gcm::Aes256Gcm::new(key)
+        {
+            return Self(Provider::IpsecMb(key));
+        }
+        Self(Provider::General(Box::new(general::Key::new(suite, key))))
+    }
+
+    /// Seals `payload ‖ tail` into `out`, which has their length and [`TAG_LEN`] more. It is
+    /// faster without tail.
+    ///
+    /// # Panics
+    /// When `out` has another length.
+    #[inline]
+    pub fn seal(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8; HEADER_LEN],
+        payload: &[u8],
+        tail: &[u8],
+        out: &mut [u8],
+    ) {
+        match &self.0 {
+            #[cfg(all(feature = "ipsec-mb", target_arch = "x86_64"))]
+            Provider::IpsecMb(key) => key.seal(&nonce, aad, payload, tail, out),
+            Provider::General(key) => key.seal(nonce, aad, payload, tail, out),
+        }
+    }
+
+    /// Opens `sealed` (ciphertext and tag) into the front of `out` and gives the plaintext's
+    /// length. On failure `out` holds nothing of use.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it does not authenticate or `out` is too small.
+    #[inline]
+    pub fn open(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8; HEADER_LEN],
+        sealed: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize, OpenError> {
+        match &self.0 {
+            #[cfg(all(feature = "ipsec-mb", target_arch = "x86_64"))]
+            Provider::IpsecMb(key) => {
+                let (text, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(OpenError)?;
+                let out = out.get_mut(..text.len()).ok_or(OpenError)?;
+                key.open(&nonce, aad, text, tag, out).map_err(|_| OpenError)?;
+                Ok(text.len())
+            }
+            Provider::General(key) => key.open(nonce, aad, sealed, out),
+        }
+    }
+}
+
+/// Which library seals in this process, by suite.
+#[must_use]
+pub fn provider(suite: Suite) -> &'static str {
+    match Key::new(suite, &[0; KEY_LEN]).0 {
+        #[cfg(all(feature = "ipsec-mb", target_arch = "x86_64"))]
+        Provider::IpsecMb(_) => "intel-ipsec-mb",
+        Provider::General(_) => general::NAME,
+    }
+}
 
 #[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
 compile_error!("weft-proto needs one of the features `aws-lc-rs` and `ring`");
@@ -203,23 +287,29 @@ mod tests {
         }
     }
 
-    /// Whatever the provider: the two must be the same on the wire.
+    /// Whatever the provider: all must be the same on the wire.
     #[cfg(all(feature = "ring", feature = "aws-lc-rs"))]
     #[test]
     fn providers_agree() {
         for suite in [Suite::Aes256Gcm, Suite::ChaCha20Poly1305] {
             let one = aws::Key::new(suite, &[3; KEY_LEN]);
             let other = ring_provider::Key::new(suite, &[3; KEY_LEN]);
+            let chosen = Key::new(suite, &[3; KEY_LEN]);
             // Text that ends within a block, at its end, and with nothing in front of the tail.
             for (payload, tail) in [(88, 12), (1_344, 64), (1_345, 52), (16, 16), (0, 12), (7, 0)] {
                 let (payload, tail) = (vec![4; payload], vec![5; tail]);
                 let mut a = vec![0; payload.len() + tail.len() + TAG_LEN];
-                let mut b = a.clone();
+                let (mut b, mut c) = (a.clone(), a.clone());
                 one.seal(NONCE, &AAD, &payload, &tail, &mut a);
                 other.seal(NONCE, &AAD, &payload, &tail, &mut b);
+                chosen.seal(NONCE, &AAD, &payload, &tail, &mut c);
                 assert_eq!(a, b);
+                assert_eq!(a, c);
                 let mut opened = vec![0; payload.len() + tail.len()];
                 assert_eq!(other.open(NONCE, &AAD, &a, &mut opened), Ok(opened.len()));
+                assert_eq!(opened, [&*payload, &*tail].concat());
+                opened.fill(0);
+                assert_eq!(chosen.open(NONCE, &AAD, &a, &mut opened), Ok(opened.len()));
                 assert_eq!(opened, [payload, tail].concat());
             }
         }

@@ -10,7 +10,10 @@ use std::{
 };
 
 use weft_handshake::{HandshakeError, admission::Refusal};
-use weft_proto::DropReason;
+use weft_proto::{
+    DropReason,
+    aead::{Suite, provider},
+};
 
 use super::text::{Kind, Samples};
 use crate::{
@@ -36,9 +39,17 @@ struct Metric {
 
 const METRICS: &[Metric] = &[
     // The process.
-    gauge("weft_build_info", "Version and I/O engine of the daemon; always 1.", |s, out| {
-        out.push(&[("version", VERSION), ("engine", s.status.engine.as_str())], 1);
-    }),
+    gauge(
+        "weft_build_info",
+        "Version of the daemon, its I/O engine and whose AES-GCM it uses; always 1.",
+        |s, out| {
+            let aead = provider(Suite::Aes256Gcm);
+            out.push(
+                &[("version", VERSION), ("engine", s.status.engine.as_str()), ("aead", aead)],
+                1,
+            );
+        },
+    ),
     gauge("process_start_time_seconds", "When the daemon started, Unix time.", |s, out| {
         out.push(&[], unix_seconds(s.started));
     }),

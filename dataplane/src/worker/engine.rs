@@ -4,6 +4,7 @@ use std::fmt;
 
 use anyhow::Context as _;
 use weft_config::Engine;
+use weft_proto::aead::{Suite, provider};
 use weft_sys::ring::Ring;
 
 /// A kind of driver.
@@ -46,7 +47,8 @@ impl EngineChoice {
     /// handled.
     pub fn log(self) {
         let Self { engine, why } = self;
-        tracing::info!(%engine, why, "the engine of all workers is chosen");
+        let aead = provider(Suite::Aes256Gcm);
+        tracing::info!(%engine, why, aead, "the engine of all workers is chosen");
     }
 }
 

@@ -137,7 +137,8 @@ fn what_the_node_tells_is_read_back() {
     let b = [acme, ("peer", "host-b")];
     let c = [acme, ("peer", "host-c")];
     let failed = [acme, ("peer", "host-b"), ("cause", "timeout")];
-    let engine = [("version", VERSION), ("engine", "uring")];
+    let aead = provider(Suite::Aes256Gcm);
+    let engine = [("version", VERSION), ("engine", "uring"), ("aead", aead)];
     let expected: &[(&str, Labels<'_>, f64)] = &[
         ("weft_build_info", &engine, 1.0),
         ("process_start_time_seconds", &[], 1_700_000_000.25),
