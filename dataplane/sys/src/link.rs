@@ -18,6 +18,7 @@ use netlink_packet_route::link::{
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -154,6 +155,7 @@ fn configure_here(config: &LinkConfig<'_>) -> io::Result<()> {
         add_address(&mut connection, index, *address, *prefix_len)
             .map_err(|error| context(&error, &format!("address {address}/{prefix_len}")))?;
     }
+    forbid_queueing(&mut connection, index)?;
     let mut up = link_message(index, Vec::new());
     up.header.flags = LinkFlags::Up;
     up.header.change_mask = LinkFlags::Up;
@@ -182,6 +184,21 @@ fn forbid_link_local(connection: &mut Connection, index: u32) -> io::Result<()> 
         // No IPv6 here, so no link-local address either.
         Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => Ok(()),
         result => result.map_err(|error| context(&error, "IPv6 address generation mode")),
+    }
+}
+
+/// Lets packets go straight to the device's own queues, before the interface comes up: a TUN never asks
+/// the kernel to hold packets back, so a queueing discipline in front of it holds none, but the default
+/// one takes 6 MiB of kernel memory for the 256 queues that a multi-queue TUN might have.
+fn forbid_queueing(connection: &mut Connection, index: u32) -> io::Result<()> {
+    let mut message = TcMessage::with_index(index.cast_signed());
+    message.header.parent = TcHandle::ROOT;
+    message.attributes = vec![TcAttribute::Kind("noqueue".to_owned())];
+    let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+    match connection.request(RouteNetlinkMessage::NewQueueDiscipline(message), flags) {
+        // A kernel without queueing disciplines.
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+        result => result.map_err(|error| context(&error, "queueing discipline")),
     }
 }
 

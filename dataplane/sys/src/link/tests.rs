@@ -91,6 +91,7 @@ fn a_moved_device_keeps_its_limits_and_gets_exactly_its_addresses() {
                 LinkAttribute::GsoIpv4MaxSize(60_500),
                 LinkAttribute::GsoMaxSegs(64),
                 LinkAttribute::TxQueueLen(700),
+                LinkAttribute::Qdisc("noqueue".to_owned()),
             ] {
                 assert!(attributes.contains(&expected), "{expected:?}");
             }
