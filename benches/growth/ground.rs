@@ -50,10 +50,13 @@ pub(crate) struct Shape {
     pub(crate) routes: usize,
     /// On host-1.
     pub(crate) attachments: usize,
+    /// Of each daemon.
+    pub(crate) workers: u8,
 }
 
 impl Shape {
-    pub(crate) const SMALLEST: Self = Self { hosts: 2, environments: 1, routes: 0, attachments: 1 };
+    pub(crate) const SMALLEST: Self =
+        Self { hosts: 2, environments: 1, routes: 0, attachments: 1, workers: WORKERS };
 
     /// Environments that exist, as attachments need some as well.
     fn environments(self) -> usize {
@@ -112,7 +115,7 @@ impl Ground {
                 host: (*name).to_owned(),
                 listen: format!("{}:{PORT}", topology.hosts[host].v4),
                 api: file("sock"),
-                workers: Some(WORKERS),
+                workers: Some(shape.workers),
                 environments,
                 ..Config::default()
             };

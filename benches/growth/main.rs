@@ -54,7 +54,8 @@ struct Options {
     /// One round of short measurements at few sizes: a smoke test, not a figure
     #[arg(long)]
     quick: bool,
-    /// 10,000 attachments as well, which takes the kernel minutes to make and to remove
+    /// 10,000 attachments as well, which takes the kernel minutes to make and to remove; the daemons
+    /// have one worker then
     #[arg(long, conflicts_with = "quick")]
     full: bool,
     /// Measure only these

@@ -10,6 +10,7 @@ use weft_benches::report::Target;
 use weft_benches::stats::Summary;
 
 use crate::ground::{Ground, Shape};
+use netns_tests::plan::WORKERS;
 use crate::measure::{idle_percent, ping_median, resident_mib, throughput, throughput_to_all};
 use crate::results::{Line, Results, number};
 
@@ -61,6 +62,8 @@ pub(crate) struct Extent {
     pub(crate) environments: Vec<usize>,
     pub(crate) routes: Vec<usize>,
     pub(crate) attachments: Vec<usize>,
+    /// Workers in the series of attachments, each of which takes a descriptor for each of them.
+    pub(crate) attachments_workers: u8,
     pub(crate) handshakes: u32,
 }
 
@@ -78,6 +81,8 @@ impl Extent {
             environments: vec![1, 10, 100, 1_000],
             routes: vec![1, 100, 10_000],
             attachments,
+            // Where nobody may raise the limit of 20,000 descriptors, 10,000 attachments fit one.
+            attachments_workers: if everything { 1 } else { WORKERS },
             handshakes: 200,
         }
     }
@@ -93,6 +98,7 @@ impl Extent {
             environments: vec![1, 100],
             routes: vec![1, 10_000],
             attachments: vec![1, 100],
+            attachments_workers: WORKERS,
             handshakes: 50,
         }
     }
@@ -224,7 +230,8 @@ pub(crate) fn routes(world: &World, extent: &Extent, results: &mut Results) -> R
 
 /// Attachments on one host.
 pub(crate) fn attachments(world: &World, extent: &Extent, results: &mut Results) -> Result<()> {
-    let shape = |attachments| Shape { attachments, ..Shape::SMALLEST };
+    let workers = extent.attachments_workers;
+    let shape = |attachments| Shape { attachments, workers, ..Shape::SMALLEST };
     let mut all = grounds(world, &extent.attachments, shape, |size, took| {
         results.sample(seconds(START, ATTACHMENTS), size, took.as_secs_f64());
     })?;
