@@ -10,9 +10,9 @@ use weft_benches::report::Target;
 use weft_benches::stats::Summary;
 
 use crate::ground::{Ground, Shape};
-use netns_tests::plan::WORKERS;
 use crate::measure::{idle_percent, ping_median, resident_mib, throughput, throughput_to_all};
 use crate::results::{Line, Results, number};
+use netns_tests::plan::WORKERS;
 
 const ENVIRONMENTS: &str = "environments";
 const HOSTS: &str = "hosts";
