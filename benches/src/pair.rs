@@ -14,7 +14,7 @@ use weft_proto::keys::{Role, SECRET_LEN, Secret};
 use weft_proto::lane::{Limits, ReceiveLane, SendLane};
 use weft_proto::{
     AttachmentSlot, Engine, EnvironmentSlot, Io, LinkSlot, NewAttachment, NewEnvironment, NewLink,
-    NewSession, SessionId, Target, Undeliverable,
+    NewSession, SessionId, Share, Target, Undeliverable,
 };
 use weft_sim::packet::{Flow, Packet, Transport, tcp};
 use weft_types::{LaneId, ReceiverIndex, WorkerId};
@@ -158,7 +158,12 @@ fn send_lane(now: Instant, role: Role) -> SendLane {
 
 fn engine(now: Instant, role: Role) -> Engine {
     let mut engine = Engine::new(WorkerId::new(0).expect("a worker"), Arc::default());
-    let new = NewEnvironment { gateway: None, gateway6: None, counters: Arc::default() };
+    let new = NewEnvironment {
+        gateway: None,
+        gateway6: None,
+        share: Share::default(),
+        counters: Arc::default(),
+    };
     engine.add_environment(ENVIRONMENT, new);
     let (own, other) = match role {
         Role::Client => (SENDER, RECEIVER),
@@ -168,6 +173,7 @@ fn engine(now: Instant, role: Role) -> Engine {
         environment: ENVIRONMENT,
         addresses: vec![own],
         uso: true,
+        share: Share::default(),
         counters: Arc::default(),
     };
     engine.add_attachment(ATTACHMENT, new);

@@ -1,9 +1,11 @@
 //! `weft`, the command that people use.
 
 mod bench;
+mod doctor;
 mod format;
 mod net;
 mod pki;
+mod text;
 
 use std::{io, process::ExitCode};
 
@@ -26,6 +28,8 @@ enum Command {
     /// Measure between two machines or containers
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Check whether this host can run the network daemon, and say what to do where it cannot
+    Doctor(doctor::DoctorArguments),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +37,7 @@ fn main() -> ExitCode {
         Command::Pki(command) => pki::run(command),
         Command::Net(arguments) => net::run(arguments),
         Command::Bench(command) => bench::run(&command),
+        Command::Doctor(arguments) => doctor::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,17 +11,16 @@ mod json;
 mod rate;
 mod screen;
 mod status;
-mod text;
 mod top;
 
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Context, Result};
 
+use crate::text::Style;
 use arguments::NetCommand;
 pub(crate) use arguments::{NetArguments, SocketArgument};
 pub(crate) use call::{connect, status as ask_status};
-use text::Style;
 
 /// Runs one command and writes its result to standard output.
 ///

@@ -34,10 +34,13 @@ use anyhow::Context as _;
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
     task::JoinSet,
+    time::MissedTickBehavior,
 };
 use weft_config::{Config, Placement};
 use weft_handshake::{Established, HandshakeError, ServerEnvironments};
-use weft_proto::{AttachmentSlot, EnvironmentSlot, Event, IndexTable, LinkSlot, SessionId};
+use weft_proto::{
+    AttachmentSlot, EnvironmentSlot, Event, IndexTable, LinkSlot, SessionId, silence,
+};
 use weft_sys::{thread, udp};
 use weft_types::{AttachmentName, EnvironmentId, HostId, WORKERS_MAX, WorkerId};
 
@@ -242,6 +245,8 @@ impl Prepared {
             node.inbox.clone(),
         ));
         let mut retry = tokio::time::interval(RETRY_INTERVAL);
+        let mut watch = tokio::time::interval(silence::LOOK_EVERY);
+        watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let peer_timeout = node.peer_timers.next();
             tokio::select! {
@@ -250,6 +255,7 @@ impl Prepared {
                 Some((_, event)) = worker_events.recv() => node.handle_worker(event).await,
                 Some(message) = inbox.recv() => node.handle_message(message).await,
                 () = sleep_until(peer_timeout) => node.handle_peer_timeouts(),
+                _ = watch.tick() => node.watch_peers(),
                 _ = retry.tick() => node.retry_attachments().await,
             }
         }

@@ -99,3 +99,15 @@ fn unsafe_is_in_one_crate_and_one_file() {
         }
     }
 }
+
+/// An operator who meets a word in metrics or logs finds it in the book.
+#[test]
+fn every_cause_is_explained() {
+    let book = fs::read_to_string(Path::new(ROOT).join("../docs/operations.md")).unwrap();
+    let drops = weft_proto::DropReason::ALL.iter().map(|reason| reason.label());
+    let handshakes = weft_handshake::HandshakeError::LABELS.iter().copied();
+    let refusals = ["admission_rate", "admission_half_open"];
+    for cause in drops.chain(handshakes).chain(refusals) {
+        assert!(book.contains(&format!("`{cause}`")), "{cause}");
+    }
+}

@@ -65,6 +65,12 @@ pub struct Environment {
     pub cert: PathBuf,
     /// Own key.
     pub key: PathBuf,
+    /// What it may send compared with others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
+    /// What it may send at most, Mbit/s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress_mbit_max: Option<u32>,
     /// Containers of this host.
     #[serde(rename = "attachment", skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attachment>,

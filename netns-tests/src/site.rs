@@ -186,6 +186,8 @@ impl Site {
             key: files.key,
             attachments: attachments.collect(),
             peers: peers.collect::<Result<_>>()?,
+            weight: None,
+            egress_mbit_max: None,
         })
     }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use netns_tests::config::KeyLimits;
 use netns_tests::daemon::STOP_LIMIT;
+use netns_tests::plan::PORT;
 use netns_tests::process::{pause, wait_for};
 use netns_tests::seeded::seed;
 use netns_tests::site::{SETTLE_LIMIT, reach};
@@ -198,6 +199,44 @@ fn a_restarted_peer_is_back_soon() {
                 ensure!(took < Duration::from_secs(5), "{host} {signal}: back after {took:?}");
             }
         }
+        site.assert_healthy()
+    });
+}
+
+/// The peer that restarts cannot call: whoever sends to it finds out, says so, and calls.
+#[test]
+fn a_peer_that_has_forgotten_and_cannot_call_is_called() {
+    scenario(Load::Light, |world| {
+        let mut site = Site::up(world, &Plan::pair())?;
+        let silent = |site: &Site| -> Result<f64> {
+            let metrics = site.daemon("host-a")?.metrics()?;
+            Ok(metrics.sum("silent_seconds", &[("environment", ACME)]))
+        };
+        ensure!(silent(&site)? == 0.0);
+        site.daemon_mut("host-b")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+        let mute = [
+            "nft add table inet mute".to_owned(),
+            "nft add chain inet mute out { type filter hook output priority 0 ; }".to_owned(),
+            format!("nft add rule inet mute out tcp dport {PORT} drop"),
+        ];
+        for line in &mute {
+            site.topology.host("host-b")?.ns.run_ok(line, STOP_LIMIT)?;
+        }
+        let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
+        let ping = format!("ping -n -c 1 -W 1 {}", b.address(Family::V4));
+        wait_for("the silence is seen", SETTLE_LIMIT, || {
+            ensure!(a.ns.run(&ping, STOP_LIMIT)?.ok().is_err(), "nobody is there");
+            Ok((silent(&site)? >= 2.0).then_some(()))
+        })?;
+        site.start_host("host-b")?;
+        let start = Instant::now();
+        reach(site.container(ACME, "a1")?, site.container(ACME, "b1")?)?;
+        println!("back after {:.1} s", start.elapsed().as_secs_f64());
+        wait_for(
+            "the silence is over",
+            SETTLE_LIMIT,
+            || Ok((silent(&site)? == 0.0).then_some(())),
+        )?;
         site.assert_healthy()
     });
 }

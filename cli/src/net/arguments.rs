@@ -76,6 +76,13 @@ pub(crate) struct AttachArguments {
     /// Name of the interface in the container, 1 to 15 bytes [default: weft0]
     #[arg(long, value_name = "NAME")]
     pub(crate) interface: Option<String>,
+    /// What it may send to other hosts while there is not enough for all, compared with other
+    /// attachments of the environment: 1 to 10000
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) weight: u32,
+    /// Most that it may send to other hosts, Mbit/s [default: no limit]
+    #[arg(long, value_name = "MBIT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) egress_mbit_max: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -114,6 +121,9 @@ pub(crate) struct PeerAddArguments {
     /// An overlay address that lives there; may be given several times
     #[arg(long = "address", value_name = "IP")]
     pub(crate) addresses: Vec<IpAddr>,
+    /// Ask it for an answer after so many seconds without anything sent [default: never]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub(crate) keepalive_seconds: Option<u32>,
 }
 
 #[derive(Debug, Args)]

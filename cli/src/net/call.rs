@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use tonic::{Code, Response, Status, transport::Channel};
 use weft_api::v1::{StatusRequest, StatusResponse, local_api_client::LocalApiClient};
 
-use super::text::printable;
+use crate::text::printable;
 
 /// A client of the daemon.
 pub(crate) type Client = LocalApiClient<Channel>;

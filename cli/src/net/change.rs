@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use weft_api::v1::{AddPeerRequest, AttachRequest, DetachRequest, RemovePeerRequest};
+use weft_api::v1::{AddPeerRequest, AttachRequest, DetachRequest, RemovePeerRequest, Share};
 
 use super::{
     arguments::{
@@ -26,6 +26,10 @@ pub(crate) async fn attach(arguments: &AttachArguments, out: &mut impl Write) ->
         netns: absolute(&arguments.netns)?,
         interface: arguments.interface.clone().unwrap_or_default(),
         addresses: v4.into_iter().chain(v6).map(|a| a.to_string()).collect(),
+        share: Some(Share {
+            weight: arguments.weight,
+            egress_mbit_max: arguments.egress_mbit_max.unwrap_or_default(),
+        }),
     };
     let mut client = connect(&arguments.socket.socket).await?;
     let made = answer(CHANGE_TIMEOUT, client.attach(request)).await?.created;
@@ -62,6 +66,7 @@ async fn add_peer(arguments: &PeerAddArguments, out: &mut impl Write) -> Result<
         host: arguments.host.to_string(),
         endpoint: arguments.endpoint.to_string(),
         addresses: arguments.addresses.iter().map(ToString::to_string).collect(),
+        keepalive_seconds: arguments.keepalive_seconds.unwrap_or_default(),
     };
     let mut client = connect(&arguments.socket.socket).await?;
     let made = answer(CHANGE_TIMEOUT, client.add_peer(request)).await?.created;

@@ -12,8 +12,8 @@ use super::{
     arguments::{EventsArguments, or_all},
     call::{ANSWER_TIMEOUT, answer, connect, sentence},
     json,
-    text::{Line, Style, Tone},
 };
+use crate::text::{Line, Style, Tone};
 
 /// Prints events until the daemon stops.
 pub(crate) async fn run(
@@ -40,10 +40,14 @@ pub(crate) async fn run(
 fn line(event: &Event) -> Line {
     let time = UNIX_EPOCH + Duration::from_millis(event.time_ms);
     let tone = match event.kind() {
-        EventKind::SessionEstablished | EventKind::Attached | EventKind::Reloaded => Tone::Good,
-        EventKind::AttachmentLost | EventKind::HandshakeFailed | EventKind::ReloadFailed => {
-            Tone::Bad
-        }
+        EventKind::SessionEstablished
+        | EventKind::Attached
+        | EventKind::PeerAnswers
+        | EventKind::Reloaded => Tone::Good,
+        EventKind::AttachmentLost
+        | EventKind::HandshakeFailed
+        | EventKind::PeerSilent
+        | EventKind::ReloadFailed => Tone::Bad,
         _ => Tone::Normal,
     };
     let mut line = Line::default().and(Tone::Faint, weft_pki::format_utc(time));

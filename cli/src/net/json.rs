@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use weft_api::v1::{
     AttachmentState, AttachmentStatus, DropCount, EnvironmentStatus, Event, EventKind, PeerStatus,
-    SessionRole, SessionState, StatusResponse, Traffic, WorkerStatus,
+    SessionRole, SessionState, Share, StatusResponse, Traffic, WorkerStatus,
 };
 
 #[derive(Debug, Serialize)]
@@ -46,6 +46,8 @@ struct EnvironmentJson<'a> {
     attachments: Vec<AttachmentJson<'a>>,
     peers: Vec<PeerJson<'a>>,
     drops: BTreeMap<&'a str, u64>,
+    #[serde(flatten)]
+    share: ShareJson,
 }
 
 #[derive(Debug, Serialize)]
@@ -57,7 +59,15 @@ struct AttachmentJson<'a> {
     state: &'static str,
     last_error: Option<&'a str>,
     #[serde(flatten)]
+    share: ShareJson,
+    #[serde(flatten)]
     traffic: TrafficJson,
+}
+
+#[derive(Debug, Serialize)]
+struct ShareJson {
+    weight: u32,
+    egress_mbit_max: Option<u32>,
 }
 
 #[derive(Debug, Serialize)]
@@ -71,6 +81,7 @@ struct PeerJson<'a> {
     epoch: Option<u32>,
     key_age_ms: Option<u64>,
     datagram_max: Option<u32>,
+    silent_ms: Option<u64>,
     handshakes_ok: u64,
     handshakes_failed: u64,
     last_error: Option<&'a str>,
@@ -137,6 +148,7 @@ fn environment(environment: &EnvironmentStatus) -> EnvironmentJson<'_> {
         attachments: environment.attachments.iter().map(attachment).collect(),
         peers: environment.peers.iter().map(peer).collect(),
         drops: drops(&environment.drops),
+        share: share(environment.share),
     }
 }
 
@@ -148,6 +160,7 @@ fn attachment(attachment: &AttachmentStatus) -> AttachmentJson<'_> {
         addresses: &attachment.addresses,
         state: attachment_state(attachment.state()),
         last_error: text(&attachment.last_error),
+        share: share(attachment.share),
         traffic: traffic(attachment.traffic.as_ref()),
     }
 }
@@ -163,6 +176,7 @@ fn peer(peer: &PeerStatus) -> PeerJson<'_> {
         epoch: peer.epoch,
         key_age_ms: peer.key_age_ms,
         datagram_max: peer.datagram_max,
+        silent_ms: peer.silent_ms,
         handshakes_ok: peer.handshakes_ok,
         handshakes_failed: peer.handshakes_failed,
         last_error: text(&peer.last_error),
@@ -181,6 +195,13 @@ pub(crate) fn event(event: &Event) -> EventJson<'_> {
         message: text(&event.message),
         missed: event.missed,
     }
+}
+
+/// A daemon of before there were shares says nothing of them.
+fn share(share: Option<Share>) -> ShareJson {
+    let Share { weight, egress_mbit_max } = share.unwrap_or_default();
+    let limit = (egress_mbit_max > 0).then_some(egress_mbit_max);
+    ShareJson { weight, egress_mbit_max: limit }
 }
 
 fn traffic(traffic: Option<&Traffic>) -> TrafficJson {
@@ -237,9 +258,12 @@ pub(crate) fn event_kind(kind: EventKind) -> &'static str {
         EventKind::Unspecified => "unknown",
         EventKind::Attached => "attached",
         EventKind::Detached => "detached",
+        EventKind::AttachmentChanged => "attachment_changed",
         EventKind::AttachmentLost => "attachment_lost",
         EventKind::PeerAdded => "peer_added",
         EventKind::PeerChanged => "peer_changed",
+        EventKind::PeerSilent => "peer_silent",
+        EventKind::PeerAnswers => "peer_answers",
         EventKind::PeerRemoved => "peer_removed",
         EventKind::SessionEstablished => "session_established",
         EventKind::SessionEnded => "session_ended",

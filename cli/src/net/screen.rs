@@ -22,7 +22,7 @@ use crossterm::{
 };
 use tokio::sync::mpsc;
 
-use super::text::{Line, Style, Tone};
+use crate::text::{Line, Style, Tone};
 
 /// How often the reader of keys looks whether somebody still listens.
 const POLL: Duration = Duration::from_millis(100);

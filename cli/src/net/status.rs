@@ -13,12 +13,14 @@ use super::{
     call::{self, connect},
     json,
     rate::{Between, Rates},
+};
+use crate::{
+    format::{bit_rate, bytes, duration},
     text::{
         Align::{Left, Right},
         Line, Span, Style, Table, Tone,
     },
 };
-use crate::format::{bit_rate, bytes, duration};
 
 /// How long rates are measured.
 const MEASURE: Duration = Duration::from_millis(500);
@@ -204,6 +206,9 @@ fn attachment_state(state: AttachmentState) -> Span {
 pub(crate) fn session(peer: &PeerStatus) -> Span {
     let state = peer.state();
     let word = json::session_state(state);
+    if let Some(silent) = peer.silent_ms {
+        return Span::new(Tone::Bad, format!("silent {}", duration(silent)));
+    }
     match (state, peer.role()) {
         (SessionState::Established, SessionRole::Unspecified) => Span::new(Tone::Good, word),
         (SessionState::Established, role) => {

@@ -20,12 +20,14 @@ use super::{
     rate::{Between, Rates},
     screen::{Input, Screen, inputs},
     status,
+};
+use crate::{
+    format::{bit_rate, packet_rate},
     text::{
         Align::{Left, Right},
         Line, Span, Style, Table, Tone,
     },
 };
-use crate::format::{bit_rate, packet_rate};
 
 /// Time between two measurements.
 const INTERVAL: Duration = Duration::from_secs(1);

@@ -81,6 +81,9 @@ fn status_as_json() {
     assert_eq!(acme["drops"]["replay"], 3);
     assert_eq!(acme["attachments"][0]["state"], "up");
     assert_eq!(acme["attachments"][0]["last_error"], Value::Null);
+    assert_eq!(acme["attachments"][0]["weight"], 200);
+    assert_eq!(acme["attachments"][0]["egress_mbit_max"], 50);
+    assert_eq!(acme["egress_mbit_max"], Value::Null);
     assert_eq!(acme["attachments"][0]["rx_packets"], 1_000);
     let peer = &acme["peers"][0];
     assert_eq!((&peer["state"], &peer["role"]), (&"established".into(), &"client".into()));

@@ -16,7 +16,7 @@ use weft_api::v1::{
     AddPeerRequest, AddPeerResponse, AttachRequest, AttachResponse, AttachmentState,
     AttachmentStatus, DetachRequest, DetachResponse, DropCount, EnvironmentStatus, Event,
     EventKind, PeerStatus, RemovePeerRequest, RemovePeerResponse, SessionRole, SessionState,
-    SetRoutesRequest, SetRoutesResponse, StatusRequest, StatusResponse, Traffic,
+    SetRoutesRequest, SetRoutesResponse, Share, StatusRequest, StatusResponse, Traffic,
     WatchEventsRequest, WorkerStatus,
     local_api_server::{LocalApi, LocalApiServer},
 };
@@ -222,6 +222,7 @@ fn acme(n: u64) -> EnvironmentStatus {
             state: AttachmentState::Up.into(),
             traffic: Some(traffic(n)),
             last_error: String::new(),
+            share: Some(Share { weight: 200, egress_mbit_max: 50 }),
         }],
         peers: vec![PeerStatus {
             host: "host-b".to_owned(),
@@ -233,12 +234,14 @@ fn acme(n: u64) -> EnvironmentStatus {
             epoch: Some(6),
             key_age_ms: Some(48_000),
             datagram_max: Some(1_472),
+            silent_ms: None,
             handshakes_ok: 2,
             handshakes_failed: 0,
             last_error: String::new(),
             traffic: Some(traffic(n)),
         }],
         drops: vec![drop_count("replay", 3), drop_count("source", 12), drop_count("policy", 0)],
+        share: Some(Share { weight: 100, egress_mbit_max: 0 }),
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) fn read(
         );
     }
     let subnets = space::subnets(&mut table, report);
+    let share = member::share(&mut table, report);
     let base = context.base;
     let mut file = |name, report: &mut Report| {
         table.text(name, "the path of a PEM file", report, |s| path(s, base))
@@ -60,6 +61,7 @@ pub(crate) fn read(
     Some(Environment {
         id: id?.value,
         subnets: subnets?,
+        share,
         ca: ca?.value,
         cert: cert?.value,
         key: key?.value,

@@ -23,6 +23,16 @@ pub const SUBNET_PREFIX_MAX: u8 = 30;
 /// Longest IPv6 prefix of a subnet: subnet-router anycast, gateway, two containers.
 pub const SUBNET6_PREFIX_MAX: u8 = 126;
 
+/// Largest weight of an environment or attachment, as of Linux's `cpu.weight`.
+pub const WEIGHT_MAX: u64 = 10_000;
+/// The weight of who is given none.
+pub const WEIGHT_DEFAULT: u16 = 100;
+/// Largest limit on what an environment or attachment sends, in Mbit/s: more than any interface.
+pub const EGRESS_MBIT_LIMIT: u64 = 1_000_000;
+
+/// Longest and shortest time without traffic after which a peer is asked, seconds.
+pub const KEEPALIVE_SECONDS_LIMITS: (u64, u64) = (1, 3_600);
+
 /// Most datagrams under one key, and the default: the bound of the protocol for datagrams of up
 /// to 2^11 bytes.
 pub const EPOCH_DATAGRAMS_LIMIT: u64 = 1 << 28;

@@ -14,8 +14,11 @@ use crate::{
     context::Context,
     document::Table,
     host::{endpoint, path},
-    limits::{ADDRESSES_PER_PEER_MAX, INTERFACE_LEN_MAX},
-    model,
+    limits::{
+        ADDRESSES_PER_PEER_MAX, EGRESS_MBIT_LIMIT, INTERFACE_LEN_MAX, KEEPALIVE_SECONDS_LIMITS,
+        WEIGHT_DEFAULT, WEIGHT_MAX,
+    },
+    model::{self, Share},
     problem::{At, Report},
     space::Space,
 };
@@ -29,6 +32,7 @@ pub(crate) struct Attachment {
     netns: Option<PathBuf>,
     interface: Option<String>,
     addresses: Option<Vec<IpAddr>>,
+    share: Share,
 }
 
 /// A peer as far as it could be read.
@@ -36,6 +40,7 @@ pub(crate) struct Peer {
     host: Option<At<HostId>>,
     endpoint: Option<At<SocketAddr>>,
     addresses: Vec<Option<IpAddr>>,
+    keepalive_seconds: Option<u16>,
 }
 
 impl Attachment {
@@ -46,6 +51,7 @@ impl Attachment {
             netns: self.netns?,
             interface: self.interface?,
             addresses: self.addresses?,
+            share: self.share,
         })
     }
 }
@@ -57,6 +63,7 @@ impl Peer {
             host: self.host?.value,
             endpoint: self.endpoint?.value,
             addresses: self.addresses.into_iter().collect::<Option<_>>()?,
+            keepalive_seconds: self.keepalive_seconds,
         })
     }
 }
@@ -93,12 +100,25 @@ pub(crate) fn attachment(
         }
     }
     let addresses = attachment_addresses(&mut table, space, report);
+    let share = share(&mut table, report);
     table.finish(report);
     Attachment {
         name,
         netns: netns.map(|at| at.value),
         interface: interface.map(|at| at.value),
         addresses,
+        share,
+    }
+}
+
+/// Reads what an environment or an attachment may send. What is wrong is reported and reads as if
+/// it were not there.
+pub(crate) fn share(table: &mut Table<'_>, report: &mut Report) -> Share {
+    let weight = table.number_if_any("weight", (1, WEIGHT_MAX), report);
+    let limit = table.number_if_any("egress_mbit_max", (1, EGRESS_MBIT_LIMIT), report);
+    Share {
+        weight: weight.and_then(|at| at.value.try_into().ok()).unwrap_or(WEIGHT_DEFAULT),
+        egress_mbit_max: limit.and_then(|at| at.value.try_into().ok()),
     }
 }
 
@@ -167,8 +187,10 @@ pub(crate) fn peer(
         .iter()
         .map(|address| space.take(address, report))
         .collect();
+    let keepalive = table.number_if_any("keepalive_seconds", KEEPALIVE_SECONDS_LIMITS, report);
+    let keepalive_seconds = keepalive.and_then(|at| at.value.try_into().ok());
     table.finish(report);
-    Peer { host, endpoint, addresses }
+    Peer { host, endpoint, addresses, keepalive_seconds }
 }
 
 fn check_endpoint(endpoint: &At<SocketAddr>, listen: Option<&At<SocketAddr>>, report: &mut Report) {

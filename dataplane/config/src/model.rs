@@ -9,7 +9,9 @@ use std::{
 use weft_pki::{Credentials, TrustAnchor};
 use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
 
-use crate::limits::{EPOCH_DATAGRAMS_LIMIT, EPOCH_SECONDS_LIMIT, REHANDSHAKE_SECONDS_LIMIT};
+use crate::limits::{
+    EPOCH_DATAGRAMS_LIMIT, EPOCH_SECONDS_LIMIT, REHANDSHAKE_SECONDS_LIMIT, WEIGHT_DEFAULT,
+};
 
 /// Name of an attachment's interface in its container unless the file says otherwise.
 pub const INTERFACE_DEFAULT: &str = "weft0";
@@ -159,6 +161,21 @@ impl Default for KeyLimits {
     }
 }
 
+/// What an environment, or an attachment of what its environment may, sends to other hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// How much compared with the others while there is not enough for all: 1 to 10,000.
+    pub weight: u16,
+    /// How much at most, in Mbit/s (10^6 bits) of inner packets: 1 to 1,000,000; no limit without.
+    pub egress_mbit_max: Option<u32>,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self { weight: WEIGHT_DEFAULT, egress_mbit_max: None }
+    }
+}
+
 /// Section `[[environment]]`.
 #[derive(Debug, Clone)]
 pub struct Environment {
@@ -166,6 +183,8 @@ pub struct Environment {
     pub id: EnvironmentId,
     /// Its address ranges: one of IPv4, or one of IPv6, or one of each in this order.
     pub subnets: Vec<Subnet>,
+    /// What all of its containers here may send to other hosts together.
+    pub share: Share,
     /// Path of the authority's certificate.
     pub ca: PathBuf,
     /// Path of this host's certificate.
@@ -194,6 +213,8 @@ pub struct Attachment {
     pub interface: String,
     /// Overlay addresses: one of IPv4, or one of IPv6, or one of each in this order.
     pub addresses: Vec<IpAddr>,
+    /// What it may send to other hosts, of what its environment may.
+    pub share: Share,
 }
 
 /// Section `[[environment.peer]]`.
@@ -205,4 +226,7 @@ pub struct Peer {
     pub endpoint: SocketAddr,
     /// Overlay addresses that live there, in the order of the file.
     pub addresses: Vec<IpAddr>,
+    /// Seconds without anything sent after which it is asked for an answer, 1 to 3,600, so that
+    /// address translation on the way does not forget us; never without.
+    pub keepalive_seconds: Option<u16>,
 }

@@ -6,8 +6,8 @@
 //!
 //! ```text
 //!  log, keys ▶ in each environment: remove attachments, remove or narrow peers, remove it
-//!            ▶ in each environment: add it or replace its credentials, add, move or widen
-//!              peers, add attachments
+//!            ▶ in each environment: add it or set its share and credentials, add, move or widen
+//!              peers, add attachments or set their shares
 //! ```
 //!
 //! What did not change does not occur, so its sessions and packets are not touched.
@@ -21,7 +21,7 @@ use std::{
 use weft_pki::{Credentials, TrustAnchor};
 use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
 
-use crate::model::{Attachment, Config, Environment, KeyLimits, LogConfig, Peer};
+use crate::model::{Attachment, Config, Environment, KeyLimits, LogConfig, Peer, Share};
 
 /// One command of a plan. Each leaves a consistent state.
 #[derive(Debug, Clone)]
@@ -65,6 +65,8 @@ pub enum Change {
         environment: EnvironmentId,
         /// Its ranges.
         subnets: Vec<Subnet>,
+        /// What it may send to other hosts.
+        share: Share,
         /// Its authority.
         anchor: TrustAnchor,
         /// This host's certificate in it.
@@ -79,6 +81,22 @@ pub enum Change {
         /// This host's certificate in it.
         credentials: Credentials,
     },
+    /// Let an environment send another share to other hosts from now on.
+    SetEnvironmentShare {
+        /// The environment.
+        environment: EnvironmentId,
+        /// Its share.
+        share: Share,
+    },
+    /// Let an attachment send another share to other hosts from now on; its interface stays.
+    SetAttachmentShare {
+        /// Its environment.
+        environment: EnvironmentId,
+        /// Its name.
+        name: AttachmentName,
+        /// Its share.
+        share: Share,
+    },
     /// Reach a peer elsewhere.
     SetPeerEndpoint {
         /// Its environment.
@@ -87,6 +105,15 @@ pub enum Change {
         host: HostId,
         /// Where its daemon listens from now on.
         endpoint: SocketAddr,
+    },
+    /// Ask a peer for an answer after another time without traffic.
+    SetPeerKeepalive {
+        /// Its environment.
+        environment: EnvironmentId,
+        /// The peer.
+        host: HostId,
+        /// Seconds; never without.
+        keepalive_seconds: Option<u16>,
     },
     /// Add a peer.
     AddPeer {
@@ -138,7 +165,7 @@ impl std::error::Error for RestartNeeded {}
 /// What must be done, in this order, so that a daemon that runs `current` runs `desired`.
 ///
 /// An environment whose ranges changed is removed and added, as is an attachment in which
-/// anything but its place in the file changed. The order of environments, attachments, peers and
+/// anything but its share and its place in the file changed. The order of environments, attachments, peers and
 /// addresses means nothing, and neither do the paths of certificates: their contents do.
 ///
 /// # Errors
@@ -233,13 +260,19 @@ fn add_environment(old: Option<&Environment>, new: &Environment, changes: &mut V
         None => changes.push(Change::AddEnvironment {
             environment,
             subnets: new.subnets.clone(),
+            share: new.share,
             anchor,
             credentials,
         }),
-        Some(old) if !same_credentials(old, new) => {
-            changes.push(Change::ReplaceCredentials { environment, anchor, credentials });
+        Some(old) => {
+            if old.share != new.share {
+                let environment = environment.clone();
+                changes.push(Change::SetEnvironmentShare { environment, share: new.share });
+            }
+            if !same_credentials(old, new) {
+                changes.push(Change::ReplaceCredentials { environment, anchor, credentials });
+            }
         }
-        Some(_) => {}
     }
 }
 
@@ -259,6 +292,13 @@ fn add_members(old: Option<&Environment>, new: &Environment, changes: &mut Vec<C
                 endpoint: peer.endpoint,
             });
         }
+        if old.keepalive_seconds != peer.keepalive_seconds {
+            changes.push(Change::SetPeerKeepalive {
+                environment: environment(),
+                host: peer.host.clone(),
+                keepalive_seconds: peer.keepalive_seconds,
+            });
+        }
         if kept_addresses(old, peer).len() < peer.addresses.len() {
             changes.push(Change::SetPeerAddresses {
                 environment: environment(),
@@ -269,12 +309,20 @@ fn add_members(old: Option<&Environment>, new: &Environment, changes: &mut Vec<C
     }
     let attachments = by_key(old.map_or(&[][..], |e| &e.attachments), |a| a.name.clone());
     for attachment in &new.attachments {
-        let stays = attachments.get(&attachment.name);
-        if !stays.is_some_and(|old| same_attachment(old, attachment)) {
-            changes.push(Change::AddAttachment {
+        match attachments.get(&attachment.name) {
+            Some(old) if same_attachment(old, attachment) => {
+                if old.share != attachment.share {
+                    changes.push(Change::SetAttachmentShare {
+                        environment: environment(),
+                        name: attachment.name.clone(),
+                        share: attachment.share,
+                    });
+                }
+            }
+            _ => changes.push(Change::AddAttachment {
                 environment: environment(),
                 attachment: attachment.clone(),
-            });
+            }),
         }
     }
 }
@@ -285,6 +333,7 @@ fn kept_addresses(old: &Peer, new: &Peer) -> Vec<IpAddr> {
     old.addresses.iter().filter(|a| new.contains(a)).copied().collect()
 }
 
+/// Whether the container would see the same interface.
 fn same_attachment(a: &Attachment, b: &Attachment) -> bool {
     a.name == b.name
         && a.netns == b.netns

@@ -8,7 +8,7 @@ use std::{
 
 use weft_proto::{
     AttachmentSlot, Engine, EnvironmentSlot, Io, LinkSlot, NewAttachment, NewEnvironment, NewLink,
-    NewSession, SessionId, Target, Undeliverable,
+    NewSession, SessionId, Share, Target, Undeliverable,
     aead::Suite,
     keys::{Role, Secret},
     lane::{Limits, ReceiveLane, SendLane},
@@ -112,12 +112,13 @@ fn engine(now: Instant, side: usize) -> Engine {
     let [gateway, gateway6] = Pair::GATEWAYS.map(Some);
     engine.add_environment(
         environment,
-        NewEnvironment { gateway, gateway6, counters: Arc::default() },
+        NewEnvironment { gateway, gateway6, share: Share::default(), counters: Arc::default() },
     );
     let new = NewAttachment {
         environment,
         addresses: addresses(side).to_vec(),
         uso: true,
+        share: Share::default(),
         counters: Arc::default(),
     };
     engine.add_attachment(Pair::ATTACHMENT, new);

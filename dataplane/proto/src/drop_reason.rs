@@ -72,6 +72,8 @@ drop_reasons! {
     Authentication = "authentication",
     /// Authentic, but its metadata makes no sense.
     Metadata = "metadata",
+    /// A packet of which pieces did not come.
+    Incomplete = "incomplete",
     /// An unknown control message.
     Control = "control",
     /// A message longer than the receive buffer.

@@ -9,6 +9,7 @@ mod inbound;
 mod join;
 mod outbound;
 mod pending;
+mod pieces;
 mod session;
 mod slots;
 mod tables;
@@ -25,7 +26,7 @@ use weft_types::{ReceiverIndex, WorkerId};
 use weft_wire::Ecn;
 
 use crate::{
-    AttachmentCounters, Bucket, EnvironmentCounters, LinkCounters, RouteTable, path::PathMtu,
+    AttachmentCounters, Bucket, EnvironmentCounters, LinkCounters, RouteTable, Share, path::PathMtu,
 };
 use backlog::Backlog;
 use join::Join;
@@ -118,6 +119,8 @@ pub struct NewEnvironment {
     pub gateway: Option<IpAddr>,
     /// The same for IPv6.
     pub gateway6: Option<IpAddr>,
+    /// What it may send to other hosts.
+    pub share: Share,
     /// This worker's counters.
     pub counters: Arc<EnvironmentCounters>,
 }
@@ -130,6 +133,8 @@ pub struct NewAttachment {
     pub addresses: Vec<IpAddr>,
     /// Whether its interface takes UDP superpackets.
     pub uso: bool,
+    /// What it may send to other hosts, of what its environment may.
+    pub share: Share,
     /// This worker's counters.
     pub counters: Arc<AttachmentCounters>,
 }
@@ -148,6 +153,7 @@ struct Environment {
     gateway: Option<IpAddr>,
     gateway6: Option<IpAddr>,
     routes: Arc<RouteTable>,
+    share: Share,
     counters: Arc<EnvironmentCounters>,
 }
 
@@ -155,6 +161,7 @@ struct Attachment {
     environment: EnvironmentSlot,
     addresses: Vec<IpAddr>,
     uso: bool,
+    share: Share,
     icmp: Bucket,
     counters: Arc<AttachmentCounters>,
 }
@@ -177,10 +184,12 @@ pub struct Engine {
     sessions: FxHashMap<SessionId, Session>,
     receivers: FxHashMap<ReceiverIndex, Receiver>,
     join: Join,
-    /// Packets that wait for room.
+    /// Packets that wait for room, or until their owners may send.
     backlog: Backlog,
-    /// When to look for room again.
-    room_at: Option<Instant>,
+    /// Some of them wait for room: whoever comes now waits behind them.
+    is_crowded: bool,
+    /// When to look after them again.
+    backlog_at: Option<Instant>,
     events: VecDeque<Event>,
     /// Drops that belong to no environment: the datagram's session is not known.
     unattributed: Arc<EnvironmentCounters>,
@@ -201,7 +210,8 @@ impl Engine {
             receivers: FxHashMap::default(),
             join: Join::new(),
             backlog: Backlog::default(),
-            room_at: None,
+            is_crowded: false,
+            backlog_at: None,
             events: VecDeque::with_capacity(EVENTS_MAX),
             unattributed,
             next_tick: None,
@@ -216,7 +226,7 @@ impl Engine {
     /// When [`Engine::handle_timeout`] wants to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.next_tick.into_iter().chain(self.room_at).min()
+        self.next_tick.into_iter().chain(self.backlog_at).min()
     }
 
     fn push_event(events: &mut VecDeque<Event>, event: Event) {

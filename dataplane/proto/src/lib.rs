@@ -19,10 +19,12 @@ mod engine;
 mod indices;
 pub mod keys;
 pub mod lane;
+mod pace;
 mod path;
 pub mod peer;
 pub mod replay;
 mod route;
+pub mod silence;
 
 pub use bucket::Bucket;
 pub use counters::{AttachmentCounters, Counter64, EnvironmentCounters, LinkCounters};
@@ -32,4 +34,5 @@ pub use engine::{
     NewLink, NewSession, SessionId, SessionStatus, Undeliverable,
 };
 pub use indices::IndexTable;
+pub use pace::{Pace, Share, Weight};
 pub use route::{RouteTable, Target};

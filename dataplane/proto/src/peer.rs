@@ -27,6 +27,8 @@ const SECOND_DELAY: Duration = Duration::from_secs(60);
 /// First pause after a failed handshake; it doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// Longest pause between handshakes while packets go to a peer that does not answer.
+const RETRY_SILENT: Duration = Duration::from_secs(2);
 /// Most sessions of one peer at a time: an active one, retiring ones, and simultaneous handshakes.
 /// The oldest that carries no data goes first.
 pub const SESSIONS_MAX: usize = 8;
@@ -176,6 +178,21 @@ impl Peer {
     pub fn handle_renew(&mut self) {
         if self.handshake == Handshake::Idle {
             self.begin();
+        }
+    }
+
+    /// The peer does not answer on the session that carries data. While that is said again and again
+    /// a handshake is tried at least every [`RETRY_SILENT`].
+    pub fn handle_silence(&mut self, now: Instant) {
+        if self.active.is_none() || self.has_unproven() {
+            return;
+        }
+        match self.handshake {
+            Handshake::Idle => self.begin(),
+            Handshake::Waiting { until } => {
+                self.handshake = Handshake::Waiting { until: until.min(now + RETRY_SILENT) };
+            }
+            Handshake::Running => {}
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use weft_proto::{
     AttachmentSlot, Engine, EnvironmentSlot, Io, LinkSlot, NewAttachment, NewEnvironment, NewLink,
-    NewSession, SessionId, Target, Undeliverable,
+    NewSession, SessionId, Share, Target, Undeliverable,
     aead::Suite,
     keys::{Role, Secret},
     lane::{Limits, ReceiveLane, SendLane},
@@ -80,7 +80,7 @@ fn engine(now: Instant, side: u32) -> Engine {
     let (gateway, gateway6) = gateways;
     engine.add_environment(
         environment,
-        NewEnvironment { gateway, gateway6, counters: Arc::default() },
+        NewEnvironment { gateway, gateway6, share: Share::default(), counters: Arc::default() },
     );
     let (own, other) = if side == 0 { ("2", "9") } else { ("9", "2") };
     let both = |last: &str| [addr(&format!("10.0.0.{last}")), addr(&format!("fd00::{last}"))];
@@ -89,6 +89,7 @@ fn engine(now: Instant, side: u32) -> Engine {
             environment,
             addresses: both(last).to_vec(),
             uso: true,
+            share: Share::default(),
             counters: Arc::default(),
         };
         engine.add_attachment(slot, new);

@@ -9,7 +9,7 @@ use std::{
 
 use weft_proto::{
     AttachmentSlot, Engine, EnvironmentSlot, Event, IndexTable, Io, LinkSlot, NewAttachment,
-    NewEnvironment, NewLink, NewSession, RouteTable, SessionId, Target, Undeliverable,
+    NewEnvironment, NewLink, NewSession, RouteTable, SessionId, Share, Target, Undeliverable,
     aead::Suite,
     keys::{Role, Secret},
     lane::{Limits, ReceiveLane, SendLane},
@@ -394,7 +394,12 @@ fn engine(host: usize, worker: usize, plan: &Plan) -> Engine {
     let hosts = plan.workers.len();
     for e in 0..plan.environments {
         let environment = EnvironmentSlot(u32::try_from(e).expect("few"));
-        let new = NewEnvironment { gateway: None, gateway6: None, counters: Arc::default() };
+        let new = NewEnvironment {
+            gateway: None,
+            gateway6: None,
+            share: Share::default(),
+            counters: Arc::default(),
+        };
         engine.add_environment(environment, new);
         let mut routes = Vec::new();
         for k in 0..ATTACHMENTS {
@@ -402,7 +407,8 @@ fn engine(host: usize, worker: usize, plan: &Plan) -> Engine {
             let slot = attachment_slot(e, k);
             routes.extend(addresses.iter().map(|a| (*a, Target::Local(slot))));
             let counters = Arc::default();
-            let new = NewAttachment { environment, addresses, uso: plan.uso[k], counters };
+            let (uso, share) = (plan.uso[k], Share::default());
+            let new = NewAttachment { environment, addresses, uso, share, counters };
             engine.add_attachment(slot, new);
         }
         for other in (0..hosts).filter(|other| *other != host) {

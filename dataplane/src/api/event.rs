@@ -22,9 +22,12 @@ fn kind(kind: EventKind) -> v1::EventKind {
     match kind {
         EventKind::Attached => v1::EventKind::Attached,
         EventKind::Detached => v1::EventKind::Detached,
+        EventKind::AttachmentChanged => v1::EventKind::AttachmentChanged,
         EventKind::AttachmentLost => v1::EventKind::AttachmentLost,
         EventKind::PeerAdded => v1::EventKind::PeerAdded,
         EventKind::PeerChanged => v1::EventKind::PeerChanged,
+        EventKind::PeerSilent => v1::EventKind::PeerSilent,
+        EventKind::PeerAnswers => v1::EventKind::PeerAnswers,
         EventKind::PeerRemoved => v1::EventKind::PeerRemoved,
         EventKind::SessionEstablished => v1::EventKind::SessionEstablished,
         EventKind::SessionEnded => v1::EventKind::SessionEnded,

@@ -1,11 +1,14 @@
 //! From what is asked to what the node understands. Whether it makes sense on this host is the
 //! node's to say; here it only has to be readable.
 
-use std::{net::IpAddr, path::PathBuf, str::FromStr};
+use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use tonic::Status;
 use weft_api::v1;
-use weft_config::INTERFACE_DEFAULT;
+use weft_config::{
+    EGRESS_MBIT_LIMIT, INTERFACE_DEFAULT, KEEPALIVE_SECONDS_LIMITS, Share, WEIGHT_DEFAULT,
+    WEIGHT_MAX,
+};
 use weft_types::{AttachmentName, EnvironmentId, HostId, NameError};
 
 use crate::node::{AttachSpec, PeerSpec};
@@ -18,7 +21,7 @@ const INTERFACE_LEN_MAX: usize = 15;
 const SHOWN_MAX: usize = 64;
 
 pub(super) fn attach(request: v1::AttachRequest) -> Result<(EnvironmentId, AttachSpec), Status> {
-    let v1::AttachRequest { environment, name: id, netns, interface, addresses } = request;
+    let v1::AttachRequest { environment, name: id, netns, interface, addresses, share } = request;
     if !netns.starts_with('/') || netns.len() > NETNS_LEN_MAX {
         let expected = "expected an absolute path, for example /run/netns/web1";
         return Err(wrong("netns", &netns, expected));
@@ -31,9 +34,32 @@ pub(super) fn attach(request: v1::AttachRequest) -> Result<(EnvironmentId, Attac
     let mut addresses = self::addresses(&addresses)?;
     // Asked again in another order it is the same attachment: IPv4 comes first.
     addresses.sort_unstable();
-    let spec =
-        AttachSpec { name: name("name", &id)?, netns: PathBuf::from(netns), interface, addresses };
+    let spec = AttachSpec {
+        name: name("name", &id)?,
+        netns: PathBuf::from(netns),
+        interface,
+        addresses,
+        share: self::share(share.unwrap_or_default())?,
+    };
     Ok((name("environment", &environment)?, spec))
+}
+
+/// A zero is what was not given.
+fn share(share: v1::Share) -> Result<Share, Status> {
+    let weight = match u16::try_from(share.weight) {
+        Ok(0) => WEIGHT_DEFAULT,
+        Ok(weight) if u64::from(weight) <= WEIGHT_MAX => weight,
+        _ => {
+            let expected = format!("expected 1 to {WEIGHT_MAX}, or 0 for {WEIGHT_DEFAULT}");
+            return Err(wrong("share.weight", &share.weight.to_string(), expected));
+        }
+    };
+    let limit = share.egress_mbit_max;
+    if u64::from(limit) > EGRESS_MBIT_LIMIT {
+        let expected = format!("expected 1 to {EGRESS_MBIT_LIMIT}, or 0 for no limit");
+        return Err(wrong("share.egress_mbit_max", &limit.to_string(), expected));
+    }
+    Ok(Share { weight, egress_mbit_max: (limit > 0).then_some(limit) })
 }
 
 pub(super) fn detach(
@@ -49,8 +75,21 @@ pub(super) fn add_peer(request: &v1::AddPeerRequest) -> Result<(EnvironmentId, P
         host: name("host", &request.host)?,
         endpoint: endpoint.map_err(|_| wrong("endpoint", &request.endpoint, expected))?,
         addresses: addresses(&request.addresses)?,
+        keepalive: keepalive(request.keepalive_seconds)?,
     };
     Ok((name("environment", &request.environment)?, spec))
+}
+
+fn keepalive(seconds: u32) -> Result<Option<Duration>, Status> {
+    let (min, max) = KEEPALIVE_SECONDS_LIMITS;
+    match u64::from(seconds) {
+        0 => Ok(None),
+        seconds if (min..=max).contains(&seconds) => Ok(Some(Duration::from_secs(seconds))),
+        seconds => {
+            let expected = format!("expected {min} to {max}, or 0 for never");
+            Err(wrong("keepalive_seconds", &seconds.to_string(), expected))
+        }
+    }
 }
 
 pub(super) fn remove_peer(
@@ -107,6 +146,7 @@ mod tests {
             netns: "/run/netns/web1".into(),
             interface: String::new(),
             addresses: vec!["fd40::2".into(), "10.40.0.2".into()],
+            share: None,
         }
     }
 
@@ -128,12 +168,16 @@ mod tests {
         assert_eq!(spec.addresses, v4_first);
         let named = v1::AttachRequest { interface: "eth7".into(), ..attach_request() };
         assert_eq!(attach(named).unwrap().1.interface, "eth7");
+        assert_eq!(spec.share, Share { weight: 100, egress_mbit_max: None });
+        let share = Some(v1::Share { weight: 10_000, egress_mbit_max: 1_000_000 });
+        let given = attach(v1::AttachRequest { share, ..attach_request() }).unwrap().1.share;
+        assert_eq!(given, Share { weight: 10_000, egress_mbit_max: Some(1_000_000) });
     }
 
     #[test]
     fn a_wrong_attachment_is_refused_by_its_field() {
         type Spoil = fn(&mut v1::AttachRequest);
-        let cases: [(Spoil, &str); 8] = [
+        let cases: [(Spoil, &str); 10] = [
             (|r| r.environment.clear(), "environment: is empty"),
             (|r| r.environment = "Acme".into(), "environment: 'A' is not allowed"),
             (|r| r.name = "x".repeat(1 << 20), "name: has 1048576 characters"),
@@ -144,6 +188,14 @@ mod tests {
             (
                 |r| r.addresses[1] = "10.40.0.2/16".into(),
                 "addresses[1]: \"10.40.0.2/16\": expected",
+            ),
+            (
+                |r| r.share = Some(v1::Share { weight: 10_001, egress_mbit_max: 0 }),
+                "share.weight: \"10001\": expected 1 to 10000",
+            ),
+            (
+                |r| r.share = Some(v1::Share { weight: 1, egress_mbit_max: 1_000_001 }),
+                "share.egress_mbit_max: \"1000001\": expected 1 to 1000000",
             ),
         ];
         for (spoil, expected) in cases {
@@ -161,6 +213,7 @@ mod tests {
             host: "host-b".into(),
             endpoint: "[2001:db8::2]:5820".into(),
             addresses: vec!["10.40.0.3".into()],
+            keepalive_seconds: 25,
         };
         let (environment, spec) = add_peer(&request).unwrap();
         assert_eq!((environment.as_str(), spec.host.as_str()), ("acme", "host-b"));
@@ -169,6 +222,11 @@ mod tests {
             let wrong = v1::AddPeerRequest { endpoint: endpoint.into(), ..request.clone() };
             assert!(refused(add_peer(&wrong)).contains("expected ADDRESS:PORT"));
         }
+        assert_eq!(spec.keepalive, Some(Duration::from_secs(25)));
+        let never = v1::AddPeerRequest { keepalive_seconds: 0, ..request.clone() };
+        assert_eq!(add_peer(&never).unwrap().1.keepalive, None);
+        let rarely = v1::AddPeerRequest { keepalive_seconds: 3_601, ..request.clone() };
+        assert!(refused(add_peer(&rarely)).starts_with("keepalive_seconds: \"3601\": expected 1"));
         let nobody = v1::AddPeerRequest { host: String::new(), ..request };
         assert!(refused(add_peer(&nobody)).starts_with("host: is empty"));
         let routes = v1::SetRoutesRequest {

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use weft_api::v1;
+use weft_config::Share;
 use weft_proto::{DropReason, keys::Role};
 
 use crate::{
@@ -53,6 +54,7 @@ fn environment(environment: &EnvironmentStatus) -> v1::EnvironmentStatus {
         attachments: environment.attachments.iter().map(attachment).collect(),
         peers: environment.peers.iter().map(peer).collect(),
         drops: drops(&environment.drops),
+        share: Some(share(environment.share)),
     }
 }
 
@@ -71,7 +73,13 @@ fn attachment(attachment: &AttachmentStatus) -> v1::AttachmentStatus {
         state: state.into(),
         traffic: Some(traffic(attachment.traffic)),
         last_error: last_error.to_owned(),
+        share: Some(share(spec.share)),
     }
+}
+
+fn share(share: Share) -> v1::Share {
+    let Share { weight, egress_mbit_max } = share;
+    v1::Share { weight: weight.into(), egress_mbit_max: egress_mbit_max.unwrap_or_default() }
 }
 
 fn peer(peer: &PeerStatus) -> v1::PeerStatus {
@@ -89,7 +97,7 @@ fn peer(peer: &PeerStatus) -> v1::PeerStatus {
         SessionState::Idle => v1::SessionState::Idle,
         SessionState::Handshaking => v1::SessionState::Handshaking,
         SessionState::Backoff => v1::SessionState::Backoff,
-        SessionState::Established { role, age, epoch, key_age, datagram_max } => {
+        SessionState::Established { role, age, epoch, key_age, datagram_max, silent } => {
             let role = match role {
                 Role::Client => v1::SessionRole::Client,
                 Role::Server => v1::SessionRole::Server,
@@ -99,6 +107,7 @@ fn peer(peer: &PeerStatus) -> v1::PeerStatus {
             to.epoch = Some(u32::try_from(epoch).unwrap_or(u32::MAX));
             to.key_age_ms = key_age.map(ms);
             to.datagram_max = u32::try_from(datagram_max).ok();
+            to.silent_ms = silent.map(ms);
             v1::SessionState::Established
         }
     };
@@ -150,6 +159,7 @@ mod tests {
             netns: "/run/netns/web1".into(),
             interface: "weft0".into(),
             addresses: vec!["10.40.0.2".parse().unwrap(), "fd40::2".parse().unwrap()],
+            share: Share { weight: 250, egress_mbit_max: Some(50) },
         };
         AttachmentStatus { spec, state, traffic: TRAFFIC }
     }
@@ -160,6 +170,7 @@ mod tests {
                 host: "host-b".parse().unwrap(),
                 endpoint: "[2001:db8::2]:5820".parse().unwrap(),
                 addresses: vec!["10.40.0.3".parse().unwrap()],
+                keepalive: None,
             },
             session,
             handshakes_ok: 5,
@@ -197,6 +208,7 @@ mod tests {
             environments: vec![EnvironmentStatus {
                 id: "acme".parse().unwrap(),
                 subnets: vec!["10.40.0.0/16".parse().unwrap(), "fd40::/64".parse().unwrap()],
+                share: Share::default(),
                 certificate_expires: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
                 attachments: vec![attachment_status(AttachmentState::Up)],
                 peers: vec![peer_status(SessionState::Idle)],
@@ -240,6 +252,7 @@ mod tests {
                 attachments: vec![attachment(&attachment_status(AttachmentState::Up))],
                 peers: vec![peer(&peer_status(SessionState::Idle))],
                 drops: vec![replay],
+                share: Some(v1::Share { weight: 100, egress_mbit_max: 0 }),
             }],
             drops: vec![header],
         };
@@ -262,6 +275,7 @@ mod tests {
                 state: expected.into(),
                 traffic: Some(CONVERTED),
                 last_error: last_error.into(),
+                share: Some(v1::Share { weight: 250, egress_mbit_max: 50 }),
             };
             assert_eq!(attachment(&attachment_status(state)), expected);
         }
@@ -297,13 +311,16 @@ mod tests {
             let age = Duration::from_secs(60);
             let key_age = Some(Duration::from_secs(7));
             let datagram_max = 1_392;
-            let session = SessionState::Established { role, age, epoch: 6, key_age, datagram_max };
+            let silent = Some(Duration::from_secs(3));
+            let session =
+                SessionState::Established { role, age, epoch: 6, key_age, datagram_max, silent };
             let peer = peer(&peer_status(session));
             assert_eq!(peer.state(), v1::SessionState::Established);
             assert_eq!(peer.role(), expected);
             assert_eq!(peer.session_age_ms, Some(60_000));
             assert_eq!((peer.epoch, peer.key_age_ms), (Some(6), Some(7_000)));
             assert_eq!(peer.datagram_max, Some(1_392));
+            assert_eq!(peer.silent_ms, Some(3_000));
         }
         let fresh = SessionState::Established {
             role: Role::Client,
@@ -311,6 +328,7 @@ mod tests {
             epoch: u64::MAX,
             key_age: None,
             datagram_max: 0,
+            silent: None,
         };
         let peer = peer(&peer_status(fresh));
         assert_eq!((peer.epoch, peer.key_age_ms), (Some(u32::MAX), None));

@@ -133,6 +133,18 @@ const METRICS: &[Metric] = &[
             });
         },
     ),
+    gauge(
+        "weft_peer_silent_seconds",
+        "For how long packets have gone to the peer and nothing has come back; 0 below two seconds.",
+        |s, out| {
+            peers(s, out, |p| match p.session {
+                SessionState::Established { silent, .. } => {
+                    Some(silent.unwrap_or_default().as_secs_f64())
+                }
+                _ => None,
+            });
+        },
+    ),
     counter("weft_peer_handshakes_total", "Handshakes that succeeded.", |s, out| {
         peers(s, out, |p| Some(p.handshakes_ok));
     }),

@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use tokio::sync::oneshot;
-use weft_config::Attachment;
+use weft_config::{Attachment, Share};
 use weft_proto::{AttachmentCounters, AttachmentSlot, NewAttachment};
 use weft_sys::{
     link::{self, LinkConfig},
@@ -12,7 +12,10 @@ use weft_sys::{
 };
 use weft_types::{AttachmentName, EnvironmentId, Subnet};
 
-use super::{AttachSpec, AttachmentState, EventKind, Node, NodeEvent, Owner, RequestError, Sizes};
+use super::{
+    AttachSpec, AttachmentState, EventKind, Node, NodeEvent, Owner, RequestError, Sizes,
+    environment::proto_share,
+};
 use crate::worker::Command;
 
 /// Most attachments of one environment on this host.
@@ -63,12 +66,25 @@ impl From<&Attachment> for AttachSpec {
             netns: attachment.netns.clone(),
             interface: attachment.interface.clone(),
             addresses: attachment.addresses.clone(),
+            share: attachment.share,
         }
     }
 }
 
+impl AttachSpec {
+    /// Whether the container would see the same interface.
+    fn is_same_interface(&self, other: &Self) -> bool {
+        let Self { name, netns, interface, addresses, share: _ } = self;
+        *name == other.name
+            && *netns == other.netns
+            && *interface == other.interface
+            && *addresses == other.addresses
+    }
+}
+
 impl Node {
-    /// Makes an attachment for a caller who wants to know. Idempotent by name.
+    /// Makes an attachment for a caller who wants to know. Idempotent by name; one that is there may
+    /// get another share.
     pub(super) async fn attach(
         &mut self,
         environment: &EnvironmentId,
@@ -76,10 +92,16 @@ impl Node {
     ) -> Result<bool, RequestError> {
         let state = self.environment(environment)?;
         let replaces = match state.attachments.get(&spec.name) {
-            Some(entry) if entry.spec == spec && matches!(entry.state, State::Up { .. }) => {
-                return Ok(false);
+            Some(entry) if entry.spec.is_same_interface(&spec) => {
+                if entry.slot().is_some() {
+                    let is_new = entry.spec.share != spec.share;
+                    if is_new {
+                        self.set_attachment_share(environment, &spec.name, spec.share)?;
+                    }
+                    return Ok(false);
+                }
+                true
             }
-            Some(entry) if entry.spec == spec => true,
             Some(_) => {
                 return Err(RequestError::Exists(format!(
                     "attachment {} of environment {environment} exists with other fields; detach \
@@ -104,6 +126,29 @@ impl Node {
         let made = self.make(environment, &spec).await.map_err(RequestError::Precondition)?;
         self.insert_attachment(environment, spec, is_configured, made).await?;
         Ok(true)
+    }
+
+    /// Lets an attachment send another share to other hosts from now on.
+    pub(super) fn set_attachment_share(
+        &mut self,
+        environment: &EnvironmentId,
+        name: &AttachmentName,
+        share: Share,
+    ) -> Result<(), RequestError> {
+        let state = self.environment_mut(environment)?;
+        let entry = state.attachments.get_mut(name).ok_or_else(|| {
+            RequestError::NotFound(format!(
+                "environment {environment} has no attachment {name} on this host"
+            ))
+        })?;
+        entry.spec.share = share;
+        if let Some(slot) = entry.slot() {
+            let share = proto_share(share);
+            self.command_all(|_| Command::SetAttachmentShare(slot, share.clone()));
+        }
+        let event = NodeEvent::new(EventKind::AttachmentChanged, "share changed");
+        self.publish(event.of(environment).attachment(name));
+        Ok(())
     }
 
     /// Makes an attachment of the configuration; if that fails it is tried again later.
@@ -245,7 +290,7 @@ impl Node {
         let slot = AttachmentSlot(self.attachment_slots.take());
         let counters: Vec<Arc<AttachmentCounters>> =
             self.workers.iter().map(|_| Arc::default()).collect();
-        let uso = tun.uso();
+        let (uso, share) = (tun.uso(), proto_share(spec.share));
         let mut queues = tun.into_queues().into_iter();
         for (worker, counters) in self.workers.iter().zip(&counters) {
             let Some(queue) = queues.next() else { break };
@@ -253,6 +298,7 @@ impl Node {
                 environment: environment_slot,
                 addresses: spec.addresses.clone(),
                 uso,
+                share: share.clone(),
                 counters: Arc::clone(counters),
             };
             worker.send(Command::AddAttachment(slot, new, queue));

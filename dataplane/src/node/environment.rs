@@ -1,12 +1,13 @@
 //! Environments of this host: adding, removing, routes, credentials.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
 
+use weft_config::Share;
 use weft_handshake::{Environment, KeyExchange};
 use weft_pki::{Credentials, TrustAnchor};
 use weft_proto::{
-    AttachmentSlot, EnvironmentCounters, EnvironmentSlot, LinkSlot, NewEnvironment, RouteTable,
-    Target,
+    AttachmentSlot, EnvironmentCounters, EnvironmentSlot, LinkSlot, NewEnvironment, Pace,
+    RouteTable, Target, Weight,
 };
 use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
 
@@ -20,6 +21,7 @@ use crate::worker::Command;
 pub(super) struct EnvironmentState {
     pub(super) place: EnvironmentPlace,
     pub(super) subnets: Vec<Subnet>,
+    pub(super) share: Share,
     pub(super) tls: Arc<Environment>,
     pub(super) attachments: BTreeMap<AttachmentName, AttachmentEntry>,
     pub(super) peers: BTreeMap<HostId, PeerEntry>,
@@ -104,6 +106,7 @@ impl Node {
         &mut self,
         id: &EnvironmentId,
         subnets: Vec<Subnet>,
+        share: Share,
         anchor: TrustAnchor,
         credentials: Credentials,
     ) -> Result<(), RequestError> {
@@ -112,13 +115,15 @@ impl Node {
         let counters: Vec<Arc<EnvironmentCounters>> =
             self.workers.iter().map(|_| Arc::default()).collect();
         let (gateway, gateway6) = gateways(&subnets);
+        let to_send = proto_share(share);
         self.command_all(|worker| {
-            let counters = Arc::clone(&counters[worker]);
-            Command::AddEnvironment(slot, NewEnvironment { gateway, gateway6, counters })
+            let (counters, share) = (Arc::clone(&counters[worker]), to_send.clone());
+            Command::AddEnvironment(slot, NewEnvironment { gateway, gateway6, share, counters })
         });
         let state = EnvironmentState {
             place: EnvironmentPlace { slot, counters },
             subnets,
+            share,
             tls,
             attachments: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -179,6 +184,20 @@ impl Node {
         Ok(())
     }
 
+    /// Lets an environment send another share to other hosts from now on.
+    pub(super) fn set_environment_share(
+        &mut self,
+        id: &EnvironmentId,
+        share: Share,
+    ) -> Result<(), RequestError> {
+        let state = self.environment_mut(id)?;
+        state.share = share;
+        let (slot, to_send) = (state.place.slot, proto_share(share));
+        self.command_all(|_| Command::SetEnvironmentShare(slot, to_send.clone()));
+        self.publish(NodeEvent::new(EventKind::EnvironmentChanged, "share changed").of(id));
+        Ok(())
+    }
+
     /// Hands the present routes of an environment to all workers.
     pub(super) fn publish_routes(&self, id: &EnvironmentId) {
         let Some(state) = self.environments.get(id) else { return };
@@ -206,4 +225,13 @@ fn tls_environment(
 
 fn not_here(id: &EnvironmentId) -> RequestError {
     RequestError::NotFound(format!("environment {id} is not configured on this host"))
+}
+
+/// A share as workers know it, with one pace for all of them.
+pub(super) fn proto_share(share: Share) -> weft_proto::Share {
+    let bits_per_second = share.egress_mbit_max.map(|mbit| u64::from(mbit) * 1_000_000);
+    weft_proto::Share {
+        weight: Weight::new(share.weight),
+        pace: bits_per_second.map(|rate| Arc::new(Pace::new(Instant::now(), rate))),
+    }
 }

@@ -8,8 +8,9 @@ use std::{
 
 use weft_handshake::{LocalParams, LocalSide};
 use weft_proto::{
-    LinkCounters, LinkSlot, NewLink, SessionId,
+    Counter64, LinkCounters, LinkSlot, NewLink, SessionId,
     peer::{Action, Peer, State},
+    silence::{Silence, Verdict},
 };
 use weft_types::{EnvironmentId, HostId};
 
@@ -29,6 +30,7 @@ pub(super) struct PeerEntry {
     pub(super) side: LocalSide,
     pub(super) counters: Vec<Arc<LinkCounters>>,
     pub(super) tally: Tally,
+    pub(super) silence: Silence,
 }
 
 impl Node {
@@ -72,8 +74,8 @@ impl Node {
         addresses: Vec<IpAddr>,
     ) -> Result<(), RequestError> {
         let entry = self.environment(environment)?.peers.get(host);
-        let endpoint = entry.ok_or_else(|| no_peer(environment, host))?.spec.endpoint;
-        let spec = PeerSpec { host: host.clone(), endpoint, addresses };
+        let entry = entry.ok_or_else(|| no_peer(environment, host))?;
+        let spec = PeerSpec { addresses, ..entry.spec.clone() };
         self.add_peer(environment, spec).await.map(|_| ())
     }
 
@@ -150,7 +152,8 @@ impl Node {
         machine.handle_need();
         self.directory.insert(environment, &host, side.clone());
         self.links_by_slot.insert(slot, (environment.clone(), host.clone()));
-        let entry = PeerEntry { spec, slot, machine, side, counters, tally: Tally::default() };
+        let (tally, silence) = (Tally::default(), Silence::default());
+        let entry = PeerEntry { spec, slot, machine, side, counters, tally, silence };
         self.environment_mut(environment)?.peers.insert(host.clone(), entry);
         self.publish_routes(environment);
         let event = NodeEvent::new(EventKind::PeerAdded, "peer added");
@@ -222,6 +225,48 @@ impl Node {
         }
     }
 
+    /// Looks whether peers answer to whom packets go.
+    pub(super) fn watch_peers(&mut self) {
+        let now = Instant::now();
+        let mut silent = Vec::new();
+        let mut asked = Vec::new();
+        for (environment, state) in &mut self.environments {
+            for (host, entry) in &mut state.peers {
+                let State::Active { id, .. } = entry.machine.state() else { continue };
+                let sum = |count: fn(&LinkCounters) -> &Counter64| -> u64 {
+                    entry.counters.iter().map(|counters| count(counters).get()).sum()
+                };
+                let counts = (sum(|c| &c.sent_datagrams), sum(|c| &c.received_datagrams));
+                let was_silent = entry.silence.silent_for(now).is_some();
+                let verdict = entry.silence.look(now, counts, entry.spec.keepalive);
+                if verdict != Verdict::Fine {
+                    asked.push(id);
+                }
+                let is_silent = verdict == Verdict::Silent;
+                if is_silent || was_silent {
+                    silent.push((environment.clone(), host.clone(), was_silent, is_silent));
+                }
+            }
+        }
+        // One lane asks for all: whoever answers on any of them is there.
+        for id in asked {
+            self.workers[0].send(Command::Ask(id));
+        }
+        for (environment, host, was_silent, is_silent) in silent {
+            if was_silent != is_silent {
+                let (kind, message) = match is_silent {
+                    true => (EventKind::PeerSilent, "packets go and nothing comes back"),
+                    false => (EventKind::PeerAnswers, "it answers again"),
+                };
+                self.publish(NodeEvent::new(kind, message).of(&environment).peer(&host));
+            }
+            if is_silent && let Some(entry) = self.peer_mut(&environment, &host) {
+                entry.machine.handle_silence(now);
+                self.drive_peer(&environment, &host);
+            }
+        }
+    }
+
     /// Does what a peer's state machine wants.
     pub(super) fn drive_peer(&mut self, environment: &EnvironmentId, host: &HostId) {
         while let Some(entry) = self.peer_mut(environment, host) {
@@ -255,6 +300,6 @@ impl Node {
     }
 }
 
-fn no_peer(environment: &EnvironmentId, host: &HostId) -> RequestError {
+pub(super) fn no_peer(environment: &EnvironmentId, host: &HostId) -> RequestError {
     RequestError::NotFound(format!("environment {environment} has no peer {host}"))
 }

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use weft_config::Share;
 use weft_proto::{DropReason, keys::Role};
 use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
 
@@ -22,6 +23,8 @@ pub struct AttachSpec {
     pub interface: String,
     /// Overlay addresses: one of each family at most, one at least.
     pub addresses: Vec<IpAddr>,
+    /// What it may send to other hosts.
+    pub share: Share,
 }
 
 /// A peer to know.
@@ -33,6 +36,8 @@ pub struct PeerSpec {
     pub endpoint: SocketAddr,
     /// Overlay addresses that live there.
     pub addresses: Vec<IpAddr>,
+    /// Time without anything sent after which it is asked for an answer; never without.
+    pub keepalive: Option<Duration>,
 }
 
 /// Why a request was not carried out. Nothing was changed then.
@@ -114,6 +119,8 @@ pub enum SessionState {
         key_age: Option<Duration>,
         /// Longest datagram that every worker sends, bytes of UDP payload.
         datagram_max: u64,
+        /// For how long packets have gone and nothing has come back, once that is long.
+        silent: Option<Duration>,
     },
 }
 
@@ -143,6 +150,8 @@ pub struct EnvironmentStatus {
     pub id: EnvironmentId,
     /// Its ranges.
     pub subnets: Vec<Subnet>,
+    /// What it may send to other hosts.
+    pub share: Share,
     /// When this host's certificate expires.
     pub certificate_expires: SystemTime,
     /// Its attachments.
@@ -216,10 +225,16 @@ pub enum EventKind {
     Detached,
     /// An interface disappeared or could not be made.
     AttachmentLost,
+    /// An attachment may send another share.
+    AttachmentChanged,
     /// A peer was added.
     PeerAdded,
     /// A peer's endpoint or addresses changed.
     PeerChanged,
+    /// Packets go to a peer and nothing comes back.
+    PeerSilent,
+    /// A peer answers again.
+    PeerAnswers,
     /// A peer was removed.
     PeerRemoved,
     /// A session carries data.

@@ -1,15 +1,23 @@
 //! Applying a configuration: the first one, and another one while everything runs.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use tokio::sync::oneshot;
 use weft_config::{Config, plan};
 
-use super::{EventKind, Node, NodeEvent, PeerSpec, Request, RequestError};
+use super::{EventKind, Node, NodeEvent, PeerSpec, Request, RequestError, link::no_peer};
 use plan::Change;
 
 impl From<&weft_config::Peer> for PeerSpec {
     fn from(peer: &weft_config::Peer) -> Self {
-        Self { host: peer.host.clone(), endpoint: peer.endpoint, addresses: peer.addresses.clone() }
+        let seconds = peer.keepalive_seconds.map(u64::from);
+        Self {
+            host: peer.host.clone(),
+            endpoint: peer.endpoint,
+            addresses: peer.addresses.clone(),
+            keepalive: seconds.map(Duration::from_secs),
+        }
     }
 }
 
@@ -53,6 +61,7 @@ impl Node {
             self.add_environment(
                 id,
                 environment.subnets,
+                environment.share,
                 environment.anchor,
                 environment.credentials,
             )
@@ -115,16 +124,29 @@ impl Node {
             Change::RemoveEnvironment { environment } => {
                 self.remove_environment(&environment).await;
             }
-            Change::AddEnvironment { environment, subnets, anchor, credentials } => {
-                self.add_environment(&environment, subnets, anchor, credentials)?;
+            Change::AddEnvironment { environment, subnets, share, anchor, credentials } => {
+                self.add_environment(&environment, subnets, share, anchor, credentials)?;
+            }
+            Change::SetEnvironmentShare { environment, share } => {
+                self.set_environment_share(&environment, share)?;
+            }
+            Change::SetAttachmentShare { environment, name, share } => {
+                self.set_attachment_share(&environment, &name, share)?;
             }
             Change::ReplaceCredentials { environment, anchor, credentials } => {
                 self.replace_credentials(&environment, anchor, credentials)?;
             }
             Change::SetPeerEndpoint { environment, host, endpoint } => {
                 let entry = self.environment(&environment)?.peers.get(&host);
-                let addresses = entry.map(|e| e.spec.addresses.clone()).unwrap_or_default();
-                self.add_peer(&environment, PeerSpec { host, endpoint, addresses }).await?;
+                let entry = entry.ok_or_else(|| no_peer(&environment, &host))?;
+                let spec = PeerSpec { endpoint, ..entry.spec.clone() };
+                self.add_peer(&environment, spec).await?;
+            }
+            Change::SetPeerKeepalive { environment, host, keepalive_seconds } => {
+                let entry = self.peer_mut(&environment, &host);
+                let entry = entry.ok_or_else(|| no_peer(&environment, &host))?;
+                let seconds = keepalive_seconds.map(u64::from);
+                entry.spec.keepalive = seconds.map(Duration::from_secs);
             }
             Change::AddPeer { environment, peer } => {
                 self.add_peer(&environment, (&peer).into()).await?;

@@ -64,6 +64,7 @@ impl Node {
         EnvironmentStatus {
             id: id.clone(),
             subnets: state.subnets.clone(),
+            share: state.share,
             certificate_expires: state.tls.not_after(),
             attachments: state.attachments.values().map(attachment_status).collect(),
             peers: state.peers.values().map(peer_status).collect(),
@@ -129,6 +130,7 @@ fn session_state(entry: &PeerEntry) -> SessionState {
                 .filter(|age| *age > 0)
                 .map(Duration::from_secs),
             datagram_max: entry.counters.iter().map(|c| c.datagram_max.get()).min().unwrap_or(0),
+            silent: entry.silence.silent_for(Instant::now()),
         },
     }
 }

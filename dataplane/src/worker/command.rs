@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use tokio::sync::oneshot;
 use weft_proto::{
     AttachmentSlot, EnvironmentSlot, LinkSlot, NewAttachment, NewEnvironment, NewLink, NewSession,
-    RouteTable, SessionId,
+    RouteTable, SessionId, Share,
 };
 use weft_sys::tun::TunQueue;
 
@@ -15,10 +15,14 @@ pub enum Command {
     AddEnvironment(EnvironmentSlot, NewEnvironment),
     /// See [`weft_proto::Engine::remove_environment`].
     RemoveEnvironment(EnvironmentSlot),
+    /// See [`weft_proto::Engine::set_environment_share`].
+    SetEnvironmentShare(EnvironmentSlot, Share),
     /// See [`weft_proto::Engine::set_routes`].
     SetRoutes(EnvironmentSlot, Arc<RouteTable>),
     /// See [`weft_proto::Engine::add_attachment`]; the worker owns the queue from now on.
     AddAttachment(AttachmentSlot, NewAttachment, TunQueue),
+    /// See [`weft_proto::Engine::set_attachment_share`].
+    SetAttachmentShare(AttachmentSlot, Share),
     /// Forgets the attachment and gives its queue back: closing the last queue of a device takes
     /// the kernel some 20 ms, which no packet should wait for.
     RemoveAttachment(AttachmentSlot, oneshot::Sender<TunQueue>),
@@ -32,6 +36,8 @@ pub enum Command {
     Install(Box<NewSession>),
     /// See [`weft_proto::Engine::activate`].
     Activate(SessionId),
+    /// See [`weft_proto::Engine::ask`].
+    Ask(SessionId),
     /// See [`weft_proto::Engine::remove_session`].
     RemoveSession {
         /// Which.

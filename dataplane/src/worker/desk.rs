@@ -130,6 +130,9 @@ impl Desk {
             match command {
                 Command::AddEnvironment(slot, new) => engine.add_environment(slot, new),
                 Command::RemoveEnvironment(slot) => engine.remove_environment(slot),
+                Command::SetEnvironmentShare(slot, share) => {
+                    engine.set_environment_share(slot, share);
+                }
                 Command::SetRoutes(slot, routes) => engine.set_routes(slot, routes),
                 Command::AddAttachment(slot, new, queue) => {
                     if let Err(error) = watch.watch(slot, &queue) {
@@ -137,6 +140,9 @@ impl Desk {
                     }
                     self.io.add_queue(slot, queue);
                     engine.add_attachment(slot, new);
+                }
+                Command::SetAttachmentShare(slot, share) => {
+                    engine.set_attachment_share(slot, share);
                 }
                 Command::RemoveAttachment(slot, back) => {
                     engine.remove_attachment(slot);
@@ -151,6 +157,7 @@ impl Desk {
                 Command::RemoveLink(slot) => engine.remove_link(slot),
                 Command::Install(new) => engine.install_session(now, *new),
                 Command::Activate(id) => engine.activate(now, id, &mut self.io),
+                Command::Ask(id) => engine.ask(now, id, &mut self.io),
                 Command::RemoveSession { id, say_so } => {
                     engine.remove_session(now, id, say_so, &mut self.io);
                 }

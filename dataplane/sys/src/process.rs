@@ -75,6 +75,29 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// How many descriptors the process may ever have open: the hard limit.
+///
+/// # Errors
+/// Not on Linux.
+pub fn descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a live `rlimit` that only this call writes.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    Ok(limit.rlim_max)
+}
+
+/// Whether the system's clock follows others (adjtimex(2)): an NTP client keeps it.
+///
+/// # Errors
+/// Not on Linux.
+pub fn clock_is_synchronised() -> io::Result<bool> {
+    // SAFETY: plain old data for which all zeros is valid; no mode is set, so it is only read.
+    let mut clock: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a live `timex` that only this call writes.
+    let state = check(unsafe { libc::adjtimex(&raw mut clock) })?;
+    Ok(state != libc::TIME_ERROR && clock.status & libc::STA_UNSYNC == 0)
+}
+
 /// Bytes of memory that the process holds now (resident set).
 ///
 /// # Errors
@@ -110,6 +133,12 @@ mod tests {
         // SAFETY: the pointer is to a live `rlimit`.
         assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }, 0);
         assert_eq!((limit.rlim_cur, limit.rlim_max), (raised, raised));
+        assert_eq!(descriptor_limit().unwrap(), raised);
+    }
+
+    #[test]
+    fn the_clock_can_be_asked() {
+        clock_is_synchronised().unwrap();
     }
 
     #[test]

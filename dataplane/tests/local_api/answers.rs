@@ -21,6 +21,7 @@ fn attach_request(netns: &Netns, address: &str) -> AttachRequest {
         netns: path_of(netns),
         interface: String::new(),
         addresses: vec![address.into()],
+        share: None,
     }
 }
 
@@ -172,6 +173,7 @@ async fn peers_come_and_go() {
         // Nobody is there.
         endpoint: "127.0.0.2:5820".into(),
         addresses: vec!["10.40.0.3".into()],
+        keepalive_seconds: 0,
     };
     assert!(client.add_peer(peer.clone()).await.unwrap().into_inner().created);
     assert!(!client.add_peer(peer.clone()).await.unwrap().into_inner().created);

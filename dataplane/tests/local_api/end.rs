@@ -39,6 +39,7 @@ async fn many_interfaces_are_removed_in_time() {
             netns: path_of(container),
             interface: String::new(),
             addresses: vec![format!("10.40.1.{i}")],
+            share: None,
         };
         client.attach(request).await.unwrap();
     }

@@ -32,6 +32,9 @@ pub use datagram::{
 pub use ecn::{Ecn, ecn_of, join_ecn, set_ecn};
 pub use frame::{Frame, FrameError, GSO_HEADER_MAX, Gso, Offload, SEGMENTS_MAX};
 pub use inner::{Fragment, Inner, InnerError, Version, protocol};
-pub use metadata::{CHUNKS_MAX, METADATA_LEN, Metadata, MetadataError};
+pub use metadata::{
+    ALWAYS_CARRIED_LEN, CHUNKS_MAX, METADATA_LEN, Metadata, MetadataError, PIECED_LEN_MAX,
+    PIECES_MAX,
+};
 pub use run::{Run, apply as apply_run};
 pub use virtio::{VIRTIO_HEADER_LEN, VirtioHeader};

@@ -3,7 +3,8 @@
 use std::{fs, net::IpAddr, time::SystemTime};
 
 use weft_config::{
-    Engine, KeyLimits, Latency, LogConfig, LogFormat, LogLevel, Placement, check_text, load_at,
+    Engine, KeyLimits, Latency, LogConfig, LogFormat, LogLevel, Placement, Share, check_text,
+    load_at,
 };
 use weft_pki::issue::{HostUsages, Validity};
 
@@ -49,6 +50,27 @@ fn what_is_optional_may_be_absent() {
     assert_eq!((config.workers, config.metrics), (None, None));
     let none = "host = \"host-a\"\nlisten = \"[2001:db8::1]:5820\"\napi = \"/run/weft/weftd.sock\"";
     assert!(fixture.load(none).unwrap().environments.is_empty());
+}
+
+#[test]
+fn shares_are_read() {
+    let text = GOOD
+        .replacen("subnet = ", "weight = 300\negress_mbit_max = 1000000\nsubnet = ", 1)
+        .replacen("\"eth7\"", "\"eth7\"\n  weight = 1\n  egress_mbit_max = 1", 1);
+    let config = Fixture::new().load(&text).unwrap();
+    let share = |weight, egress_mbit_max| Share { weight, egress_mbit_max };
+    assert_eq!(config.environments[0].share, share(300, Some(1_000_000)));
+    assert_eq!(config.environments[0].attachments[0].share, share(1, Some(1)));
+    assert_eq!(config.environments[1].share, share(100, None));
+    assert_eq!(config.environments[1].attachments[0].share, Share::default());
+}
+
+#[test]
+fn a_keepalive_is_read() {
+    let text = GOOD.replacen("[\"10.40.0.3\", \"10.40.0.4\"]", "[]\n  keepalive_seconds = 25", 1);
+    let config = Fixture::new().load(&text).unwrap();
+    assert_eq!(config.environments[0].peers[0].keepalive_seconds, Some(25));
+    assert_eq!(config.environments[1].peers[0].keepalive_seconds, None);
 }
 
 #[test]
@@ -135,6 +157,13 @@ const WRONG: &[(&str, &str, &str)] = &[
      "10: environment[0].subnet: \"fd40::/64\": is of the other family; expected IPv4, for example 10.40.0.0/16"),
     ("fd40::/64", "fe80::/64",
      "29: environment[1].subnet6: \"fe80::/64\": overlaps fe80::/10 (link-local); expected a range of its own"),
+    ("[\"10.40.0.3\", \"10.40.0.4\"]", "[]\n  keepalive_seconds = 0",
+     "25: environment[0].peer[0].keepalive_seconds: 0 is out of range; expected 1 to 3600"),
+    ("subnet = ", "weight = 0\nsubnet = ", "10: environment[0].weight: 0 is out of range; expected 1 to 10000"),
+    ("subnet = ", "egress_mbit_max = 1000001\nsubnet = ",
+     "10: environment[0].egress_mbit_max: 1000001 is out of range; expected 1 to 1000000"),
+    ("\"eth7\"", "\"eth7\"\n  weight = \"high\"",
+     "19: environment[0].attachment[0].weight: is a string; expected a number of 1 to 10000"),
     ("  name = \"web-1\"\n", "", "15: environment[0].attachment[0].name: is missing; expected a name"),
     ("eth7", "sixteen-letters-", 
      "18: environment[0].attachment[0].interface: \"sixteen-letters-\": has 16 bytes; expected 1 to 15"),

@@ -11,7 +11,7 @@ use std::{
 use proptest::{collection::vec, prelude::*};
 use weft_config::{
     Attachment, Change, Config, Engine, Environment, KeyLimits, Latency, LogConfig, LogLevel, Peer,
-    Placement, plan,
+    Placement, Share, plan,
 };
 use weft_pki::{
     Credentials, KeyKind, TrustAnchor,
@@ -59,6 +59,7 @@ fn own(authority: &Authority) -> Keys {
 #[derive(Debug, Clone, PartialEq, Default)]
 struct Running {
     subnets: Vec<String>,
+    share: Share,
     keys: (Vec<String>, [u8; 32]),
     attachments: BTreeMap<AttachmentName, Attachment>,
     peers: BTreeMap<HostId, Peer>,
@@ -87,6 +88,7 @@ impl Daemon {
         let environment = |e: &Environment| {
             let running = Running {
                 subnets: sorted(&e.subnets).iter().map(ToString::to_string).collect(),
+                share: e.share,
                 keys: keys(&e.anchor, &e.credentials),
                 attachments: e.attachments.iter().map(|a| (a.name.clone(), normal(a))).collect(),
                 peers: e.peers.iter().map(|p| (p.host.clone(), normal_peer(p))).collect(),
@@ -129,9 +131,10 @@ impl Daemon {
                 let gone = self.environments.remove(&environment).expect("it runs");
                 assert!(gone.attachments.is_empty() && gone.peers.is_empty());
             }
-            Change::AddEnvironment { environment, subnets, anchor, credentials } => {
+            Change::AddEnvironment { environment, subnets, share, anchor, credentials } => {
                 let running = Running {
                     subnets: sorted(&subnets).iter().map(ToString::to_string).collect(),
+                    share,
                     keys: keys(&anchor, &credentials),
                     ..Running::default()
                 };
@@ -143,10 +146,26 @@ impl Daemon {
                 assert_ne!(running.keys, new, "a change changes something");
                 running.keys = new;
             }
+            Change::SetEnvironmentShare { environment, share } => {
+                let running = self.environment(&environment);
+                assert_ne!(running.share, share, "a change changes something");
+                running.share = share;
+            }
+            Change::SetAttachmentShare { environment, name, share } => {
+                let attachments = &mut self.environment(&environment).attachments;
+                let attachment = attachments.get_mut(&name).expect("a change names what is there");
+                assert_ne!(attachment.share, share, "a change changes something");
+                attachment.share = share;
+            }
             Change::SetPeerEndpoint { environment, host, endpoint } => {
                 let peer = self.peer(&environment, &host);
                 assert_ne!(peer.endpoint, endpoint, "a change changes something");
                 peer.endpoint = endpoint;
+            }
+            Change::SetPeerKeepalive { environment, host, keepalive_seconds } => {
+                let peer = self.peer(&environment, &host);
+                assert_ne!(peer.keepalive_seconds, keepalive_seconds, "a change changes something");
+                peer.keepalive_seconds = keepalive_seconds;
             }
             Change::AddPeer { environment, peer } => {
                 let peers = &mut self.environment(&environment).peers;
@@ -186,6 +205,11 @@ fn normal_peer(peer: &Peer) -> Peer {
     Peer { addresses: sorted(&peer.addresses), ..peer.clone() }
 }
 
+fn share(number: u8) -> Share {
+    let limit = (number > 2).then_some(number.into());
+    Share { weight: 100 + u16::from(number % 2), egress_mbit_max: limit }
+}
+
 fn address(i: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 40, 0, 10 + u8::try_from(i).unwrap()))
 }
@@ -198,6 +222,7 @@ prop_compose! {
         owners in vec(0..=2 * MEMBERS, ADDRESSES),
         peers in vec(prop::option::of(0_u16..3), MEMBERS),
         places in vec((0_usize..4, 0_usize..2), MEMBERS),
+        shares in vec(0_u8..5, 1 + MEMBERS),
         reversed: bool,
     ) -> Environment {
         let owned = |owner| -> Vec<_> {
@@ -211,16 +236,19 @@ prop_compose! {
             netns: PathBuf::from(format!("/run/netns/{netns}")),
             interface: format!("weft{interface}"),
             addresses: owned(1 + i),
+            share: share(shares[1 + i]),
         });
         let peers = peers.iter().enumerate().filter_map(|(i, port)| port.map(|port| Peer {
             host: HostId::new(&format!("host-{i}")).unwrap(),
             endpoint: format!("192.0.2.{}:{}", 2 + i, 5820 + port).parse().unwrap(),
             addresses: owned(1 + MEMBERS + i),
+            keepalive_seconds: (ranges % 2 == 1).then_some(port + 1),
         }));
         let subnet = if ranges == 0 { "10.40.0.0/24" } else { "10.40.0.0/16" };
         Environment {
             id: EnvironmentId::new(ENVIRONMENTS[which]).unwrap(),
             subnets: vec![subnet.parse().unwrap()],
+            share: share(shares[0]),
             ca: format!("{version}/ca.pem").into(),
             cert: format!("{version}/host-a.pem").into(),
             key: format!("{version}/host-a.key").into(),
@@ -273,7 +301,9 @@ fn touched(change: &Change) -> Option<(EnvironmentId, String)> {
         }
         Change::RemovePeer { environment, host }
         | Change::SetPeerAddresses { environment, host, .. }
-        | Change::SetPeerEndpoint { environment, host, .. } => (environment, host.to_string()),
+        | Change::SetPeerEndpoint { environment, host, .. }
+        | Change::SetPeerKeepalive { environment, host, .. } => (environment, host.to_string()),
+        Change::SetAttachmentShare { environment, name, .. } => (environment, name.to_string()),
         Change::AddPeer { environment, peer } => (environment, peer.host.to_string()),
         _ => return None,
     };
@@ -341,6 +371,24 @@ proptest! {
             }
         }
     }
+}
+
+/// Another share is no reason to take a container's interface away.
+#[test]
+fn another_share_is_one_change() {
+    let config = Fixture::new().load(GOOD).unwrap();
+    let mut other = config.clone();
+    other.environments[0].share.weight = 7;
+    other.environments[1].attachments[0].share.egress_mbit_max = Some(50);
+    let changes = plan(&config, &other).unwrap();
+    assert!(
+        matches!(
+            &changes[..],
+            [Change::SetEnvironmentShare { environment, .. }, Change::SetAttachmentShare { name, .. }]
+                if environment.as_str() == "acme" && name.as_str() == "web-1"
+        ),
+        "{changes:?}"
+    );
 }
 
 #[test]

@@ -102,7 +102,7 @@ impl Engine {
         let opened = Opened { header, link: link_slot, session, outer, len: opened.len };
         let result = match header.kind {
             Kind::Control => self.open_control(now, &opened, io),
-            Kind::Data => self.open_data(environment, &opened, io),
+            Kind::Data => self.open_data(now, environment, &opened, io),
         };
         if let Err(reason) = result {
             self.count_drop(environment, reason);
@@ -140,6 +140,7 @@ impl Engine {
     #[inline]
     fn open_data(
         &mut self,
+        now: Instant,
         environment: EnvironmentSlot,
         opened: &Opened,
         io: &mut impl Io,
@@ -151,11 +152,13 @@ impl Engine {
         let header_len = usize::from(metadata.virtio.hdr_len);
         let payload_len = body.len().checked_sub(header_len).ok_or(DropReason::Metadata)?;
         let body_len = body.len();
+        if metadata.is_piece() {
+            return self.open_piece(now, environment, opened, &metadata, body_len, io);
+        }
         if metadata.virtio.gso_type == virtio::GSO_NONE {
             return self.open_whole(environment, opened, &metadata, body_len, io);
         }
-        let first = opened.header.counter.0.wrapping_sub(metadata.chunk.into());
-        let id = PacketId { index: opened.header.index, epoch: opened.header.epoch, first };
+        let id = PacketId::new(&opened.header, &metadata);
         match self.join.append_chunk(id, &metadata, opened.outer, payload_len, header_len) {
             Some(true) => self.flush(io),
             Some(false) => {}
@@ -203,6 +206,37 @@ impl Engine {
         let head = frame.virtio().encode();
         let packet = &self.join.buffer()[at..at + len];
         let delivered = io.deliver(to, &head, packet);
+        self.count_delivery(environment, to, &frame, delivered.is_ok());
+        Ok(())
+    }
+
+    /// A piece of a packet, which is delivered as a whole when all of them are there.
+    #[cold]
+    fn open_piece(
+        &mut self,
+        now: Instant,
+        environment: EnvironmentSlot,
+        opened: &Opened,
+        metadata: &Metadata,
+        len: usize,
+        io: &mut impl Io,
+    ) -> Result<(), DropReason> {
+        let id = PacketId::new(&opened.header, metadata);
+        let piece = &self.join.behind()[..len];
+        let receiver = self.receivers.get_mut(&id.index).ok_or(DropReason::UnknownSession)?;
+        let added = receiver.pieces.add(now, id, metadata, opened.outer, piece)?;
+        self.count_drops(environment, DropReason::Incomplete, added.given_up);
+        let Some(mut whole) = added.whole else { return Ok(()) };
+        let packet = &mut whole.bytes[..whole.len];
+        let frame = Frame::from_peer(&whole.metadata, packet)?;
+        let to = self.admit(environment, opened.link, &frame.inner)?;
+        let ecn = join_ecn(frame.inner.ecn, whole.outer).ok_or(DropReason::Ecn)?;
+        if ecn != frame.inner.ecn {
+            set_ecn(packet, frame.inner.version, ecn);
+        }
+        // What came before goes before.
+        self.flush(io);
+        let delivered = io.deliver(to, &frame.virtio().encode(), packet);
         self.count_delivery(environment, to, &frame, delivered.is_ok());
         Ok(())
     }

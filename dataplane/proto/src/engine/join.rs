@@ -11,7 +11,8 @@
 
 use weft_types::{Epoch, ReceiverIndex};
 use weft_wire::{
-    Ecn, Frame, GSO_HEADER_MAX, Gso, Inner, Metadata, Offload, Run, Version, apply_run, protocol,
+    Ecn, Frame, GSO_HEADER_MAX, Gso, Header, Inner, Metadata, Offload, Run, Version, apply_run,
+    protocol,
 };
 
 use super::{AttachmentSlot, EnvironmentSlot};
@@ -25,13 +26,21 @@ const BUFFER_LEN: usize = 2 * PACKET_MAX;
 const UDP_RUN_BYTES_MAX: usize = 60_000;
 const UDP_RUN_PACKETS_MAX: u16 = 64;
 
-/// Which superpacket a chunk belongs to.
+/// Which superpacket a chunk belongs to, or which packet a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PacketId {
     pub(super) index: ReceiverIndex,
     pub(super) epoch: Epoch,
     /// Counter of its chunk 0.
     pub(super) first: u64,
+}
+
+impl PacketId {
+    /// The packet of which a datagram with this header holds a part.
+    pub(super) fn new(header: &Header, metadata: &Metadata) -> Self {
+        let first = header.counter.0.wrapping_sub(metadata.chunk.into());
+        Self { index: header.index, epoch: header.epoch, first }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

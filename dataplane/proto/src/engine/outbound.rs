@@ -3,15 +3,16 @@
 use std::time::{Duration, Instant};
 
 use weft_wire::{
-    CHUNKS_MAX, Frame, GSO_HEADER_MAX, Gso, Inner, Kind, METADATA_LEN, Metadata, OVERHEAD, Offload,
-    Run, VIRTIO_HEADER_LEN, Version, VirtioHeader, apply_run,
+    ALWAYS_CARRIED_LEN, CHUNKS_MAX, Frame, GSO_HEADER_MAX, Gso, Inner, Kind, METADATA_LEN,
+    Metadata, OVERHEAD, Offload, PIECED_LEN_MAX, PIECES_MAX, Run, VIRTIO_HEADER_LEN, Version,
+    VirtioHeader, apply_run,
     icmp::{self, Cause, ICMP_ERROR_MAX},
     protocol,
 };
 
 use super::{
     Attachment, AttachmentSlot, Engine, EnvironmentSlot, Event, Io, LinkSlot,
-    backlog::{Waiting, flow_of},
+    backlog::{Next, Place, Waiting, flow_of},
     inbound::Superpacket,
     pending,
     session::sooner,
@@ -95,14 +96,17 @@ impl Engine {
         }
         let tables = self.environments.get(environment).ok_or(DropReason::NoRoute)?;
         match tables.routes.get(frame.inner.destination) {
-            // What comes while others wait waits behind them; what has waited goes.
-            Some(Target::Remote(_))
-                if count == Count::Yes && !(self.backlog.is_empty() && io.has_room()) =>
-            {
-                self.keep(now, from, &frame, data);
-                Ok(())
+            Some(Target::Remote(link)) => {
+                // What has waited goes.
+                if count == Count::Yes
+                    && let Some(until) = self.must_wait(now, environment, from, &frame, io)
+                {
+                    sooner(&mut self.backlog_at, Some(until));
+                    self.keep(environment, from, &frame, data);
+                    return Ok(());
+                }
+                self.send(now, from, link, &frame, data, io)
             }
-            Some(Target::Remote(link)) => self.send(now, from, link, &frame, data, io),
             Some(Target::Local(to)) => self.relay(environment, to, &frame, data, io),
             None => {
                 self.answer(now, from, Cause::NoHost, &frame.inner, data, io);
@@ -111,37 +115,97 @@ impl Engine {
         }
     }
 
-    /// Lets a packet wait for room.
-    fn keep(&mut self, now: Instant, from: AttachmentSlot, frame: &Frame, data: &mut [u8]) {
+    /// Until when a packet must wait: for room, for others that came before, or because its
+    /// environment or attachment has sent what it may. One that need not is accounted for.
+    #[inline]
+    fn must_wait(
+        &mut self,
+        now: Instant,
+        environment: EnvironmentSlot,
+        from: AttachmentSlot,
+        frame: &Frame,
+        io: &mut impl Io,
+    ) -> Option<Instant> {
+        if self.is_crowded || !io.has_room() {
+            self.is_crowded = true;
+            return Some(now + ROOM_PAUSE);
+        }
+        let of_environment = self.environments.get(environment)?.share.pace.as_deref();
+        let of_attachment = self.attachments.get(from)?.share.pace.as_deref();
+        let paces = || [of_environment, of_attachment].into_iter().flatten();
+        // What waits until it may be sent goes before what comes now.
+        let waits = !self.backlog.is_empty()
+            && match of_environment {
+                Some(_) => self.backlog.has_environment(environment),
+                None => self.backlog.has(environment, from),
+            };
+        let until = paces().filter_map(|pace| pace.wait(now)).max();
+        if waits || until.is_some() {
+            return Some(until.unwrap_or(now));
+        }
+        paces().for_each(|pace| pace.charge(now, frame.inner.length.into()));
+        None
+    }
+
+    /// Lets a packet wait.
+    fn keep(
+        &mut self,
+        environment: EnvironmentSlot,
+        from: AttachmentSlot,
+        frame: &Frame,
+        data: &mut [u8],
+    ) {
         data[..VIRTIO_HEADER_LEN].copy_from_slice(&frame.virtio().encode());
-        let flow = flow_of(from, &frame.inner, &data[VIRTIO_HEADER_LEN..]);
+        let flow = flow_of(&frame.inner, &data[VIRTIO_HEADER_LEN..]);
         let (attachments, environments) = (&self.attachments, &self.environments);
-        self.backlog.push(from, flow, data, |dropped| {
+        let (Some(owner), Some(container)) = (environments.get(environment), attachments.get(from))
+        else {
+            return;
+        };
+        let place = Place {
+            environment,
+            environment_share: &owner.share,
+            from,
+            attachment_share: &container.share,
+            flow,
+        };
+        self.backlog.push(&place, data, |dropped| {
             let environment = attachments.get(dropped).map(|attachment| attachment.environment);
             if let Some(environment) = environment.and_then(|slot| environments.get(slot)) {
                 environment.counters.dropped(DropReason::Congestion);
             }
         });
-        self.room_at = Some(now + ROOM_PAUSE);
     }
 
-    /// Sends packets that wait, as far as there is room.
+    /// Sends packets that wait, as far as there is room and their owners may.
     pub(super) fn send_backlog(&mut self, now: Instant, io: &mut impl Io) {
-        if self.backlog.is_empty() {
-            // What waited may have gone with its attachment.
-            self.room_at = None;
-            return;
-        }
-        while io.has_room()
-            && let Some(Waiting { from, mut packet }) = self.backlog.pop()
-        {
-            let Some(attachment) = self.attachments.get(from) else { continue };
-            let environment = attachment.environment;
-            if let Err(reason) = self.forward(now, from, environment, Count::No, &mut packet, io) {
-                self.count_drop(environment, reason);
+        self.is_crowded = false;
+        self.backlog_at = None;
+        // What waited may have gone with its attachment.
+        while !self.backlog.is_empty() {
+            if !io.has_room() {
+                self.is_crowded = true;
+                self.backlog_at = Some(now + ROOM_PAUSE);
+                return;
+            }
+            match self.backlog.pop(now) {
+                Next::Packet(mut waiting) => self.send_waiting(now, &mut waiting, io),
+                Next::Wait(until) => {
+                    self.backlog_at = Some(until);
+                    return;
+                }
+                Next::Nothing => return,
             }
         }
-        self.room_at = (!self.backlog.is_empty()).then_some(now + ROOM_PAUSE);
+    }
+
+    fn send_waiting(&mut self, now: Instant, waiting: &mut Waiting, io: &mut impl Io) {
+        let Some(attachment) = self.attachments.get(waiting.from) else { return };
+        let environment = attachment.environment;
+        let packet = &mut waiting.packet;
+        if let Err(reason) = self.forward(now, waiting.from, environment, Count::No, packet, io) {
+            self.count_drop(environment, reason);
+        }
     }
 
     /// From one attachment on this host to another of the same environment: no cryptography, the
@@ -211,7 +275,10 @@ impl Engine {
             Offload::None | Offload::Checksum => sender.send_whole(frame, packet),
         };
         if sent == Err(DropReason::TooBig) {
-            let mtu = sender.datagram_max() - OVERHEAD;
+            let mtu = match frame.inner.version {
+                Version::V4 => sender.datagram_max() - OVERHEAD,
+                Version::V6 => (sender.datagram_max() - OVERHEAD).max(ALWAYS_CARRIED_LEN),
+            };
             let cause = Cause::TooBig(u16::try_from(mtu).unwrap_or(u16::MAX));
             self.answer(now, from, cause, &frame.inner, data, io);
         }
@@ -278,12 +345,36 @@ impl<I: Io> Sender<'_, I> {
 
     fn send_whole(&mut self, frame: &Frame, packet: &[u8]) -> Result<(), DropReason> {
         if packet.len() + OVERHEAD > self.datagram_max() {
-            return Err(DropReason::TooBig);
+            return self.send_pieces(frame, packet);
         }
         self.prepare(1)?;
         let metadata = Metadata { virtio: frame.virtio(), chunk: 0, count: 1 }.encode();
         let bytes = self.seal(frame, packet, &metadata);
         self.count(1, bytes, bytes);
+        Ok(())
+    }
+
+    /// A packet that is too long for a datagram, if it is one that every path carries, or may be cut by
+    /// its own account.
+    #[cold]
+    fn send_pieces(&mut self, frame: &Frame, packet: &[u8]) -> Result<(), DropReason> {
+        let count = packet.len().div_ceil(self.datagram_max() - OVERHEAD);
+        if !may_be_cut(frame, packet, packet.len()) || count > usize::from(PIECES_MAX) {
+            return Err(DropReason::TooBig);
+        }
+        self.prepare(count)?;
+        // Of one length, so that one call sends them.
+        let size = packet.len().div_ceil(count);
+        #[expect(clippy::cast_possible_truncation, reason = "at most PIECED_LEN_MAX, PIECES_MAX")]
+        let (size_u16, count_u8) = (size as u16, count as u8);
+        let virtio = VirtioHeader { gso_size: size_u16, ..frame.virtio() };
+        let mut metadata = Metadata { virtio, chunk: 0, count: count_u8 };
+        let mut bytes = 0;
+        for piece in packet.chunks(size) {
+            bytes += self.seal(frame, piece, &metadata.encode());
+            metadata.chunk += 1;
+        }
+        self.count(count, bytes, size + OVERHEAD);
         Ok(())
     }
 
@@ -294,20 +385,57 @@ impl<I: Io> Sender<'_, I> {
         packet: &mut [u8],
     ) -> Result<(), DropReason> {
         let header_len = usize::from(gso.header_len);
-        if usize::from(gso.size) + header_len + OVERHEAD > self.datagram_max() {
-            return Err(DropReason::TooBig);
+        let size_max = self.datagram_max() - OVERHEAD - header_len;
+        if usize::from(gso.size) > size_max {
+            return self.send_long_segments(frame, gso, size_max, packet);
         }
-        let (header, payload) = packet.split_at_mut(header_len);
-        let count = frame.segments();
-        if count <= usize::from(CHUNKS_MAX) {
+        if frame.segments() <= usize::from(CHUNKS_MAX) {
+            let (header, payload) = packet.split_at_mut(header_len);
             return self.send_chunks(frame, gso, header, payload);
         }
-        // More chunks than a superpacket has on the wire: several superpackets. The header of each
-        // is written in front of its payload, over payload that has been sent.
+        // More chunks than a superpacket has on the wire: several superpackets.
+        self.send_groups(frame, gso, CHUNKS_MAX, packet)
+    }
+
+    /// A superpacket whose segments are too long for a datagram.
+    #[cold]
+    fn send_long_segments(
+        &mut self,
+        frame: &Frame,
+        gso: &Gso,
+        size_max: usize,
+        packet: &mut [u8],
+    ) -> Result<(), DropReason> {
+        if frame.inner.protocol == protocol::UDP {
+            // Each is a packet with a meaning of its own.
+            let len = usize::from(gso.header_len) + usize::from(gso.size);
+            if !may_be_cut(frame, packet, len) {
+                return Err(DropReason::TooBig);
+            }
+            return self.send_groups(frame, gso, 1, packet);
+        }
+        // TCP is a stream: its sender left it to others where to cut it (RFC 9293 section 3.7.5).
+        let size = u16::try_from(size_max).unwrap_or(u16::MAX);
+        let gso = Gso { size, ..*gso };
+        let frame = Frame { offload: Offload::Gso(gso), ..*frame };
+        self.send_superpacket(&frame, &gso, packet)
+    }
+
+    /// Sends a superpacket as several with so many chunks each. The header of each is written in front
+    /// of its payload, over payload that has been sent.
+    fn send_groups(
+        &mut self,
+        frame: &Frame,
+        gso: &Gso,
+        chunks: u8,
+        packet: &mut [u8],
+    ) -> Result<(), DropReason> {
+        let header_len = usize::from(gso.header_len);
+        let (header, payload) = packet.split_at(header_len);
         let mut original = [0; GSO_HEADER_MAX];
         let original = &mut original[..header_len];
         original.copy_from_slice(header);
-        let group_len = usize::from(CHUNKS_MAX) * usize::from(gso.size);
+        let group_len = usize::from(chunks) * usize::from(gso.size);
         let groups = payload.len().div_ceil(group_len);
         for i in 0..groups {
             let end = packet.len().min(header_len + (i + 1) * group_len);
@@ -316,7 +444,7 @@ impl<I: Io> Sender<'_, I> {
             header.copy_from_slice(original);
             #[expect(clippy::cast_possible_truncation, reason = "at most 128 segments")]
             let run = Run {
-                first: (i * usize::from(CHUNKS_MAX)) as u16,
+                first: (i * usize::from(chunks)) as u16,
                 chunks: payload.len().div_ceil(usize::from(gso.size)) as u16,
                 payload_len: payload.len() as u16,
                 last: i + 1 == groups,
@@ -391,5 +519,16 @@ impl<I: Io> Sender<'_, I> {
         }
         self.link.counters.sent_datagrams.add(datagrams as u64);
         self.link.counters.sent_bytes.add(bytes as u64);
+    }
+}
+
+/// Whether a packet of `len` bytes may go in pieces; `packet` begins with its header.
+fn may_be_cut(frame: &Frame, packet: &[u8], len: usize) -> bool {
+    match (frame.inner.version, packet) {
+        _ if len > PIECED_LEN_MAX => false,
+        _ if len <= ALWAYS_CARRIED_LEN => true,
+        // RFC 791: the flag *don't fragment*.
+        (Version::V4, [_, _, _, _, _, _, flags, ..]) => flags & 0x40 == 0,
+        _ => false,
     }
 }

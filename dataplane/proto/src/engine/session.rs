@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use weft_types::{Epoch, ReceiverIndex};
 use weft_wire::{CONTROL_LEN, Control, DATAGRAM_MAX, Ecn, Kind};
 
-use super::{Engine, Event, Io, LinkSlot, TICK};
+use super::{Engine, Event, Io, LinkSlot, TICK, pieces::Pieces};
 use crate::{
     DropReason,
     keys::{Role, scrub_stack},
@@ -65,6 +65,7 @@ pub(super) struct Receiver {
     pub(super) session: SessionId,
     pub(super) link: LinkSlot,
     pub(super) lane: Box<ReceiveLane>,
+    pub(super) pieces: Pieces,
 }
 
 impl Engine {
@@ -73,8 +74,9 @@ impl Engine {
     pub fn install_session(&mut self, now: Instant, new: NewSession) {
         let indices = new.receive.iter().map(|(index, _)| *index).collect();
         for (index, lane) in new.receive {
-            let lane = Box::new(lane);
-            self.receivers.insert(index, Receiver { session: new.id, link: new.link, lane });
+            let (lane, pieces) = (Box::new(lane), Pieces::default());
+            let receiver = Receiver { session: new.id, link: new.link, lane, pieces };
+            self.receivers.insert(index, receiver);
         }
         let mut send = new.send;
         send.carry_datagrams_of(new.datagram_max);
@@ -149,6 +151,12 @@ impl Engine {
         }
         for receiver in self.receivers.values_mut() {
             receiver.lane.handle_timeout(now);
+            let given_up = receiver.pieces.expire(now);
+            if let Some(link) = self.links.get(receiver.link)
+                && let Some(environment) = self.environments.get(link.environment)
+            {
+                environment.counters.dropped_many(DropReason::Incomplete, given_up);
+            }
             if receiver.lane.wants_rekey() {
                 Self::push_event(&mut self.events, Event::RekeySoon(receiver.session));
             }
@@ -213,6 +221,11 @@ impl Engine {
     fn link_of_active(&mut self, id: SessionId) -> Option<&mut super::Link> {
         let link = self.links.get_mut(self.sessions.get(&id)?.link)?;
         (link.active == Some(id)).then_some(link)
+    }
+
+    /// Asks the peer for an answer on a session.
+    pub fn ask(&mut self, now: Instant, id: SessionId, io: &mut impl Io) {
+        self.send_control(now, id, Control::Probe, io);
     }
 
     pub(super) fn send_control(

@@ -6,7 +6,7 @@ use super::{
     Attachment, AttachmentSlot, Engine, Environment, EnvironmentSlot, ICMP_BURST, ICMP_INTERVAL,
     Link, LinkSlot, NewAttachment, NewEnvironment, NewLink, pending::Pending,
 };
-use crate::{Bucket, DropReason, RouteTable, path::PathMtu};
+use crate::{Bucket, DropReason, RouteTable, Share, path::PathMtu};
 
 impl Engine {
     /// Adds an environment, without routes yet.
@@ -15,6 +15,7 @@ impl Engine {
             gateway: new.gateway,
             gateway6: new.gateway6,
             routes: Arc::default(),
+            share: new.share,
             counters: new.counters,
         };
         self.environments.insert(slot, environment);
@@ -22,7 +23,25 @@ impl Engine {
 
     /// Forgets an environment. Packets of attachments and links that still name it are dropped.
     pub fn remove_environment(&mut self, slot: EnvironmentSlot) {
+        let forgotten = self.backlog.forget_environment(slot);
+        self.count_drops(slot, DropReason::Congestion, forgotten);
         self.environments.remove(slot);
+    }
+
+    /// What an environment may send to other hosts from now on, with what waits already.
+    pub fn set_environment_share(&mut self, slot: EnvironmentSlot, share: Share) {
+        if let Some(environment) = self.environments.get_mut(slot) {
+            self.backlog.set_environment_share(slot, &share);
+            environment.share = share;
+        }
+    }
+
+    /// What an attachment may send to other hosts from now on, with what waits already.
+    pub fn set_attachment_share(&mut self, slot: AttachmentSlot, share: Share) {
+        if let Some(attachment) = self.attachments.get_mut(slot) {
+            self.backlog.set_share(attachment.environment, slot, &share);
+            attachment.share = share;
+        }
     }
 
     /// Swaps an environment's routes.
@@ -38,6 +57,7 @@ impl Engine {
             environment: new.environment,
             addresses: new.addresses,
             uso: new.uso,
+            share: new.share,
             icmp: Bucket::new(ICMP_BURST, ICMP_INTERVAL),
             counters: new.counters,
         };
@@ -47,8 +67,8 @@ impl Engine {
     /// Forgets an attachment, and everything that was on its way from or to it: the next owner of
     /// the slot may belong to another environment.
     pub fn remove_attachment(&mut self, slot: AttachmentSlot) {
-        let forgotten = self.backlog.forget(slot);
         if let Some(attachment) = self.attachments.remove(slot) {
+            let forgotten = self.backlog.forget(attachment.environment, slot);
             self.count_drops(attachment.environment, DropReason::Congestion, forgotten);
         }
         self.join.forget(slot);

@@ -17,6 +17,7 @@ mod ecn;
 mod hostile;
 mod mtu;
 mod ownership;
+mod pieces;
 mod relay;
 mod udp;
 mod unreachable;
@@ -35,7 +36,7 @@ use weft_wire::{Ecn, Header};
 
 use super::*;
 use crate::{
-    Counter64, DropReason, Target,
+    Counter64, DropReason, Share, Target,
     aead::Suite,
     keys::{Role, Secret},
     lane::{Limits, ReceiveLane, SendLane},
@@ -76,6 +77,8 @@ struct Memory {
     delivered: Vec<(AttachmentSlot, Vec<u8>)>,
     is_full: bool,
     is_congested: bool,
+    /// How many datagrams there is room for, if not for all.
+    room: Option<usize>,
 }
 
 impl Io for Memory {
@@ -86,7 +89,7 @@ impl Io for Memory {
     }
 
     fn has_room(&mut self) -> bool {
-        !self.is_congested
+        !self.is_congested && self.room.is_none_or(|room| self.datagrams.len() < room)
     }
 
     fn deliver(
@@ -140,6 +143,7 @@ impl Side {
             let new = NewEnvironment {
                 gateway: Some(addr("10.0.0.1")),
                 gateway6: Some(addr("fd00::1")),
+                share: Share::default(),
                 counters: this.counters[usize::from(slot)].clone(),
             };
             this.engine.add_environment(environment, new);
@@ -157,6 +161,7 @@ impl Side {
                 environment,
                 addresses: addresses.map(addr).to_vec(),
                 uso: slot != IDLE || side == 0,
+                share: Share::default(),
                 counters: this.attachments[slot.0 as usize].clone(),
             };
             this.engine.add_attachment(slot, new);

@@ -258,3 +258,30 @@ fn a_session_that_waits_for_its_first_datagram_is_not_overtaken_by_another() {
     let given_up = Action::Remove { id: SessionId(2), say_so: true };
     assert_eq!(actions(&mut peer), [given_up, Action::Handshake]);
 }
+
+#[test]
+fn silence_asks_for_a_handshake_and_ends_nothing() {
+    let now = Instant::now();
+    let mut peer = greater();
+    peer.handle_silence(now);
+    assert_eq!(actions(&mut peer), [], "without a session nobody is silent");
+    up(&mut peer, now, 1, Role::Client, 1);
+    actions(&mut peer);
+    peer.handle_silence(now);
+    peer.handle_silence(now);
+    assert_eq!(actions(&mut peer), [Action::Handshake]);
+    assert!(matches!(peer.state(), State::Active { id: SessionId(1), .. }));
+    // However often it has failed, it is tried again soon while the silence lasts.
+    let mut at = now;
+    for _ in 0..10 {
+        peer.handle_failed(at, u32::MAX);
+        peer.handle_silence(at);
+        at += Duration::from_secs(2);
+        peer.handle_timeout(at);
+        assert_eq!(actions(&mut peer), [Action::Handshake]);
+    }
+    // A session that waits for its first datagram is given the time.
+    peer.handle_established(at, session(2, Role::Client, 2, at));
+    peer.handle_silence(at);
+    assert_eq!(actions(&mut peer), []);
+}

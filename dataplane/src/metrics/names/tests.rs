@@ -1,5 +1,6 @@
 use std::{collections::BTreeSet, time::Duration};
 
+use weft_config::Share;
 use weft_proto::keys::Role;
 
 use super::*;
@@ -69,6 +70,7 @@ fn peer(host: &str, session: SessionState) -> PeerStatus {
             host: host.parse().unwrap(),
             endpoint: "192.0.2.2:5820".parse().unwrap(),
             addresses: Vec::new(),
+            keepalive: None,
         },
         session,
         handshakes_ok: 3,
@@ -86,6 +88,7 @@ fn status() -> Status {
         epoch: 6,
         key_age: Some(Duration::from_secs(31)),
         datagram_max: 1_392,
+        silent: Some(Duration::from_millis(2_500)),
     };
     let attachment = AttachmentStatus {
         spec: AttachSpec {
@@ -93,6 +96,7 @@ fn status() -> Status {
             netns: "/run/netns/web1".into(),
             interface: "weft0".into(),
             addresses: Vec::new(),
+            share: Share::default(),
         },
         state: AttachmentState::Up,
         traffic: Traffic { rx_bytes: 1, rx_packets: 2, tx_bytes: 3, tx_packets: 4 },
@@ -101,6 +105,7 @@ fn status() -> Status {
     let environment = |id: &str, attachment, drops| EnvironmentStatus {
         id: id.parse().unwrap(),
         subnets: Vec::new(),
+        share: Share::default(),
         certificate_expires: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
         attachments: vec![attachment],
         peers: vec![peer("host-b", established), peer("host-c", SessionState::Backoff)],
@@ -158,6 +163,7 @@ fn what_the_node_tells_is_read_back() {
         ("weft_peer_epoch", &b, 6.0),
         ("weft_peer_key_age_seconds", &b, 31.0),
         ("weft_peer_datagram_max_bytes", &b, 1_392.0),
+        ("weft_peer_silent_seconds", &b, 2.5),
         ("weft_peer_handshakes_total", &c, 3.0),
         ("weft_peer_handshakes_failed_total", &failed, 4.0),
         ("weft_peer_handshake_seconds_sum", &b, 0.75),
@@ -208,7 +214,9 @@ fn causes_are_there_before_they_count() {
 fn without_a_session_there_is_no_age() {
     let samples = samples();
     let labels = [("environment", "acme"), ("peer", "host-c")];
-    for name in ["session_age_seconds", "epoch", "key_age_seconds", "datagram_max_bytes"] {
+    for name in
+        ["session_age_seconds", "epoch", "key_age_seconds", "datagram_max_bytes", "silent_seconds"]
+    {
         assert_eq!(value(&samples, &format!("weft_peer_{name}"), &labels), None);
     }
 }

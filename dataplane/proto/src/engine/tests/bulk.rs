@@ -124,8 +124,9 @@ fn what_the_path_cannot_carry_is_dropped() {
     pair.a.send(WEB, &udp_packet(forth(4), 1400).complete());
     pair.a.send(WEB, &udp_packet(forth(4), 1401).complete());
     pair.a.send(WEB, &tcp_packet(forth(4), 5000).superpacket(1376));
-    pair.a.send(WEB, &tcp_packet(forth(4), 5000).superpacket(1377));
-    assert_eq!(pair.a.io.datagrams.len(), 1 + 4);
+    pair.a.send(WEB, &udp_packet(forth(4), 5000).superpacket(1400));
+    pair.a.send(WEB, &udp_packet(forth(4), 5000).superpacket(1401));
+    assert_eq!(pair.a.io.datagrams.len(), 1 + 4 + 4);
     assert_eq!(pair.a.drops(DropReason::TooBig), 2);
 }
 

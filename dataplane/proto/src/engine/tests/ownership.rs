@@ -184,6 +184,7 @@ fn nothing_is_left_in_a_slot_for_its_next_owner() {
         environment: OTHER_ENV,
         addresses: vec![addr("10.0.0.2")],
         uso: true,
+        share: Share::default(),
         counters: Arc::default(),
     };
     // A packet that waits for a session of environment 0 …

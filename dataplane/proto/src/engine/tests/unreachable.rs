@@ -39,7 +39,7 @@ fn the_container_is_told_how_much_the_way_carries() {
         assert_eq!(pair.a.take_delivered(), []);
         let kinds = if version == 4 { [3, 4] } else { [2, 0] };
         let whole = udp_packet(forth(version), fits + 1).complete();
-        let cut = tcp_packet(forth(version), 5_000).superpacket(1_428);
+        let cut = udp_packet(forth(version), 5_000).superpacket(1_428);
         for packet in [whole, cut] {
             pair.a.send(WEB, &packet);
             let delivered = pair.a.take_delivered();
@@ -100,8 +100,12 @@ fn errors_fragments_and_groups_are_not_answered() {
 #[test]
 fn without_a_gateway_nobody_speaks() {
     let mut pair = Pair::new();
-    let new =
-        NewEnvironment { gateway: None, gateway6: None, counters: pair.a.counters[0].clone() };
+    let new = NewEnvironment {
+        gateway: None,
+        gateway6: None,
+        share: Share::default(),
+        counters: pair.a.counters[0].clone(),
+    };
     pair.a.engine.add_environment(ENV, new);
     pair.a.send(WEB, &to_nowhere(4).unfinished());
     pair.a.send(WEB, &to_nowhere(6).unfinished());

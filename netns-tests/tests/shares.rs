@@ -1,0 +1,92 @@
+//! Who gets how much of a path that is too slow for all, and limits that hold on any path.
+
+use std::time::Duration;
+
+use netns_tests::{
+    ACME, BETA, Family, Load, Plan, Result, Site, ensure, scenario,
+    seeded::seed,
+    topology::UNDERLAY_INTERFACE,
+    traffic::datagrams::{Flow, send},
+    traffic::transfer::transfer,
+};
+
+/// Both environments send three times what the path carries, from one container each; one has more
+/// flows and larger packets. Each gets its weight.
+#[test]
+fn a_tenant_that_floods_takes_no_more_than_its_share() {
+    scenario(Load::Heavy, |world| {
+        // Lanes of different workers meet in the host's queue only, which knows no environments.
+        let plan = Plan { workers: 1, ..Plan::pair().with_beta() };
+        let mut site = Site::prepare(world, &plan)?;
+        site.config("host-a").environment(BETA).weight = Some(300);
+        site.write("host-a")?;
+        site.start()?;
+        site.settle()?;
+        slow_down(&site)?;
+        let flood = |environment: &str, segments| -> Result<_> {
+            let (a, b) = (site.container(environment, "a1")?, site.container(environment, "b1")?);
+            let flow = Flow {
+                packets: 400_000,
+                rate: Some(150_000),
+                segments,
+                ..Flow::between(a.address(Family::V4), b.address(Family::V4))
+            };
+            send(&a.ns, &b.ns, &flow)
+        };
+        let (acme, beta) = std::thread::scope(|scope| {
+            let beta = scope.spawn(|| flood(BETA, 10));
+            (flood(ACME, 40), beta.join().unwrap())
+        });
+        let (acme, beta) = (acme?, beta?);
+        ensure!(site.drops_by("host-a", ACME, "congestion")? > 0, "no flood: {acme:?}");
+        ensure!(site.drops_by("host-a", BETA, "congestion")? > 0, "no flood: {beta:?}");
+        let ratio = beta.received as f64 / acme.received as f64;
+        ensure!((2.0..4.0).contains(&ratio), "{ratio} of 3: {acme:?}, {beta:?}");
+        site.assert_healthy()
+    });
+}
+
+/// Packets leave host a at 400 Mbit/s.
+fn slow_down(site: &Site) -> Result<()> {
+    let slow = format!(
+        "tc qdisc replace dev {UNDERLAY_INTERFACE} root tbf rate 400mbit burst 65535 limit 64mb"
+    );
+    site.topology.host("host-a")?.ns.run_ok(&slow, Duration::from_secs(5))?;
+    Ok(())
+}
+
+#[test]
+fn a_limit_holds_and_changes_while_everything_runs() {
+    const BYTES: u64 = 5_000_000;
+    scenario(Load::Heavy, |world| {
+        let mut site = Site::prepare(world, &Plan::pair())?;
+        site.config("host-a").environment(ACME).egress_mbit_max = Some(20);
+        site.write("host-a")?;
+        site.start()?;
+        site.settle()?;
+        let index = |site: &Site| -> Result<_> {
+            let line = site.container(ACME, "a1")?.ns.run_ok("ip -o link show weft0", LIMIT)?;
+            Ok(line.split(':').next().unwrap_or_default().to_owned())
+        };
+        let before = index(&site)?;
+        let run = |site: &Site| -> Result<_> {
+            let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
+            let run = transfer(&a.ns, &b.ns, (b.address(Family::V4), 0).into(), BYTES, seed())?;
+            run.assert_equal(BYTES)?;
+            Ok(run)
+        };
+        // Two seconds, headers not counted.
+        let limited = run(&site)?;
+        ensure!(limited.elapsed > Duration::from_millis(1_950), "{limited:?}");
+        ensure!(site.drops_by("host-a", ACME, "congestion")? == 0, "what waits is not lost");
+        site.config("host-a").environment(ACME).egress_mbit_max = Some(1_000);
+        site.write("host-a")?;
+        site.reload("host-a")?;
+        let free = run(&site)?;
+        ensure!(free.elapsed < limited.elapsed, "{free:?}");
+        ensure!(index(&site)? == before, "the container has another interface");
+        site.assert_healthy()
+    });
+}
+
+const LIMIT: Duration = Duration::from_secs(5);
