@@ -50,20 +50,22 @@ impl Node {
     }
 
     /// Sets up all of the configuration that the node was made with, unless `stop` comes first.
-    /// Each interface takes the kernel milliseconds, and there may be thousands.
+    /// Each interface takes the kernel milliseconds, and there may be thousands: peers come after all of
+    /// them, because what handshakes bring is looked at only when everything is set up, and a peer
+    /// gives a session up that is not used within half a minute.
     pub(super) async fn apply_initial(
         &mut self,
         stop: &oneshot::Receiver<()>,
     ) -> anyhow::Result<()> {
         let environments = self.config.environments.clone();
-        for environment in environments {
+        for environment in &environments {
             let id = &environment.id;
             self.add_environment(
                 id,
-                environment.subnets,
+                environment.subnets.clone(),
                 environment.share,
-                environment.anchor,
-                environment.credentials,
+                environment.anchor.clone(),
+                environment.credentials.clone(),
             )
             .with_context(|| format!("environment {id}"))?;
             for attachment in &environment.attachments {
@@ -74,6 +76,9 @@ impl Node {
                     .await
                     .with_context(|| format!("environment {id}, attachment {}", attachment.name))?;
             }
+        }
+        for environment in &environments {
+            let id = &environment.id;
             for peer in &environment.peers {
                 self.add_peer(id, peer.into())
                     .await
