@@ -28,7 +28,7 @@ use crate::plan::{ContainerPlan, PORT, Plan};
 use crate::process::wait_for;
 use crate::relay::{Relay, alias};
 use crate::status::{list, number};
-use crate::topology::{Family, Topology};
+use crate::topology::{Family, Topology, UNDERLAY_INTERFACE};
 use crate::traffic::ping;
 use crate::world::World;
 
@@ -199,6 +199,18 @@ impl Site {
         let hosts = &self.topology.hosts;
         let relay = self.topology.host(RELAY)?;
         Relay::start(relay, &hosts[0], &hosts[1], self.family, seed)
+    }
+
+    /// Lets packets leave a host at 400 Mbit/s; its interface queues as many as it is given.
+    ///
+    /// # Errors
+    /// When there is no such host, or no `tc`.
+    pub fn slow_down(&self, host: &str) -> Result<()> {
+        let slow = format!(
+            "tc qdisc replace dev {UNDERLAY_INTERFACE} root tbf rate 400mbit burst 65535 limit 64mb"
+        );
+        self.topology.host(host)?.ns.run_ok(&slow, Duration::from_secs(5))?;
+        Ok(())
     }
 
     /// Where a host's daemon listens.

@@ -5,7 +5,6 @@ use std::time::Duration;
 use netns_tests::{
     ACME, BETA, Family, Load, Plan, Result, Site, ensure, scenario,
     seeded::seed,
-    topology::UNDERLAY_INTERFACE,
     traffic::datagrams::{Flow, send},
     traffic::transfer::transfer,
 };
@@ -22,7 +21,7 @@ fn a_tenant_that_floods_takes_no_more_than_its_share() {
         site.write("host-a")?;
         site.start()?;
         site.settle()?;
-        slow_down(&site)?;
+        site.slow_down("host-a")?;
         let flood = |environment: &str, segments| -> Result<_> {
             let (a, b) = (site.container(environment, "a1")?, site.container(environment, "b1")?);
             let flow = Flow {
@@ -44,15 +43,6 @@ fn a_tenant_that_floods_takes_no_more_than_its_share() {
         ensure!((2.0..4.0).contains(&ratio), "{ratio} of 3: {acme:?}, {beta:?}");
         site.assert_healthy()
     });
-}
-
-/// Packets leave host a at 400 Mbit/s.
-fn slow_down(site: &Site) -> Result<()> {
-    let slow = format!(
-        "tc qdisc replace dev {UNDERLAY_INTERFACE} root tbf rate 400mbit burst 65535 limit 64mb"
-    );
-    site.topology.host("host-a")?.ns.run_ok(&slow, Duration::from_secs(5))?;
-    Ok(())
 }
 
 #[test]

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use netns_tests::process::wait_for;
 use netns_tests::seeded::seed;
-use netns_tests::topology::UNDERLAY_INTERFACE;
 use netns_tests::traffic::datagrams::{Flow, send, socket};
 use netns_tests::traffic::transfer::transfer;
 use netns_tests::{ACME, Family, Faults, Load, Plan, Result, Site, Way, ensure, scenario};
@@ -77,7 +76,7 @@ fn damaged_datagrams_are_as_good_as_lost() {
 fn a_slow_underlay_holds_packets_back_and_loses_none() {
     scenario(Load::Heavy, |world| {
         let mut site = Site::up(world, &Plan::pair())?;
-        slow_down(&site)?;
+        site.slow_down("host-a")?;
         let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
         let flood = Flow {
             packets: 400_000,
@@ -95,15 +94,6 @@ fn a_slow_underlay_holds_packets_back_and_loses_none() {
     });
 }
 
-/// Packets leave host a at 400 Mbit/s, and its interface queues as many as it is given.
-fn slow_down(site: &Site) -> Result<()> {
-    let slow = format!(
-        "tc qdisc replace dev {UNDERLAY_INTERFACE} root tbf rate 400mbit burst 65535 limit 64mb"
-    );
-    site.topology.host("host-a")?.ns.run_ok(&slow, Duration::from_secs(5))?;
-    Ok(())
-}
-
 /// Three megabytes are sent in some milliseconds and take 60 to leave. What other flows send then
 /// arrives while most of it still waits.
 #[test]
@@ -115,7 +105,7 @@ fn who_asks_for_little_does_not_wait_for_who_asks_for_much() {
     const OTHERS: usize = 8;
     scenario(Load::Heavy, |world| {
         let mut site = Site::up(world, &Plan::pair())?;
-        slow_down(&site)?;
+        site.slow_down("host-a")?;
         let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
         let (from, to) = ((a.address(Family::V4), 0).into(), (b.address(Family::V4), 0).into());
         let flow = || -> Result<_> {

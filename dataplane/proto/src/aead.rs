@@ -239,6 +239,18 @@ impl Key {
     }
 }
 
+/// Whether this processor has AES instructions; without, AES-GCM is slow and its tables leak by
+/// timing.
+#[must_use]
+pub fn has_aes() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("aes");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    return false;
+}
+
 /// Which library seals in this process, by suite.
 #[must_use]
 pub fn provider(suite: Suite) -> &'static str {

@@ -10,6 +10,7 @@ mod join;
 mod outbound;
 mod pending;
 mod pieces;
+mod sender;
 mod session;
 mod slots;
 mod tables;

@@ -135,7 +135,7 @@ impl Node {
             datagram_max: self.sizes.datagram_max,
             instance,
             generation: 0,
-            no_aes: !super::sessions::has_aes(),
+            no_aes: !weft_proto::aead::has_aes(),
         };
         let side = LocalSide { params, indices: Arc::clone(&self.indices) as _ };
         let slot = LinkSlot(self.link_slots.take());

@@ -119,14 +119,3 @@ impl Node {
         self.indices.release_all(&entry.indices);
     }
 }
-
-/// Whether this processor has AES instructions; without, AES-GCM is slow and its tables leak by
-/// timing.
-pub(super) fn has_aes() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("aes");
-    #[cfg(target_arch = "aarch64")]
-    return std::arch::is_aarch64_feature_detected!("aes");
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    return false;
-}

@@ -66,7 +66,7 @@ struct Child<C> {
     credit: i64,
 }
 
-/// Children that take turns. Those without packets are not there.
+/// Children that take turns. One without packets is forgotten when its turn comes.
 pub(super) struct Turns<K, C> {
     children: FxHashMap<K, Child<C>>,
     new: VecDeque<K>,
