@@ -19,12 +19,12 @@ help: ## Show this list
 setup: ## Install what is missing (Debian packages, Rust toolchain)
 	@bash scripts/setup.sh
 
-build: setup ## Build weftd and weft
-	$(CARGO) build --release --locked -p weftd -p weft
+build: setup ## Build weftd, weft-helper and weft
+	$(CARGO) build --release --locked -p weftd -p weft-helper -p weft
 
 # Tests run on the dev profile, which is optimised too, but checks arithmetic and assertions.
 test: setup ## Run all tests; the ones in network namespaces need root
-	$(CARGO) build --locked -p weftd -p weft
+	$(CARGO) build --locked -p weftd -p weft-helper -p weft
 	$(CARGO) test --locked --workspace --exclude netns-tests --no-fail-fast
 	$(CARGO) test --locked -p weft-proto --all-features --lib
 	WEFT_BIN_DIR=$(DEBUG) $(CARGO) test --locked -p netns-tests --no-fail-fast

@@ -33,8 +33,8 @@ const CROWD: usize = 250;
 /// What a start may take for each thing that there is, and at least.
 const START_EACH: Duration = Duration::from_millis(100);
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// The same for the end.
-const STOP_LIMIT: Duration = Duration::from_secs(120);
+/// The same for the end of a daemon.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// What the daemon logs for every session and every interface; `weft net status` confirms.
 const SESSION_UP: &str = "session carries data";
 const INTERFACE_UP: &str = "interface is there";
@@ -131,6 +131,10 @@ impl Ground {
         for (host, (config, socket, log)) in self.topology.hosts.iter().zip(&self.files) {
             self.daemons.push(Daemon::spawn(&host.ns, config, socket, log)?);
         }
+        self.wait_until_up(begun)
+    }
+
+    fn wait_until_up(&mut self, begun: Instant) -> Result<Duration> {
         let things = u32::try_from(self.shape.sessions() + self.shape.attachments)?;
         let limit = START_LIMIT + START_EACH * things;
         for host in 0..self.shape.hosts {
@@ -168,10 +172,31 @@ impl Ground {
         Ok(())
     }
 
-    /// Ends all daemons and gives the time that host-1's took.
+    /// Ends host-1's daemon, which leaves its interfaces, and gives the time that it took.
     pub(crate) fn stop(&mut self) -> Result<Duration> {
         let begun = Instant::now();
         self.daemons[0].stop(Signal::SIGTERM, STOP_LIMIT)?;
+        Ok(begun.elapsed())
+    }
+
+    /// Starts host-1's daemon again and gives the time until everything is up.
+    pub(crate) fn restart(&mut self) -> Result<Duration> {
+        let begun = Instant::now();
+        let (config, socket, log) = &mut self.files[0];
+        log.set_extension("again.log");
+        self.daemons[0] = Daemon::spawn(&self.topology.hosts[0].ns, config, socket, log)?;
+        self.wait_until_up(begun)
+    }
+
+    /// Ends all daemons, and gives the time until nothing was left of host-1's.
+    pub(crate) fn remove(&mut self) -> Result<Duration> {
+        let begun = Instant::now();
+        let limit = STOP_LIMIT + START_EACH * u32::try_from(self.shape.attachments)?;
+        self.daemons[0].stop(Signal::SIGINT, STOP_LIMIT)?;
+        wait_for("the end of all interfaces", limit, || {
+            pause(LOOK)?;
+            Ok(self.daemons[0].helper()?.is_none().then_some(()))
+        })?;
         let took = begun.elapsed();
         self.daemons.clear();
         Ok(took)

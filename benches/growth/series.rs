@@ -40,6 +40,8 @@ const SESSION_MEMORY: Line =
 const IDLE: Line = Line { name: "idle CPU of a daemon", x: ENVIRONMENTS, y: "CPU", unit: "% core" };
 const START: &str = "start until everything is up";
 const STOP: &str = "stop";
+const RESTART: &str = "restart until everything is up";
+const REMOVE: &str = "stop and remove all interfaces";
 
 /// Most memory for each session, KiB.
 const SESSION_MEMORY_MAX: f64 = 64.0;
@@ -243,8 +245,11 @@ pub(crate) fn attachments(world: &World, extent: &Extent, results: &mut Results)
         Ok(())
     })?;
     for (size, ground) in &mut all {
-        let took = ground.stop()?;
-        results.sample(seconds(STOP, ATTACHMENTS), *size, took.as_secs_f64());
+        for (name, took) in
+            [(STOP, ground.stop()?), (RESTART, ground.restart()?), (REMOVE, ground.remove()?)]
+        {
+            results.sample(seconds(name, ATTACHMENTS), *size, took.as_secs_f64());
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@
 
 mod event;
 mod incoming;
-mod request;
+pub(crate) mod request;
 mod status;
 mod watch;
 

@@ -1,6 +1,8 @@
 //! The Weft network daemon: threads, sockets and wiring around [`weft_proto`].
 
 pub mod api;
+pub mod confine;
+pub mod kept;
 pub mod logging;
 pub mod metrics;
 pub mod node;

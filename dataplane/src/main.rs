@@ -1,8 +1,8 @@
 //! `weftd`, the network daemon of one host.
 
 use std::{
-    io,
-    path::PathBuf,
+    env, io, net,
+    path::{Path, PathBuf},
     process::{self, ExitCode},
     thread,
     time::Duration,
@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Parser;
+use nix::sys::signal::{SigSet, Signal as Number};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -17,15 +18,21 @@ use tokio::{
     task::JoinHandle,
 };
 use weft_config::Config;
+use weft_helper::Client;
 use weft_sys::alloc::WipingAllocator;
 use weftd::{
-    api, logging, metrics,
-    node::{self, NodeHandle, Prepared},
+    api,
+    confine::{Places, confine},
+    kept::Kept,
+    logging, metrics,
+    node::{self, Ending, NodeHandle, Prepared},
 };
 
 /// From the signal to the end of the process, whatever happens: the contract's 2 s, less what the
 /// kernel needs to notice and to clean up.
 const STOP_MAX: Duration = Duration::from_millis(1_700);
+/// The helper's socket has the name of the API's and this.
+const HELPER_SUFFIX: &str = ".helper";
 /// How long the node may take to tell its peers and remove its interfaces. With the two below it
 /// stays under [`STOP_MAX`].
 const NODE_STOP_MAX: Duration = Duration::from_millis(1_300);
@@ -45,6 +52,9 @@ struct Arguments {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// The program that makes and keeps interfaces; without, weft-helper beside this program.
+    #[arg(long, value_name = "FILE")]
+    helper: Option<PathBuf>,
     /// Check the configuration, print everything that is wrong with it, and exit.
     #[arg(long)]
     check: bool,
@@ -66,7 +76,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     logging::start(config.log);
-    match run(config, arguments.config) {
+    match run(config, arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("weftd: {error:#}");
@@ -75,11 +85,21 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: Config, path: PathBuf) -> anyhow::Result<()> {
+fn run(config: Config, arguments: Arguments) -> anyhow::Result<()> {
+    // Before anything is made, so that no signal finds the default action.
+    let held = HeldSignals::hold()?;
     harden();
     if let Err(error) = weft_sys::process::raise_descriptor_limit() {
         tracing::warn!(%error, "the limit on open descriptors stays as it is");
     }
+    let places = Places::of(&config, &arguments.config, &Kept::folder(&config.api));
+    let program = match arguments.helper {
+        Some(program) => program,
+        None => env::current_exe().context("weft-helper")?.with_file_name("weft-helper"),
+    };
+    let ground = Ground::lay(config, &program)?;
+    // Threads inherit it.
+    confine(&places)?.log();
     // Two threads: one for the node, one for the signatures of handshakes.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -87,7 +107,7 @@ fn run(config: Config, path: PathBuf) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let result = runtime.block_on(serve(config, path));
+    let result = runtime.block_on(serve(ground, arguments.config, held));
     // Whatever still waits for the kernel or the disk must not hold up the end.
     runtime.shutdown_timeout(RUNTIME_STOP_MAX);
     result
@@ -103,29 +123,51 @@ fn harden() {
     }
 }
 
-async fn serve(config: Config, path: PathBuf) -> anyhow::Result<()> {
-    // Before anything is made, so that no signal finds the default action.
+/// Everything that the configuration names and another process may have, and for which privilege may
+/// be needed. Nobody has heard of this daemon before all that is there.
+struct Ground {
+    api: weft_api::Bound,
+    metrics: Option<net::TcpListener>,
+    node: Prepared,
+}
+
+impl Ground {
+    fn lay(config: Config, helper: &Path) -> anyhow::Result<Self> {
+        let api = weft_api::bind(&config.api).context("api")?;
+        let metrics = match config.metrics {
+            Some(address) => {
+                let bound = metrics::bind(address);
+                Some(bound.with_context(|| format!("metrics: cannot listen on TCP {address}"))?)
+            }
+            None => None,
+        };
+        let mut socket = config.api.clone().into_os_string();
+        socket.push(HELPER_SUFFIX);
+        let node = node::prepare(config, Client::connect(Path::new(&socket), helper)?)?;
+        Ok(Self { api, metrics, node })
+    }
+}
+
+async fn serve(ground: Ground, path: PathBuf, held: HeldSignals) -> anyhow::Result<()> {
     let mut end = EndSignals::new()?;
     let hangup = signal(SignalKind::hangup())?;
-    let (prepared, servers) = tokio::select! {
-        started = start(config) => started?,
-        () = end.received() => return Ok(()),
-    };
-    let handle = prepared.handle.clone();
+    held.release()?;
+    let handle = ground.node.handle.clone();
+    let servers = Servers::start(ground.api, ground.metrics, &handle)?;
     let (stop, stopped) = oneshot::channel();
-    let mut node = tokio::spawn(prepared.run(stopped));
+    let mut node = tokio::spawn(ground.node.run(stopped));
     let reloading = tokio::spawn(reload_on(hangup, handle, path));
     let ended = tokio::select! {
-        ended = &mut node => Some(ended),
-        () = end.received() => None,
+        ended = &mut node => Ok(ended),
+        ending = end.received() => Err(ending),
     };
     reloading.abort();
     let ended = match ended {
-        Some(ended) => Ok(ended),
-        None => {
+        Ok(ended) => Ok(ended),
+        Err(ending) => {
             end_in_any_case();
             // The node may be gone at this very moment: fine.
-            let _ = stop.send(());
+            let _ = stop.send(ending);
             tokio::time::timeout(NODE_STOP_MAX, node).await
         }
     };
@@ -139,23 +181,23 @@ async fn serve(config: Config, path: PathBuf) -> anyhow::Result<()> {
     }
 }
 
-/// Takes everything that the configuration names and another process may have, then prepares the
-/// node. Nobody has heard of this daemon before all that is there.
-async fn start(config: Config) -> anyhow::Result<(Prepared, Servers)> {
-    let api = weft_api::bind(&config.api).await.context("api")?;
-    let metrics = match config.metrics {
-        Some(address) => {
-            let bound = metrics::bind(address).await;
-            Some(bound.with_context(|| format!("metrics: cannot listen on TCP {address}"))?)
-        }
-        None => None,
-    };
-    let prepared = node::prepare(config).await?;
-    let servers = Servers::start(api, metrics, &prepared.handle);
-    Ok((prepared, servers))
+/// Signals wait until somebody handles them. The thread that holds them releases them.
+struct HeldSignals(SigSet);
+
+impl HeldSignals {
+    fn hold() -> anyhow::Result<Self> {
+        let signals: SigSet =
+            [Number::SIGTERM, Number::SIGINT, Number::SIGHUP].into_iter().collect();
+        signals.thread_block().context("cannot hold signals back")?;
+        Ok(Self(signals))
+    }
+
+    fn release(self) -> anyhow::Result<()> {
+        self.0.thread_unblock().context("cannot let signals through")
+    }
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM, after which another daemon is expected, and SIGINT, after which none is.
 struct EndSignals {
     terminate: Signal,
     interrupt: Signal,
@@ -169,16 +211,16 @@ impl EndSignals {
         })
     }
 
-    async fn received(&mut self) {
+    async fn received(&mut self) -> Ending {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Ending::Keep,
+            _ = self.interrupt.recv() => Ending::Remove,
         }
     }
 }
 
 /// Ends the process at the deadline even when threads hang, for example in a log that nobody
-/// reads. The kernel then removes the interfaces.
+/// reads. The helper has the interfaces, and does with them what it was told.
 fn end_in_any_case() {
     let deadline = || {
         thread::sleep(STOP_MAX);
@@ -197,7 +239,12 @@ struct Servers {
 }
 
 impl Servers {
-    fn start(api: weft_api::Listener, metrics: Option<TcpListener>, node: &NodeHandle) -> Self {
+    fn start(
+        api: weft_api::Bound,
+        metrics: Option<net::TcpListener>,
+        node: &NodeHandle,
+    ) -> io::Result<Self> {
+        let (api, metrics) = (api.listen()?, metrics.map(TcpListener::from_std).transpose()?);
         let (stop_api, stopped) = watch::channel(());
         let serving = api::serve(api, node.clone(), stopped);
         let api = tokio::spawn(async {
@@ -206,7 +253,7 @@ impl Servers {
             }
         });
         let metrics = metrics.map(|m| tokio::spawn(metrics::serve(m, node.clone())));
-        Self { api, stop_api, metrics }
+        Ok(Self { api, stop_api, metrics })
     }
 
     /// Gives readers of the API a moment for what they were sent last.

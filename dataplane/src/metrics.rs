@@ -12,7 +12,7 @@ mod text;
 use std::{
     convert::Infallible,
     io,
-    net::SocketAddr,
+    net::{self, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -54,8 +54,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// When the address is taken or not of this host.
-pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await
+pub fn bind(address: SocketAddr) -> io::Result<net::TcpListener> {
+    let listener = net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Answers scrapes until it is dropped; connections end with it.

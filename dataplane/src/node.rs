@@ -24,7 +24,7 @@ mod status;
 mod timers;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     net::IpAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -38,13 +38,17 @@ use tokio::{
 };
 use weft_config::{Config, Placement};
 use weft_handshake::{Established, HandshakeError, ServerEnvironments};
+use weft_helper::Client;
 use weft_proto::{
     AttachmentSlot, EnvironmentSlot, Event, IndexTable, LinkSlot, SessionId, silence,
 };
 use weft_sys::{thread, udp};
 use weft_types::{AttachmentName, EnvironmentId, HostId, WORKERS_MAX, WorkerId};
 
-use crate::worker::{self, Command, EngineChoice, Worker, WorkerEvent, WorkerSetup};
+use crate::{
+    kept::Kept,
+    worker::{self, Command, EngineChoice, IdleWorker, Worker, WorkerEvent, WorkerSetup},
+};
 
 pub use handle::{NodeHandle, Request};
 pub use model::{
@@ -136,25 +140,45 @@ pub struct Node {
     inbox: mpsc::Sender<Message>,
     /// When peers want their timeouts handled.
     peer_timers: Timers,
+    /// Makes interfaces and keeps them.
+    helper: Arc<Client>,
+    /// What the local API made.
+    kept: Kept,
+    /// Attachments that are to be made, in this order.
+    unmade: VecDeque<(EnvironmentId, AttachmentName)>,
+    /// The last of those that were tried again.
+    retried: Option<(EnvironmentId, AttachmentName)>,
+    /// The helper has been told that what was not asked for by now is not wanted.
+    is_settled: bool,
     /// Queues of interfaces that were given up, being closed.
     closing: JoinSet<()>,
+}
+
+/// What becomes of the interfaces when the daemon ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// They stay in their containers for the next daemon.
+    Keep,
+    /// They go, and everything else that was made.
+    Remove,
 }
 
 /// A node that is ready to run.
 pub struct Prepared {
     node: Node,
+    workers: Vec<IdleWorker>,
     inbox: mpsc::Receiver<Message>,
     worker_events: mpsc::Receiver<(WorkerId, WorkerEvent)>,
-    tcp: tokio::net::TcpListener,
+    tcp: std::net::TcpListener,
     /// For the API, metrics and signals.
     pub handle: NodeHandle,
 }
 
-/// Opens sockets and starts workers, but attaches nothing yet.
+/// Opens sockets and rings, and starts no thread: what needs privilege is done afterwards.
 ///
 /// # Errors
 /// When the listening address is taken, or the kernel refuses something; the message says what.
-pub async fn prepare(config: Config) -> anyhow::Result<Prepared> {
+pub fn prepare(config: Config, helper: Client) -> anyhow::Result<Prepared> {
     let listen = config.listen;
     let cpus = thread::available_cpus();
     let count = config.workers.map_or(cpus.len(), usize::from).clamp(1, WORKERS_MAX.into());
@@ -182,7 +206,7 @@ pub async fn prepare(config: Config) -> anyhow::Result<Prepared> {
             lane,
             events: event_sender.clone(),
         };
-        workers.push(Worker::start(setup).with_context(|| format!("cannot start worker {i}"))?);
+        workers.push(Worker::prepare(setup).with_context(|| format!("cannot prepare worker {i}"))?);
     }
     let mtu = weft_sys::link::interface_mtu_of(listen.ip())
         .context("cannot ask for the underlay's MTU")?
@@ -193,7 +217,7 @@ pub async fn prepare(config: Config) -> anyhow::Result<Prepared> {
     let node = Node {
         started: Instant::now(),
         sizes: Sizes::of_underlay(mtu),
-        workers,
+        workers: Vec::new(),
         engine,
         environments: BTreeMap::new(),
         environment_slots: SlotPool::default(),
@@ -210,11 +234,16 @@ pub async fn prepare(config: Config) -> anyhow::Result<Prepared> {
         events: broadcast::channel(EVENTS_MAX).0,
         inbox: inbox.clone(),
         peer_timers: Timers::default(),
+        helper: Arc::new(helper),
+        kept: Kept::open(&config.api).context("no folder for what the API makes")?,
+        unmade: VecDeque::new(),
+        retried: None,
+        is_settled: false,
         closing: JoinSet::new(),
         config,
     };
     let handle = NodeHandle::new(inbox, node.events.clone());
-    Ok(Prepared { node, inbox: messages, worker_events, tcp, handle })
+    Ok(Prepared { node, workers, inbox: messages, worker_events, tcp, handle })
 }
 
 /// Where workers' sending sockets are: the 512 ports behind the listening port, or before it when
@@ -228,15 +257,19 @@ fn lane_ports(listen: u16) -> std::ops::RangeInclusive<u16> {
 }
 
 impl Prepared {
-    /// Applies the configuration and serves until `stop`; then tells all peers, removes all
+    /// Applies the configuration and serves until `stop`; then tells all peers, keeps or removes the
     /// interfaces and returns.
     ///
     /// # Errors
-    /// When an environment of the configuration cannot be set up.
-    pub async fn run(self, mut stop: oneshot::Receiver<()>) -> anyhow::Result<()> {
-        let Self { mut node, mut inbox, mut worker_events, tcp, handle: _ } = self;
+    /// When an environment of the configuration cannot be set up, or no thread is to be had.
+    pub async fn run(self, mut stop: oneshot::Receiver<Ending>) -> anyhow::Result<()> {
+        let Self { mut node, workers, mut inbox, mut worker_events, tcp, handle: _ } = self;
+        let tcp = tokio::net::TcpListener::from_std(tcp).context("cannot accept handshakes")?;
         node.engine.log();
-        node.apply_initial(&stop).await?;
+        for worker in workers {
+            node.workers.push(worker.start().context("cannot start a worker")?);
+        }
+        node.apply_initial().await?;
         let accepting = tokio::spawn(listener::serve(
             tcp,
             Arc::clone(&node.listener),
@@ -247,20 +280,22 @@ impl Prepared {
         let mut retry = tokio::time::interval(RETRY_INTERVAL);
         let mut watch = tokio::time::interval(silence::LOOK_EVERY);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        let ending = loop {
             let peer_timeout = node.peer_timers.next();
+            let has_work = !node.unmade.is_empty() || !node.is_settled;
             tokio::select! {
                 biased;
-                _ = &mut stop => break,
+                ending = &mut stop => break ending.unwrap_or(Ending::Keep),
                 Some((_, event)) = worker_events.recv() => node.handle_worker(event).await,
                 Some(message) = inbox.recv() => node.handle_message(message).await,
                 () = sleep_until(peer_timeout) => node.handle_peer_timeouts(),
                 _ = watch.tick() => node.watch_peers(),
-                _ = retry.tick() => node.retry_attachments().await,
+                _ = retry.tick() => node.look_after_attachments().await,
+                () = std::future::ready(()), if has_work => node.make_next().await,
             }
-        }
+        };
         accepting.abort();
-        node.stop().await;
+        node.stop(ending).await;
         Ok(())
     }
 }
@@ -326,16 +361,25 @@ impl Node {
         let _ = self.events.send(event);
     }
 
-    /// Everything ends: peers are told, interfaces go, threads stop.
-    async fn stop(&mut self) {
+    /// Everything ends: peers are told, threads stop, and interfaces go or wait for the next daemon.
+    async fn stop(&mut self, ending: Ending) {
         self.publish(NodeEvent::new(EventKind::Stopping, "the daemon stops"));
         let ids: Vec<_> = self.environments.keys().cloned().collect();
         for id in ids {
-            self.forget_environment(&id).await;
+            self.part_from_peers(&id);
         }
-        self.closed().await;
+        self.barrier().await;
         for worker in &mut self.workers {
             worker.stop();
+        }
+        self.kept.leave();
+        if ending == Ending::Remove {
+            self.kept.clear();
+            let helper = Arc::clone(&self.helper);
+            let ended = tokio::task::spawn_blocking(move || helper.end()).await;
+            if !matches!(ended, Ok(Ok(()))) {
+                tracing::warn!(?ended, "the helper may have kept interfaces");
+            }
         }
     }
 }
@@ -352,6 +396,19 @@ fn gateways(subnets: &[weft_types::Subnet]) -> (Option<IpAddr>, Option<IpAddr>) 
 struct EnvironmentPlace {
     slot: EnvironmentSlot,
     counters: Vec<Arc<weft_proto::EnvironmentCounters>>,
+}
+
+fn not_kept(error: std::io::Error) -> RequestError {
+    RequestError::Precondition(format!("it cannot be kept for the next daemon: {error}"))
+}
+
+/// Who asked for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// It stands in the file.
+    Configuration,
+    /// It was asked for through the local API, and is kept beside its socket.
+    Api,
 }
 
 /// Whose an address may be when it is checked.

@@ -98,6 +98,22 @@ pub struct WorkerSetup {
     pub events: mpsc::Sender<(WorkerId, WorkerEvent)>,
 }
 
+/// A worker that does not run yet. It has everything for which privilege may be needed.
+pub struct IdleWorker {
+    worker: Worker,
+    run: Box<dyn FnOnce() -> io::Result<JoinHandle<()>> + Send>,
+}
+
+impl IdleWorker {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the kernel gives none.
+    pub fn start(self) -> io::Result<Worker> {
+        Ok(Worker { thread: Some((self.run)()?), ..self.worker })
+    }
+}
+
 /// A running worker.
 pub struct Worker {
     /// Core that it is pinned to, if it is.
@@ -114,11 +130,11 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread.
+    /// Makes what the worker waits with.
     ///
     /// # Errors
-    /// When the kernel gives no thread, epoll or buffers.
-    pub fn start(setup: WorkerSetup) -> io::Result<Self> {
+    /// When the kernel gives no epoll or buffers.
+    pub fn prepare(setup: WorkerSetup) -> io::Result<IdleWorker> {
         let (commands, inbox) = sync_channel(COMMANDS_MAX);
         let waker = Waker::new()?;
         let counters = Arc::<WorkerCounters>::default();
@@ -129,11 +145,18 @@ impl Worker {
         let inbox = Inbox { inbox, waker: waker.clone() };
         let engine = Engine::new(setup.id, Arc::clone(&unattributed));
         let place = Place { id: setup.id, cpu, latency: setup.latency, events: setup.events };
-        let thread = match setup.engine {
-            EngineKind::Epoll => place.spawn(EpollDriver::new(setup.group, io, inbox)?, engine),
-            EngineKind::Uring => place.spawn(UringDriver::new(setup.group, io, inbox)?, engine),
-        }?;
-        Ok(Self { cpu, lane_port, counters, unattributed, commands, waker, thread: Some(thread) })
+        let run: Box<dyn FnOnce() -> io::Result<JoinHandle<()>> + Send> = match setup.engine {
+            EngineKind::Epoll => {
+                let driver = EpollDriver::new(setup.group, io, inbox)?;
+                Box::new(|| place.spawn(driver, engine))
+            }
+            EngineKind::Uring => {
+                let driver = UringDriver::new(setup.group, io, inbox)?;
+                Box::new(|| place.spawn(driver, engine))
+            }
+        };
+        let worker = Self { cpu, lane_port, counters, unattributed, commands, waker, thread: None };
+        Ok(IdleWorker { worker, run })
     }
 
     /// Hands a command over; commands are carried out in order.

@@ -28,7 +28,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
         return Ok(std::path::absolute(found)?);
     }
     bail!(
-        "{name} is not in {places:?}; build it with `cargo build --release -p weftd -p weft` \
+        "{name} is not in {places:?}; build it with `cargo build --release -p weftd -p weft-helper -p weft` \
          or set {DIRECTORY_VARIABLE}"
     )
 }

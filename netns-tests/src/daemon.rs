@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use crate::binaries::binary;
 use crate::metrics::Metrics;
@@ -30,17 +31,18 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `weftd --config FILE` in a host's namespace and waits until its API answers.
+    /// Starts `weftd --config FILE` in a host's namespace and waits until its interfaces are made.
     ///
     /// # Errors
-    /// When it ends or does not answer within [`START_LIMIT`]; the message holds its log.
+    /// When it ends or is not ready within [`START_LIMIT`]; the message holds its log.
     pub fn start(ns: &Namespace, config: &Path, socket: &Path, log: &Path) -> Result<Self> {
         let mut daemon = Self::spawn(ns, config, socket, log)?;
-        let answered = wait_for("weftd's API", START_LIMIT, || {
+        let answered = wait_for("weftd's interfaces", START_LIMIT, || {
             if let Some(status) = daemon.process.ended()? {
                 bail!("weftd ended: {status}");
             }
-            daemon.status().map(Some)
+            let status = daemon.status()?;
+            Ok((!status.is_waiting()).then_some(status))
         });
         answered.with_context(|| daemon.process.log())?;
         Ok(daemon)
@@ -107,6 +109,26 @@ impl Daemon {
     /// When it does not end in time.
     pub fn stop(&mut self, signal: Signal, limit: Duration) -> Result<ExitStatus> {
         self.process.stop(signal, limit)
+    }
+
+    /// The process that keeps this daemon's interfaces, if it runs.
+    ///
+    /// # Errors
+    /// When `/proc` is not there.
+    pub fn helper(&self) -> Result<Option<Pid>> {
+        let mut socket = self.socket.clone().into_os_string().into_encoded_bytes();
+        socket.extend(b".helper\0--foreground\0");
+        for entry in std::fs::read_dir("/proc")?.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            // A process that has ended meanwhile is not it.
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if line.ends_with(&socket) {
+                return Ok(Some(Pid::from_raw(pid)));
+            }
+        }
+        Ok(None)
     }
 
     /// Its exit status when it has ended.

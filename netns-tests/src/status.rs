@@ -47,6 +47,12 @@ impl Status {
         entry(&self.environment(environment)?["attachments"], "name", name)
     }
 
+    /// Whether interfaces are still to be made.
+    pub fn is_waiting(&self) -> bool {
+        let environments = list(&self.0["environments"]);
+        environments.iter().flat_map(|e| list(&e["attachments"])).any(|a| a["state"] == "waiting")
+    }
+
     /// Whether the session with this peer carries data.
     ///
     /// # Errors

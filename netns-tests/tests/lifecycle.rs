@@ -21,8 +21,8 @@ use nix::sys::signal::Signal;
 const LIMIT: Duration = Duration::from_secs(1);
 
 #[test]
-fn signals_end_it_with_code_0_and_nothing_is_left() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+fn signals_end_it_with_code_0_and_the_interfaces_stay_or_go() {
+    for (signal, stays) in [(Signal::SIGTERM, true), (Signal::SIGINT, false)] {
         scenario(Load::Light, |world| {
             let mut site = Site::up(world, &Plan::pair().two_each().with_beta())?;
             let containers = site.containers.clone();
@@ -40,7 +40,24 @@ fn signals_end_it_with_code_0_and_nothing_is_left() {
             }
             for container in &containers {
                 let left = container.ns.interfaces()?;
-                ensure!(left == ["lo"], "{:?} has {left:?}", container.ns);
+                let expected = if stays { &["lo", OVERLAY_INTERFACE][..] } else { &["lo"] };
+                ensure!(left == expected, "{signal}: {:?} has {left:?}", container.ns);
+            }
+            if stays {
+                // Nothing is left of containers that end while no daemon runs, nor of the helper.
+                containers.iter().try_for_each(|container| world.remove(&container.ns))?;
+            }
+            for host in ["host-a", "host-b"] {
+                let daemon = site.daemon(host)?;
+                wait_for("the end of the helper", SETTLE_LIMIT, || {
+                    Ok(daemon.helper()?.is_none().then_some(()))
+                })?;
+                let socket = site.socket(host);
+                let begins = |name: &str| format!("{name}.").starts_with(&format!("{host}.sock."));
+                let left = std::fs::read_dir(socket.parent().context("folder")?)?;
+                let left = left.filter_map(|e| e.ok()?.file_name().into_string().ok());
+                let left: Vec<_> = left.filter(|name| begins(name)).collect();
+                ensure!(left.is_empty(), "{signal}: {left:?}");
             }
             Ok(())
         });

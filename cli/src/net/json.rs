@@ -226,6 +226,7 @@ fn text(text: &str) -> Option<&str> {
 pub(crate) fn attachment_state(state: AttachmentState) -> &'static str {
     match state {
         AttachmentState::Unspecified => "unknown",
+        AttachmentState::Waiting => "waiting",
         AttachmentState::Up => "up",
         AttachmentState::Gone => "gone",
         AttachmentState::Failed => "failed",

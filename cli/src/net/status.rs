@@ -197,7 +197,7 @@ fn attachment_state(state: AttachmentState) -> Span {
     let tone = match state {
         AttachmentState::Up => Tone::Good,
         AttachmentState::Gone | AttachmentState::Failed => Tone::Bad,
-        AttachmentState::Unspecified => Tone::Faint,
+        AttachmentState::Waiting | AttachmentState::Unspecified => Tone::Faint,
     };
     Span::new(tone, json::attachment_state(state))
 }

@@ -44,7 +44,7 @@ impl Fake {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let listener = weft_api::bind(&path).await.unwrap();
+                let listener = weft_api::bind(&path).unwrap().listen().unwrap();
                 ready.send(()).unwrap();
                 tokio::select! {
                     served = Server::builder().serve_with_incoming(service, listener) => served.unwrap(),

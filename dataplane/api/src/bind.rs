@@ -5,14 +5,17 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
+    os::unix::{
+        fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
+        net,
+    },
     path::{Path, PathBuf},
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
-use tokio::net::{UnixListener, UnixSocket, UnixStream};
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::Stream;
 
 use crate::SOCKET_PATH_LEN_MAX;
@@ -22,11 +25,9 @@ const SOCKET_MODE: u32 = 0o600;
 /// Mode of the socket's folder when it has to be made.
 const FOLDER_MODE: u32 = 0o755;
 /// Connections that may wait to be accepted.
-const BACKLOG: u32 = 128;
+const BACKLOG: i32 = 128;
 /// How often a stale socket is removed before giving up: others may race for the path.
 const ATTEMPTS_MAX: usize = 3;
-/// How long to wait for whoever may listen on the path.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why the socket cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -50,21 +51,40 @@ pub enum BindError {
     },
 }
 
+/// A unix socket on which connections already wait, made outside a runtime. Dropping it removes the
+/// socket.
+#[derive(Debug)]
+pub struct Bound {
+    listener: net::UnixListener,
+    place: Place,
+}
+
+impl Bound {
+    /// Accepts connections from now on.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O enabled.
+    pub fn listen(self) -> io::Result<Listener> {
+        Ok(Listener { listener: UnixListener::from_std(self.listener)?, place: self.place })
+    }
+}
+
 /// A listening unix socket; a stream of connections, as tonic's `serve_with_incoming` takes it.
 /// Dropping it removes the socket, unless the path has become somebody else's.
 #[derive(Debug)]
 pub struct Listener {
     listener: UnixListener,
-    path: PathBuf,
-    /// Device and inode of the socket that was made.
-    identity: (u64, u64),
+    place: Place,
 }
 
 impl Listener {
     /// The socket's path.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.place.path
     }
 }
 
@@ -76,7 +96,15 @@ impl Stream for Listener {
     }
 }
 
-impl Drop for Listener {
+/// The socket in the file system.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    /// Device and inode of the socket that was made.
+    identity: (u64, u64),
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|i| i == self.identity) {
             // Nobody is left to be told when this fails, and the next start removes it.
@@ -85,7 +113,7 @@ impl Drop for Listener {
     }
 }
 
-/// Listens on the unix socket `path` with mode 0600; makes its folder when that is missing.
+/// Makes the unix socket `path` with mode 0600, and its folder when that is missing.
 ///
 /// Two daemons that start at the same instant on one path may both succeed, with the socket
 /// reaching the later one; their other sockets then tell them apart.
@@ -93,24 +121,28 @@ impl Drop for Listener {
 /// # Errors
 /// [`BindError`] when another daemon listens there, when something else has the path, or as the
 /// operating system says.
-///
-/// # Panics
-/// Outside a tokio runtime with I/O enabled.
-pub async fn bind(path: &Path) -> Result<Listener, BindError> {
+pub fn bind(path: &Path) -> Result<Bound, BindError> {
     if path.as_os_str().len() > SOCKET_PATH_LEN_MAX {
         return Err(BindError::PathTooLong(path.to_owned()));
     }
     let io_error = |source| BindError::Io { path: path.to_owned(), source };
     make_folder(path).map_err(io_error)?;
+    let address = SockAddr::unix(path).map_err(io_error)?;
     for _ in 0..ATTEMPTS_MAX {
-        let socket = UnixSocket::new_stream().map_err(io_error)?;
-        match socket.bind(path) {
+        let socket = new_socket().map_err(io_error)?;
+        match socket.bind(&address) {
             Ok(()) => return listen(socket, path).map_err(io_error),
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => remove_stale(path).await?,
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => remove_stale(path, &address)?,
             Err(e) => return Err(io_error(e)),
         }
     }
     Err(BindError::InUse(path.to_owned()))
+}
+
+fn new_socket() -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 fn make_folder(path: &Path) -> io::Result<()> {
@@ -122,14 +154,15 @@ fn make_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-fn listen(socket: UnixSocket, path: &Path) -> io::Result<Listener> {
+fn listen(socket: Socket, path: &Path) -> io::Result<Bound> {
     let made = (|| {
         fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
         let identity = identity(path)?;
-        Ok((socket.listen(BACKLOG)?, identity))
+        socket.listen(BACKLOG)?;
+        Ok(Place { path: path.to_owned(), identity })
     })();
     match made {
-        Ok((listener, identity)) => Ok(Listener { listener, path: path.to_owned(), identity }),
+        Ok(place) => Ok(Bound { listener: socket.into(), place }),
         Err(e) => {
             let _ = fs::remove_file(path);
             Err(e)
@@ -138,7 +171,7 @@ fn listen(socket: UnixSocket, path: &Path) -> io::Result<Listener> {
 }
 
 /// Removes the socket at `path` when nobody listens on it.
-async fn remove_stale(path: &Path) -> Result<(), BindError> {
+fn remove_stale(path: &Path, address: &SockAddr) -> Result<(), BindError> {
     let io_error = |source| BindError::Io { path: path.to_owned(), source };
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => {}
@@ -146,9 +179,10 @@ async fn remove_stale(path: &Path) -> Result<(), BindError> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(io_error(e)),
     }
-    match tokio::time::timeout(PROBE_TIMEOUT, UnixStream::connect(path)).await {
-        Err(_) | Ok(Ok(_)) => Err(BindError::InUse(path.to_owned())),
-        Ok(Err(e)) => match e.kind() {
+    // A unix socket connects at once or not at all.
+    match new_socket().and_then(|socket| socket.connect(address)) {
+        Ok(()) => Err(BindError::InUse(path.to_owned())),
+        Err(e) => match e.kind() {
             io::ErrorKind::NotFound => Ok(()),
             io::ErrorKind::ConnectionRefused => match fs::remove_file(path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error(e)),

@@ -11,7 +11,7 @@
 pub mod bind;
 pub mod connect;
 
-pub use bind::{BindError, Listener, bind};
+pub use bind::{BindError, Bound, Listener, bind};
 pub use connect::{ConnectError, client, connect};
 
 /// Where the daemon listens unless its configuration says otherwise.

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::Empty;
 use tonic::{Request, Response, Status, async_trait, transport::Server};
 use weft_api::{
-    BindError, ConnectError, Listener, SOCKET_PATH_LEN_MAX, bind, client, connect,
+    BindError, ConnectError, Listener, SOCKET_PATH_LEN_MAX, client, connect,
     v1::{
         AddPeerRequest, AddPeerResponse, AttachRequest, AttachResponse, DetachRequest,
         DetachResponse, Event, RemovePeerRequest, RemovePeerResponse, SetRoutesRequest,
@@ -56,6 +56,10 @@ impl LocalApi for Fake {
     }
 }
 
+fn bind(path: &Path) -> Result<Listener, BindError> {
+    weft_api::bind(path).map(|bound| bound.listen().unwrap())
+}
+
 fn serve(listener: Listener) -> JoinHandle<()> {
     tokio::spawn(async move {
         Server::builder().serve_with_incoming(LocalApiServer::new(Fake), listener).await.unwrap();
@@ -71,7 +75,7 @@ async fn host(path: &Path) -> String {
 async fn a_call_crosses_the_socket() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("run/weft/weftd.sock");
-    let server = serve(bind(&path).await.unwrap());
+    let server = serve(bind(&path).unwrap());
     assert_eq!(host(&path).await, "host-a");
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -82,12 +86,12 @@ async fn a_call_crosses_the_socket() {
 async fn the_socket_goes_with_its_listener() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("weftd.sock");
-    drop(bind(&path).await.unwrap());
+    drop(bind(&path).unwrap());
     assert!(!path.exists());
 
-    let old = bind(&path).await.unwrap();
+    let old = bind(&path).unwrap();
     fs::remove_file(&path).unwrap();
-    let new = bind(&path).await.unwrap();
+    let new = bind(&path).unwrap();
     drop(old);
     assert!(path.exists(), "the path is another listener's by now");
     drop(new);
@@ -100,10 +104,10 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let path = folder.path().join("weftd.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "as after a kill");
-    let server = serve(bind(&path).await.unwrap());
+    let server = serve(bind(&path).unwrap());
     assert_eq!(host(&path).await, "host-a");
 
-    let error = bind(&path).await.unwrap_err();
+    let error = bind(&path).unwrap_err();
     assert!(matches!(error, BindError::InUse(_)), "{error}");
     assert_eq!(error.to_string(), format!("another weftd already listens on {}", path.display()));
     assert_eq!(host(&path).await, "host-a", "the refusal left it alone");
@@ -115,7 +119,7 @@ async fn a_daemon_that_hangs_is_alive() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("weftd.sock");
     let _never_accepts = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    assert!(matches!(bind(&path).await, Err(BindError::InUse(_))));
+    assert!(matches!(bind(&path), Err(BindError::InUse(_))));
 }
 
 #[tokio::test]
@@ -123,10 +127,10 @@ async fn what_is_no_socket_is_not_removed() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("weftd.sock");
     fs::write(&path, "precious").unwrap();
-    assert!(matches!(bind(&path).await, Err(BindError::NotASocket(_))));
+    assert!(matches!(bind(&path), Err(BindError::NotASocket(_))));
     fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink(folder.path().join("elsewhere"), &path).unwrap();
-    assert!(matches!(bind(&path).await, Err(BindError::NotASocket(_))));
+    assert!(matches!(bind(&path), Err(BindError::NotASocket(_))));
 }
 
 #[tokio::test]
@@ -141,7 +145,7 @@ async fn who_is_not_there_is_said_to_be_so() {
     let long = folder.path().join("x".repeat(SOCKET_PATH_LEN_MAX));
     let error = connect(&long).await.unwrap_err();
     assert!(matches!(error, ConnectError::PathTooLong(_)), "{error}");
-    assert!(matches!(bind(&long).await, Err(BindError::PathTooLong(_))));
+    assert!(matches!(bind(&long), Err(BindError::PathTooLong(_))));
 }
 
 #[tokio::test]
@@ -149,7 +153,7 @@ async fn the_longest_path_works() {
     let folder = TempDir::new().unwrap();
     let fill = SOCKET_PATH_LEN_MAX - folder.path().as_os_str().len() - 1;
     let path = folder.path().join("x".repeat(fill));
-    let server = serve(bind(&path).await.unwrap());
+    let server = serve(bind(&path).unwrap());
     assert_eq!(host(&path).await, "host-a");
     server.abort();
 }
@@ -158,12 +162,12 @@ async fn the_longest_path_works() {
 async fn a_channel_survives_a_restart() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("weftd.sock");
-    let server = serve(bind(&path).await.unwrap());
+    let server = serve(bind(&path).unwrap());
     let mut client = client(connect(&path).await.unwrap());
     client.status(StatusRequest::default()).await.unwrap();
     server.abort();
     assert!(server.await.unwrap_err().is_cancelled());
-    let server = serve(bind(&path).await.unwrap());
+    let server = serve(bind(&path).unwrap());
     let mut tries = 0;
     while client.status(StatusRequest::default()).await.is_err() {
         tries += 1;

@@ -13,13 +13,14 @@ use super::pair::{DATAGRAM_MAX, Memory, Pair, addresses};
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const ALL: [(&str, Target); 6] = [
+pub const ALL: [(&str, Target); 7] = [
     ("datagram", datagram),
     ("frame_metadata", frame_metadata),
     ("container_frame", container_frame),
     ("inner_packet", inner_packet),
     ("hello", hello),
     ("config", config),
+    ("helper", helper),
 ];
 
 /// What an unauthenticated sender can do: bytes as one receive gives them. Bytes 0 and 1 are the
@@ -115,6 +116,14 @@ pub fn config(data: &[u8]) {
         for problem in weft_config::check_text(text) {
             assert!(!problem.to_string().is_empty());
         }
+    }
+}
+
+/// What a daemon that somebody has taken over can ask its helper.
+pub fn helper(data: &[u8]) {
+    if let Ok(request) = weft_helper::Request::parse(data) {
+        let again = request.encode().expect("what was read can be written");
+        assert_eq!(weft_helper::Request::parse(&again).expect("and read again"), request);
     }
 }
 

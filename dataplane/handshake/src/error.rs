@@ -95,6 +95,9 @@ pub enum HandshakeError {
     /// TLS failed otherwise.
     #[error("TLS: {0}")]
     Tls(#[source] rustls::Error),
+    /// The handshake ended well, and no datagram came on the session that it made.
+    #[error("no datagram came on the new session; expected UDP to reach the port as TCP does")]
+    Unproven,
     /// The peer broke the rules inside TLS.
     #[error("protocol: {0}")]
     Protocol(#[from] ProtocolError),
@@ -129,6 +132,7 @@ impl HandshakeError {
             Self::UnknownEnvironment => "unknown_environment",
             Self::Refused(_) => "refused",
             Self::Tls(_) => "tls",
+            Self::Unproven => "unproven",
             Self::Protocol(_) => "protocol",
             Self::OwnCertificate(_) => "own_certificate",
             Self::Indices(_) | Self::OwnParams(_) => "own_limits",
@@ -150,6 +154,7 @@ impl HandshakeError {
         "unknown_environment",
         "refused",
         "tls",
+        "unproven",
         "protocol",
         "own_certificate",
         "own_limits",
@@ -159,7 +164,7 @@ impl HandshakeError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Timeout(_) | Self::Closed(_) | Self::Io(_) => Fault::Network,
+            Self::Timeout(_) | Self::Closed(_) | Self::Io(_) | Self::Unproven => Fault::Network,
             Self::Certificate(_)
             | Self::UnknownPeer(_)
             | Self::UnknownEnvironment

@@ -42,6 +42,9 @@ pub enum Action {
     Handshake,
     /// Send on this session from now on.
     Activate(SessionId),
+    /// Count a handshake of this host as failed: it made a session, and no datagram of the peer came
+    /// on it in time. Its removal follows.
+    Unproven,
     /// Forget this session; tell the peer if `say_so`.
     Remove {
         /// Which.
@@ -288,15 +291,16 @@ impl Peer {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let due: Vec<_> = self
-            .sessions
-            .iter()
-            .filter(|s| Self::end_of(s) <= now)
-            .map(|s| (s.id, s.retires.is_none()))
-            .collect();
+        let due: Vec<_> =
+            self.sessions.iter().filter(|s| Self::end_of(s) <= now).copied().collect();
         let had_active = self.active.is_some();
-        for (id, say_so) in due {
-            self.remove(id, say_so);
+        let mut was_in_vain = false;
+        for session in due {
+            if !session.is_alive && session.role == Role::Client {
+                was_in_vain = true;
+                self.actions.push_back(Action::Unproven);
+            }
+            self.remove(session.id, session.retires.is_none());
         }
         self.choose(now);
         let is_due = match self.handshake {
@@ -304,7 +308,8 @@ impl Peer {
             Handshake::Idle => self.regular_handshake().is_some_and(|at| at <= now),
             Handshake::Running => false,
         };
-        if is_due || had_active && self.active.is_none() && self.handshake == Handshake::Idle {
+        let is_without = self.active.is_none() && (had_active || was_in_vain);
+        if is_due || is_without && self.handshake == Handshake::Idle {
             self.begin();
         }
     }

@@ -171,6 +171,11 @@ fn seeds(target: &str) -> BTreeMap<String, Vec<u8>> {
             }
             all.insert("all".into(), together);
         }
+        "helper" => {
+            for (name, text) in REQUESTS {
+                all.insert(name.into(), text.into());
+            }
+        }
         _ => {
             all.insert("full.toml".into(), FULL.into());
             all.insert("wrong.toml".into(), WRONG.into());
@@ -182,6 +187,21 @@ fn seeds(target: &str) -> BTreeMap<String, Vec<u8>> {
     }
     all
 }
+
+const REQUESTS: [(&str, &str); 7] = [
+    ("hello", r#"{"hello":{"version":1}}"#),
+    (
+        "open",
+        r#"{"open":{"name":["acme","web-1"],"netns":"/run/netns/web1","interface":"weft0",
+        "addresses":[["10.40.0.2",16],["fd40::2",64]],"queues":2,"mtu":1408,"gso_max_size":60500,
+        "gso_max_segs":64,"queue_len":1000}}"#,
+    ),
+    ("close", r#"{"close":["acme","web-1"]}"#),
+    ("settle", r#""settle""#),
+    ("ended", r#""ended""#),
+    ("end", r#""end""#),
+    ("retire", r#""retire""#),
+];
 
 const FULL: &str = r#"
 host = "host-a"

@@ -20,7 +20,7 @@ const INTERFACE_LEN_MAX: usize = 15;
 /// Characters of a wrong value that an error repeats.
 const SHOWN_MAX: usize = 64;
 
-pub(super) fn attach(request: v1::AttachRequest) -> Result<(EnvironmentId, AttachSpec), Status> {
+pub(crate) fn attach(request: v1::AttachRequest) -> Result<(EnvironmentId, AttachSpec), Status> {
     let v1::AttachRequest { environment, name: id, netns, interface, addresses, share } = request;
     if !netns.starts_with('/') || netns.len() > NETNS_LEN_MAX {
         let expected = "expected an absolute path, for example /run/netns/web1";
@@ -68,7 +68,7 @@ pub(super) fn detach(
     Ok((name("environment", &request.environment)?, name("name", &request.name)?))
 }
 
-pub(super) fn add_peer(request: &v1::AddPeerRequest) -> Result<(EnvironmentId, PeerSpec), Status> {
+pub(crate) fn add_peer(request: &v1::AddPeerRequest) -> Result<(EnvironmentId, PeerSpec), Status> {
     let expected = "expected ADDRESS:PORT or [ADDRESS]:PORT";
     let endpoint = request.endpoint.parse();
     let spec = PeerSpec {

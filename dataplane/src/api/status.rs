@@ -60,6 +60,7 @@ fn environment(environment: &EnvironmentStatus) -> v1::EnvironmentStatus {
 
 fn attachment(attachment: &AttachmentStatus) -> v1::AttachmentStatus {
     let (state, last_error) = match &attachment.state {
+        AttachmentState::Waiting => (v1::AttachmentState::Waiting, ""),
         AttachmentState::Up => (v1::AttachmentState::Up, ""),
         AttachmentState::Gone => (v1::AttachmentState::Gone, ""),
         AttachmentState::Failed(error) => (v1::AttachmentState::Failed, error.as_str()),
@@ -263,6 +264,7 @@ mod tests {
     fn an_attachment_says_what_it_does() {
         let failed = AttachmentState::Failed("no such namespace".into());
         for (state, expected, last_error) in [
+            (AttachmentState::Waiting, v1::AttachmentState::Waiting, ""),
             (AttachmentState::Up, v1::AttachmentState::Up, ""),
             (AttachmentState::Gone, v1::AttachmentState::Gone, ""),
             (failed, v1::AttachmentState::Failed, "no such namespace"),

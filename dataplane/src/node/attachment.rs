@@ -1,25 +1,24 @@
 //! Attachments: interfaces in containers.
 
-use std::{io, sync::Arc};
+use std::{io, net::IpAddr, sync::Arc};
 
 use tokio::sync::oneshot;
 use weft_config::{Attachment, Share};
+use weft_helper::{ClientError, Interface, Opened};
 use weft_proto::{AttachmentCounters, AttachmentSlot, NewAttachment};
-use weft_sys::{
-    link::{self, LinkConfig},
-    netns::Netns,
-    tun::{Tun, TunOptions},
-};
-use weft_types::{AttachmentName, EnvironmentId, Subnet};
+use weft_sys::tun::TunQueue;
+use weft_types::{AttachmentName, EnvironmentId, WORKERS_MAX};
 
 use super::{
-    AttachSpec, AttachmentState, EventKind, Node, NodeEvent, Owner, RequestError, Sizes,
-    environment::proto_share,
+    AttachSpec, AttachmentState, EventKind, Node, NodeEvent, Origin, Owner, RequestError,
+    environment::proto_share, not_kept,
 };
 use crate::worker::Command;
 
 /// Most attachments of one environment on this host.
 const ATTACHMENTS_MAX: usize = 4096;
+/// So many attachments that are missing are tried again at a time.
+const RETRIES_MAX: usize = 64;
 /// Segments of a TCP superpacket, as many as the wire format has chunks.
 const GSO_MAX_SEGS: u16 = 64;
 /// Packets that wait in one queue of an interface: as many as before an Ethernet card. They may be
@@ -28,16 +27,26 @@ const QUEUE_LEN: u32 = 1_000;
 /// Longest name of an interface (`IFNAMSIZ` − 1).
 const INTERFACE_LEN_MAX: usize = 15;
 
+/// An interface that the helper made, with its queues.
+type Made = (Opened, Vec<TunQueue>);
+
 /// One attachment, made or not.
 pub(super) struct AttachmentEntry {
     pub(super) spec: AttachSpec,
-    /// From the configuration: tried again when it could not be made.
-    is_configured: bool,
+    /// What the configuration wants is tried again when it could not be made.
+    origin: Origin,
     pub(super) state: State,
 }
 
 pub(super) enum State {
-    Up { slot: AttachmentSlot, counters: Vec<Arc<AttachmentCounters>> },
+    /// Its turn to be made comes.
+    Waiting,
+    Up {
+        slot: AttachmentSlot,
+        counters: Vec<Arc<AttachmentCounters>>,
+        /// Only the helper sees when its container is gone.
+        is_adopted: bool,
+    },
     Gone,
     Failed(String),
 }
@@ -46,12 +55,13 @@ impl AttachmentEntry {
     pub(super) fn slot(&self) -> Option<AttachmentSlot> {
         match &self.state {
             State::Up { slot, .. } => Some(*slot),
-            State::Gone | State::Failed(_) => None,
+            State::Waiting | State::Gone | State::Failed(_) => None,
         }
     }
 
     pub(super) fn reported_state(&self) -> AttachmentState {
         match &self.state {
+            State::Waiting => AttachmentState::Waiting,
             State::Up { .. } => AttachmentState::Up,
             State::Gone => AttachmentState::Gone,
             State::Failed(error) => AttachmentState::Failed(error.clone()),
@@ -95,6 +105,9 @@ impl Node {
             Some(entry) if entry.spec.is_same_interface(&spec) => {
                 if entry.slot().is_some() {
                     let is_new = entry.spec.share != spec.share;
+                    if is_new && entry.origin == Origin::Api {
+                        self.kept.attachment(environment, &spec).map_err(not_kept)?;
+                    }
                     if is_new {
                         self.set_attachment_share(environment, &spec.name, spec.share)?;
                     }
@@ -121,10 +134,19 @@ impl Node {
         for address in &spec.addresses {
             state.check_address(environment, *address, Owner::Here(&spec.name))?;
         }
-        let is_configured =
-            state.attachments.get(&spec.name).is_some_and(|entry| entry.is_configured);
-        let made = self.make(environment, &spec).await.map_err(RequestError::Precondition)?;
-        self.insert_attachment(environment, spec, is_configured, made).await?;
+        let origin = state.attachments.get(&spec.name).map_or(Origin::Api, |entry| entry.origin);
+        if origin == Origin::Api {
+            self.kept.attachment(environment, &spec).map_err(not_kept)?;
+        }
+        match self.make(environment, &spec).await {
+            Ok(made) => self.insert_attachment(environment, spec, origin, made).await?,
+            Err(error) => {
+                if !replaces {
+                    self.kept.forget_attachment(environment, &spec.name);
+                }
+                return Err(RequestError::Precondition(error.to_string()));
+            }
+        }
         Ok(true)
     }
 
@@ -151,48 +173,108 @@ impl Node {
         Ok(())
     }
 
-    /// Makes an attachment of the configuration; if that fails it is tried again later.
-    pub(super) async fn attach_configured(
+    /// Plans an attachment of the configuration, or one that is restored. Each interface takes the kernel milliseconds and there
+    /// may be thousands, so they are made one by one between everything else.
+    pub(super) fn plan_attachment(
         &mut self,
         environment: &EnvironmentId,
         spec: AttachSpec,
+        origin: Origin,
     ) -> Result<(), RequestError> {
-        let made = match self.make(environment, &spec).await {
-            Ok(made) => made,
-            Err(error) => {
-                let state = self.environment_mut(environment)?;
-                let name = spec.name.clone();
-                let is_news = !matches!(
-                    state.attachments.get(&name),
-                    Some(AttachmentEntry { state: State::Failed(before), .. }) if *before == error
-                );
-                let failed = State::Failed(error.clone());
-                let entry = AttachmentEntry { spec, is_configured: true, state: failed };
-                state.attachments.insert(name.clone(), entry);
-                if is_news {
-                    let event = NodeEvent::new(EventKind::AttachmentLost, error);
-                    self.publish(event.of(environment).attachment(&name));
-                }
-                return Ok(());
-            }
-        };
-        self.insert_attachment(environment, spec, true, made).await
+        check_spec(&spec)?;
+        let state = self.environment(environment)?;
+        if state.attachments.contains_key(&spec.name) {
+            return Err(RequestError::Exists(format!(
+                "attachment {} of environment {environment} was asked for otherwise already; detach \
+                 it first",
+                spec.name
+            )));
+        }
+        for address in &spec.addresses {
+            state.check_address(environment, *address, Owner::Here(&spec.name))?;
+        }
+        let name = spec.name.clone();
+        let entry = AttachmentEntry { spec, origin, state: State::Waiting };
+        self.environment_mut(environment)?.attachments.insert(name.clone(), entry);
+        self.unmade.push_back((environment.clone(), name));
+        Ok(())
     }
 
-    /// Tries attachments of the configuration again that could not be made or disappeared.
-    pub(super) async fn retry_attachments(&mut self) {
-        let mut again = Vec::new();
+    /// Makes the attachment that has waited longest; if that fails it is tried again later.
+    pub(super) async fn make_next(&mut self) {
+        let Some((environment, name)) = self.unmade.pop_front() else {
+            self.settle();
+            return;
+        };
+        let Ok(state) = self.environment(&environment) else { return };
+        let Some(entry) = state.attachments.get(&name) else { return };
+        if entry.slot().is_some() {
+            return;
+        }
+        let (spec, origin) = (entry.spec.clone(), entry.origin);
+        let error = match self.make(&environment, &spec).await {
+            // The environment is there: it was a moment ago, and only this task removes one.
+            Ok(made) => {
+                let _ = self.insert_attachment(&environment, spec, origin, made).await;
+                return;
+            }
+            Err(error) => error,
+        };
+        let Ok(state) = self.environment_mut(&environment) else { return };
+        let Some(entry) = state.attachments.get_mut(&name) else { return };
+        if matches!((&error, &entry.state), (ClientError::Absent(_), State::Gone)) {
+            // It is still gone.
+            return;
+        }
+        let error = error.to_string();
+        let is_news = !matches!(&entry.state, State::Failed(before) if *before == error);
+        entry.state = State::Failed(error.clone());
+        if is_news {
+            let event = NodeEvent::new(EventKind::AttachmentLost, error);
+            self.publish(event.of(&environment).attachment(&name));
+        }
+    }
+
+    /// All that was asked for before this daemon began to listen is there or has failed: what the
+    /// helper has besides is nobody's.
+    fn settle(&mut self) {
+        self.is_settled = true;
+        let helper = Arc::clone(&self.helper);
+        self.closing.spawn_blocking(move || {
+            if let Err(error) = helper.settle() {
+                tracing::warn!(%error, "interfaces that nobody wants may have stayed");
+            }
+        });
+    }
+
+    /// Lets attachments of the configuration be tried again that could not be made or disappeared, and
+    /// finds those whose containers are gone.
+    pub(super) async fn look_after_attachments(&mut self) {
+        let is_adopted =
+            |entry: &AttachmentEntry| matches!(entry.state, State::Up { is_adopted: true, .. });
+        if self.environments.values().any(|e| e.attachments.values().any(is_adopted)) {
+            let helper = Arc::clone(&self.helper);
+            let ended = tokio::task::spawn_blocking(move || helper.ended()).await;
+            for name in ended.into_iter().flatten().flatten() {
+                self.give_up(&name.environment, &name.attachment).await;
+            }
+        }
+        if !self.unmade.is_empty() {
+            return;
+        }
+        let mut missing = Vec::new();
         for (environment, state) in &self.environments {
-            for entry in state.attachments.values() {
-                if entry.is_configured && entry.slot().is_none() && entry.spec.netns.exists() {
-                    again.push((environment.clone(), entry.spec.clone()));
+            for (name, entry) in &state.attachments {
+                if entry.origin == Origin::Configuration && entry.slot().is_none() {
+                    missing.push((environment.clone(), name.clone()));
                 }
             }
         }
-        for (environment, spec) in again {
-            // The environment is there: it was a moment ago, and only this task removes one.
-            let _ = self.attach_configured(&environment, spec).await;
-        }
+        // They are in order: those behind the last one that was tried, then from the beginning.
+        let first = self.retried.as_ref().map_or(0, |last| missing.partition_point(|m| m <= last));
+        let some = missing.iter().cycle().skip(first).take(missing.len().min(RETRIES_MAX));
+        self.unmade.extend(some.cloned());
+        self.retried = self.unmade.back().cloned();
     }
 
     /// Removes an attachment for a caller who wants to know.
@@ -218,10 +300,9 @@ impl Node {
     ) {
         let Some(state) = self.environments.get_mut(environment) else { return };
         let Some(entry) = state.attachments.remove(name) else { return };
+        self.kept.forget_attachment(environment, name);
         self.publish_routes(environment);
-        if let Some(slot) = entry.slot() {
-            self.release_slot(slot).await;
-        }
+        self.release(environment, name, entry.slot()).await;
         let event = NodeEvent::new(EventKind::Detached, "attachment removed");
         self.publish(event.of(environment).attachment(name));
     }
@@ -231,33 +312,52 @@ impl Node {
         let Some((environment, name)) = self.attachments_by_slot.get(&slot).cloned() else {
             return;
         };
-        let Ok(state) = self.environment_mut(&environment) else { return };
-        if let Some(entry) = state.attachments.get_mut(&name)
-            && entry.slot() == Some(slot)
-        {
-            entry.state = State::Gone;
-            self.publish_routes(&environment);
-            self.release_slot(slot).await;
-            let event = NodeEvent::new(EventKind::AttachmentLost, "the interface disappeared");
-            self.publish(event.of(&environment).attachment(&name));
-        }
+        self.give_up(&environment, &name).await;
     }
 
-    async fn release_slot(&mut self, slot: AttachmentSlot) {
-        let mut waiting = Vec::with_capacity(self.workers.len());
-        self.command_all(|_| {
-            let (back, queue) = oneshot::channel();
-            waiting.push(queue);
-            Command::RemoveAttachment(slot, back)
-        });
-        let mut queues = Vec::with_capacity(waiting.len());
-        for queue in waiting {
-            // A worker that lost its queue or ended has none.
-            queues.extend(queue.await);
+    /// An interface has lost its container.
+    async fn give_up(&mut self, environment: &EnvironmentId, name: &AttachmentName) {
+        let Ok(state) = self.environment_mut(environment) else { return };
+        let Some(entry) = state.attachments.get_mut(name) else { return };
+        let Some(slot) = entry.slot() else { return };
+        entry.state = State::Gone;
+        self.publish_routes(environment);
+        self.release(environment, name, Some(slot)).await;
+        // The next interface of this name is asked for only when this one is gone.
+        self.closed().await;
+        let event = NodeEvent::new(EventKind::AttachmentLost, "the interface disappeared");
+        self.publish(event.of(environment).attachment(name));
+    }
+
+    /// Takes the queues from the workers, and lets them and the helper's be closed.
+    async fn release(
+        &mut self,
+        environment: &EnvironmentId,
+        name: &AttachmentName,
+        slot: Option<AttachmentSlot>,
+    ) {
+        let mut queues = Vec::with_capacity(self.workers.len());
+        if let Some(slot) = slot {
+            let mut waiting = Vec::with_capacity(self.workers.len());
+            self.command_all(|_| {
+                let (back, queue) = oneshot::channel();
+                waiting.push(queue);
+                Command::RemoveAttachment(slot, back)
+            });
+            for queue in waiting {
+                // A worker that lost its queue or ended has none.
+                queues.extend(queue.await);
+            }
+            self.attachments_by_slot.remove(&slot);
+            self.attachment_slots.give_back(slot.0);
         }
-        self.closing.spawn_blocking(move || drop(queues));
-        self.attachments_by_slot.remove(&slot);
-        self.attachment_slots.give_back(slot.0);
+        let (helper, name) = (Arc::clone(&self.helper), helper_name(environment, name));
+        self.closing.spawn_blocking(move || {
+            drop(queues);
+            if let Err(error) = helper.close(name) {
+                tracing::warn!(%error, "an interface that nobody wants may have stayed");
+            }
+        });
     }
 
     /// Waits until all interfaces that were given up are gone. The kernel takes its time for each
@@ -266,15 +366,32 @@ impl Node {
         while self.closing.join_next().await.is_some() {}
     }
 
-    /// Makes the interface. What fails says in a sentence why, and leaves nothing behind.
-    async fn make(&self, environment: &EnvironmentId, spec: &AttachSpec) -> Result<Tun, String> {
+    /// Lets the helper make the interface. What fails says in a sentence why, and leaves nothing
+    /// behind.
+    async fn make(
+        &self,
+        environment: &EnvironmentId,
+        spec: &AttachSpec,
+    ) -> Result<Made, ClientError> {
         let subnets =
-            self.environments.get(environment).map(|e| e.subnets.clone()).unwrap_or_default();
-        let (spec, sizes, queues) = (spec.clone(), self.sizes, self.workers.len());
-        let work = move || make_interface(&spec, &subnets, sizes, queues);
-        match tokio::task::spawn_blocking(work).await {
+            self.environments.get(environment).map(|e| e.subnets.as_slice()).unwrap_or_default();
+        let prefix_len =
+            |a: &IpAddr| subnets.iter().find(|s| s.contains(*a)).map(|s| (*a, s.prefix_len()));
+        let interface = Interface {
+            name: helper_name(environment, &spec.name),
+            netns: spec.netns.clone(),
+            interface: spec.interface.clone(),
+            addresses: spec.addresses.iter().filter_map(prefix_len).collect(),
+            queues: u8::try_from(self.workers.len()).unwrap_or(WORKERS_MAX),
+            mtu: self.sizes.tun_mtu,
+            gso_max_size: self.sizes.gso_max_size,
+            gso_max_segs: GSO_MAX_SEGS,
+            queue_len: QUEUE_LEN,
+        };
+        let helper = Arc::clone(&self.helper);
+        match tokio::task::spawn_blocking(move || helper.open(&interface)).await {
             Ok(result) => result,
-            Err(error) => Err(format!("the interface could not be made: {error}")),
+            Err(error) => Err(ClientError::Io(io::Error::other(error))),
         }
     }
 
@@ -282,18 +399,16 @@ impl Node {
         &mut self,
         environment: &EnvironmentId,
         spec: AttachSpec,
-        is_configured: bool,
-        tun: Tun,
+        origin: Origin,
+        (opened, queues): Made,
     ) -> Result<(), RequestError> {
         let environment_slot = self.environment(environment)?.place.slot;
         // One that disappeared gives way to its successor; its slot was released then.
         let slot = AttachmentSlot(self.attachment_slots.take());
         let counters: Vec<Arc<AttachmentCounters>> =
             self.workers.iter().map(|_| Arc::default()).collect();
-        let (uso, share) = (tun.uso(), proto_share(spec.share));
-        let mut queues = tun.into_queues().into_iter();
-        for (worker, counters) in self.workers.iter().zip(&counters) {
-            let Some(queue) = queues.next() else { break };
+        let (uso, share) = (opened.uso, proto_share(spec.share));
+        for ((worker, counters), queue) in self.workers.iter().zip(&counters).zip(queues) {
             let new = NewAttachment {
                 environment: environment_slot,
                 addresses: spec.addresses.clone(),
@@ -305,11 +420,21 @@ impl Node {
         }
         let name = spec.name.clone();
         self.attachments_by_slot.insert(slot, (environment.clone(), name.clone()));
-        let entry = AttachmentEntry { spec, is_configured, state: State::Up { slot, counters } };
+        let is_adopted = opened.origin == weft_helper::Origin::Adopted;
+        let state = State::Up { slot, counters, is_adopted };
+        let entry = AttachmentEntry { spec, origin, state };
         self.environment_mut(environment)?.attachments.insert(name.clone(), entry);
         self.publish_routes(environment);
         self.barrier().await;
-        let event = NodeEvent::new(EventKind::Attached, "interface is there");
+        let event = NodeEvent::new(
+            EventKind::Attached,
+            match opened.origin {
+                weft_helper::Origin::New => "interface is there",
+                weft_helper::Origin::Held | weft_helper::Origin::Adopted => {
+                    "interface is there again"
+                }
+            },
+        );
         self.publish(event.of(environment).attachment(&name));
         Ok(())
     }
@@ -338,42 +463,6 @@ fn check_spec(spec: &AttachSpec) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// Opens all queues in the host's namespace, then moves the device: a queue that was opened in
-/// the container's namespace would keep that namespace alive.
-fn make_interface(
-    spec: &AttachSpec,
-    subnets: &[Subnet],
-    sizes: Sizes,
-    queues: usize,
-) -> Result<Tun, String> {
-    let path = spec.netns.display();
-    let netns = Netns::open(&spec.netns)
-        .map_err(|e| format!("netns {path} cannot be opened as a network namespace: {e}"))?;
-    let random = getrandom::u32().map_err(|e| format!("no random numbers: {e}"))?;
-    let name = format!("weft{random:08x}");
-    let options = TunOptions {
-        name: &name,
-        queues: u8::try_from(queues).map_err(|_| "more workers than queues".to_owned())?,
-        mtu: sizes.tun_mtu,
-        gso_max_size: sizes.gso_max_size,
-        gso_max_segs: GSO_MAX_SEGS,
-        queue_len: QUEUE_LEN,
-    };
-    let tun = Tun::create(&options).map_err(|e| format!("no TUN device can be made: {e}"))?;
-    let interface = &spec.interface;
-    link::move_to_netns(tun.ifindex(), &netns, interface).map_err(|e| match e.kind() {
-        io::ErrorKind::AlreadyExists => {
-            format!("netns {path} has an interface {interface} already; choose another name")
-        }
-        _ => format!("the interface cannot be moved to netns {path}: {e}"),
-    })?;
-    let addresses: Vec<_> = spec
-        .addresses
-        .iter()
-        .filter_map(|a| subnets.iter().find(|s| s.contains(*a)).map(|s| (*a, s.prefix_len())))
-        .collect();
-    let config = LinkConfig { name: interface, addresses: &addresses, routes: &[] };
-    link::configure(&netns, &config)
-        .map_err(|e| format!("interface {interface} in netns {path} cannot be configured: {e}"))?;
-    Ok(tun)
+fn helper_name(environment: &EnvironmentId, attachment: &AttachmentName) -> weft_helper::Name {
+    weft_helper::Name { environment: environment.clone(), attachment: attachment.clone() }
 }

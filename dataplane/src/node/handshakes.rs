@@ -152,7 +152,7 @@ impl Node {
         }
     }
 
-    fn count_failure(
+    pub(super) fn count_failure(
         &mut self,
         environment: &EnvironmentId,
         host: &HostId,

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use weft_handshake::{LocalParams, LocalSide};
+use weft_handshake::{HandshakeError, LocalParams, LocalSide};
 use weft_proto::{
     Counter64, LinkCounters, LinkSlot, NewLink, SessionId,
     peer::{Action, Peer, State},
@@ -14,7 +14,9 @@ use weft_proto::{
 };
 use weft_types::{EnvironmentId, HostId};
 
-use super::{EventKind, Node, NodeEvent, Owner, PeerSpec, RequestError, handshakes::Tally};
+use super::{
+    EventKind, Node, NodeEvent, Origin, Owner, PeerSpec, RequestError, handshakes::Tally, not_kept,
+};
 use crate::worker::Command;
 
 /// Most peers of one environment.
@@ -25,6 +27,7 @@ const PEER_ADDRESSES_MAX: usize = 65_536;
 /// One peer in one environment.
 pub(super) struct PeerEntry {
     pub(super) spec: PeerSpec,
+    origin: Origin,
     pub(super) slot: LinkSlot,
     pub(super) machine: Peer,
     pub(super) side: LocalSide,
@@ -47,12 +50,30 @@ impl Node {
         &mut self,
         environment: &EnvironmentId,
         spec: PeerSpec,
+        by: Origin,
     ) -> Result<bool, RequestError> {
         self.check_peer(environment, &spec)?;
+        // What the configuration says holds again after a restart, whatever the API changed in it.
+        let known = self.environment(environment)?.peers.get(&spec.host);
+        if by == Origin::Api && known.is_none_or(|entry| entry.origin == Origin::Api) {
+            self.kept.peer(environment, &spec).map_err(not_kept)?;
+        }
+        if by == Origin::Configuration {
+            self.kept.forget_peer(environment, &spec.host);
+        }
         let Some(entry) = self.peer_mut(environment, &spec.host) else {
-            self.insert_peer(environment, spec)?;
-            return Ok(true);
+            let host = spec.host.clone();
+            return match self.insert_peer(environment, spec, by) {
+                Ok(()) => Ok(true),
+                Err(error) => {
+                    self.kept.forget_peer(environment, &host);
+                    Err(error)
+                }
+            };
         };
+        if by == Origin::Configuration {
+            entry.origin = by;
+        }
         let (slot, endpoint) = (entry.slot, spec.endpoint);
         let moved = entry.spec.endpoint != endpoint;
         let host = spec.host.clone();
@@ -72,11 +93,25 @@ impl Node {
         environment: &EnvironmentId,
         host: &HostId,
         addresses: Vec<IpAddr>,
+        by: Origin,
     ) -> Result<(), RequestError> {
         let entry = self.environment(environment)?.peers.get(host);
         let entry = entry.ok_or_else(|| no_peer(environment, host))?;
         let spec = PeerSpec { addresses, ..entry.spec.clone() };
-        self.add_peer(environment, spec).await.map(|_| ())
+        self.add_peer(environment, spec, by).await.map(|_| ())
+    }
+
+    /// Adds a peer again that the local API had added to an earlier daemon.
+    pub(super) fn restore_peer(
+        &mut self,
+        environment: &EnvironmentId,
+        spec: PeerSpec,
+    ) -> Result<(), RequestError> {
+        self.check_peer(environment, &spec)?;
+        if self.environment(environment)?.peers.contains_key(&spec.host) {
+            return Err(RequestError::Exists("the configuration has it now".to_owned()));
+        }
+        self.insert_peer(environment, spec, Origin::Api)
     }
 
     pub(super) async fn remove_peer(
@@ -124,6 +159,7 @@ impl Node {
         &mut self,
         environment: &EnvironmentId,
         spec: PeerSpec,
+        origin: Origin,
     ) -> Result<(), RequestError> {
         let environment_slot = self.environment(environment)?.place.slot;
         let mut instance = [0; 16];
@@ -153,7 +189,7 @@ impl Node {
         self.directory.insert(environment, &host, side.clone());
         self.links_by_slot.insert(slot, (environment.clone(), host.clone()));
         let (tally, silence) = (Tally::default(), Silence::default());
-        let entry = PeerEntry { spec, slot, machine, side, counters, tally, silence };
+        let entry = PeerEntry { spec, origin, slot, machine, side, counters, tally, silence };
         self.environment_mut(environment)?.peers.insert(host.clone(), entry);
         self.publish_routes(environment);
         let event = NodeEvent::new(EventKind::PeerAdded, "peer added");
@@ -162,12 +198,25 @@ impl Node {
         Ok(())
     }
 
-    pub(super) async fn forget_peer(&mut self, environment: &EnvironmentId, host: &HostId) {
+    /// Tells all peers of an environment that sessions end, because this daemon does.
+    pub(super) fn part_from_peers(&mut self, environment: &EnvironmentId) {
+        let Some(state) = self.environments.get(environment) else { return };
+        for host in state.peers.keys().cloned().collect::<Vec<_>>() {
+            self.part_from_peer(environment, &host);
+        }
+    }
+
+    fn part_from_peer(&mut self, environment: &EnvironmentId, host: &HostId) {
         self.directory.remove(environment, host);
         if let Some(entry) = self.peer_mut(environment, host) {
             entry.machine.close();
         }
         self.drive_peer(environment, host);
+    }
+
+    pub(super) async fn forget_peer(&mut self, environment: &EnvironmentId, host: &HostId) {
+        self.part_from_peer(environment, host);
+        self.kept.forget_peer(environment, host);
         let Some(state) = self.environments.get_mut(environment) else { return };
         let Some(entry) = state.peers.remove(host) else { return };
         self.publish_routes(environment);
@@ -278,6 +327,9 @@ impl Node {
                     let event =
                         NodeEvent::new(EventKind::SessionEstablished, "session carries data");
                     self.publish(event.of(environment).peer(host));
+                }
+                Action::Unproven => {
+                    self.count_failure(environment, host, &HandshakeError::Unproven);
                 }
                 Action::Remove { id, say_so } => {
                     self.remove_session(id, say_so);

@@ -8,8 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use socket2::{Domain, Socket, Type};
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream},
     sync::mpsc,
     task::AbortHandle,
 };
@@ -21,7 +22,7 @@ use weft_handshake::{
 use super::{Message, directory::Directory};
 
 /// Connections that the kernel keeps for us.
-const BACKLOG: u32 = 1024;
+const BACKLOG: i32 = 1024;
 /// Pause after the kernel could not give a connection (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -84,12 +85,14 @@ impl Shared {
 }
 
 /// Opens the listening socket.
-pub(super) fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+pub(super) fn bind(listen: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(listen), Type::STREAM, None)?;
     // A restarted daemon must not wait for connections of its predecessor to time out.
-    socket.set_reuseaddr(true)?;
-    socket.bind(listen)?;
-    socket.listen(BACKLOG)
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&listen.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Accepts for ever.

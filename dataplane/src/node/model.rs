@@ -79,6 +79,8 @@ pub struct Traffic {
 /// What an attachment is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttachmentState {
+    /// Its turn to be made comes.
+    Waiting,
     /// The interface is there.
     Up,
     /// The interface or its namespace disappeared.

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::oneshot;
 use weft_config::{Config, plan};
 
-use super::{EventKind, Node, NodeEvent, PeerSpec, Request, RequestError, link::no_peer};
+use super::{EventKind, Node, NodeEvent, Origin, PeerSpec, Request, RequestError, link::no_peer};
+use crate::kept::Thing;
 use plan::Change;
 
 impl From<&weft_config::Peer> for PeerSpec {
@@ -32,13 +32,14 @@ impl Node {
                 let _ = reply.send(self.detach(&environment, &name).await);
             }
             Request::AddPeer(environment, spec, reply) => {
-                let _ = reply.send(self.add_peer(&environment, spec).await);
+                let _ = reply.send(self.add_peer(&environment, spec, Origin::Api).await);
             }
             Request::RemovePeer(environment, host, reply) => {
                 let _ = reply.send(self.remove_peer(&environment, &host).await);
             }
             Request::SetRoutes(environment, host, addresses, reply) => {
-                let _ = reply.send(self.set_routes(&environment, &host, addresses).await);
+                let _ =
+                    reply.send(self.set_routes(&environment, &host, addresses, Origin::Api).await);
             }
             Request::Status(environment, reply) => {
                 let _ = reply.send(self.status(environment.as_ref()).map(Box::new));
@@ -49,16 +50,9 @@ impl Node {
         }
     }
 
-    /// Sets up all of the configuration that the node was made with, unless `stop` comes first.
-    /// Each interface takes the kernel milliseconds, and there may be thousands: peers come after all of
-    /// them, because what handshakes bring is looked at only when everything is set up, and a peer
-    /// gives a session up that is not used within half a minute.
-    pub(super) async fn apply_initial(
-        &mut self,
-        stop: &oneshot::Receiver<()>,
-    ) -> anyhow::Result<()> {
-        let environments = self.config.environments.clone();
-        for environment in &environments {
+    /// Sets up all of the configuration that the node was made with; interfaces follow.
+    pub(super) async fn apply_initial(&mut self) -> anyhow::Result<()> {
+        for environment in self.config.environments.clone() {
             let id = &environment.id;
             self.add_environment(
                 id,
@@ -69,23 +63,48 @@ impl Node {
             )
             .with_context(|| format!("environment {id}"))?;
             for attachment in &environment.attachments {
-                if !stop.is_empty() {
-                    return Ok(());
-                }
-                self.attach_configured(id, attachment.into())
-                    .await
+                self.plan_attachment(id, attachment.into(), Origin::Configuration)
                     .with_context(|| format!("environment {id}, attachment {}", attachment.name))?;
             }
-        }
-        for environment in &environments {
-            let id = &environment.id;
             for peer in &environment.peers {
-                self.add_peer(id, peer.into())
+                self.add_peer(id, peer.into(), Origin::Configuration)
                     .await
                     .with_context(|| format!("environment {id}, peer {}", peer.host))?;
             }
         }
+        for thing in self.kept.load() {
+            self.restore(thing).await;
+        }
         Ok(())
+    }
+
+    /// Sets up again what the local API had made, unless the configuration has changed so much that it
+    /// makes no sense any more.
+    async fn restore(&mut self, thing: Thing) {
+        let (restored, event) = match thing {
+            Thing::Attachment(environment, spec) => {
+                let name = spec.name.clone();
+                let restored = self.plan_attachment(&environment, spec, Origin::Api);
+                if restored.is_err() {
+                    self.kept.forget_attachment(&environment, &name);
+                }
+                let event = NodeEvent::new(EventKind::AttachmentLost, "not made again");
+                (restored, event.of(&environment).attachment(&name))
+            }
+            Thing::Peer(environment, spec) => {
+                let host = spec.host.clone();
+                let restored = self.restore_peer(&environment, spec);
+                if restored.is_err() {
+                    self.kept.forget_peer(&environment, &host);
+                }
+                let event = NodeEvent::new(EventKind::PeerRemoved, "not added again");
+                (restored, event.of(&environment).peer(&host))
+            }
+        };
+        if let Err(error) = restored {
+            let message = format!("{}: {error}", event.message);
+            self.publish(NodeEvent { message, ..event });
+        }
     }
 
     /// Runs another configuration. What did not change keeps its sessions and loses no packet.
@@ -124,7 +143,7 @@ impl Node {
                 self.remove_peer(&environment, &host).await?;
             }
             Change::SetPeerAddresses { environment, host, addresses } => {
-                self.set_routes(&environment, &host, addresses).await?;
+                self.set_routes(&environment, &host, addresses, Origin::Configuration).await?;
             }
             Change::RemoveEnvironment { environment } => {
                 self.remove_environment(&environment).await;
@@ -145,7 +164,7 @@ impl Node {
                 let entry = self.environment(&environment)?.peers.get(&host);
                 let entry = entry.ok_or_else(|| no_peer(&environment, &host))?;
                 let spec = PeerSpec { endpoint, ..entry.spec.clone() };
-                self.add_peer(&environment, spec).await?;
+                self.add_peer(&environment, spec, Origin::Configuration).await?;
             }
             Change::SetPeerKeepalive { environment, host, keepalive_seconds } => {
                 let entry = self.peer_mut(&environment, &host);
@@ -154,10 +173,10 @@ impl Node {
                 entry.spec.keepalive = seconds.map(Duration::from_secs);
             }
             Change::AddPeer { environment, peer } => {
-                self.add_peer(&environment, (&peer).into()).await?;
+                self.add_peer(&environment, (&peer).into(), Origin::Configuration).await?;
             }
             Change::AddAttachment { environment, attachment } => {
-                self.attach_configured(&environment, (&attachment).into()).await?;
+                self.plan_attachment(&environment, (&attachment).into(), Origin::Configuration)?;
             }
         }
         Ok(())

@@ -87,13 +87,27 @@ pub fn move_to_netns(ifindex: u32, ns: &Netns, new_name: &str) -> io::Result<()>
         .map_err(|error| context(&error, &format!("moving the interface as {new_name}")))
 }
 
+/// Removes an interface in `ns`; one that is not there is removed already.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn remove(ns: &Netns, ifindex: u32) -> io::Result<()> {
+    let message = RouteNetlinkMessage::DelLink(link_message(ifindex, Vec::new()));
+    match ns.run(|| Connection::open()?.request(message, NLM_F_ACK))? {
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+        result => result.map_err(|error| context(&error, "removing the interface")),
+    }
+}
+
 /// Gives an interface in `ns` its addresses, brings it up and adds its routes. It gets no
 /// link-local address, so nothing leaves it that no one sent.
+///
+/// Returns its index there. An interface that is up and has all that already keeps it.
 ///
 /// # Errors
 /// Names the step that failed; what came before it stays. `AlreadyExists` when another interface
 /// has one of the routes.
-pub fn configure(ns: &Netns, config: &LinkConfig<'_>) -> io::Result<()> {
+pub fn configure(ns: &Netns, config: &LinkConfig<'_>) -> io::Result<u32> {
     for (address, prefix_len) in config.addresses.iter().chain(config.routes) {
         check_prefix(*address, *prefix_len)?;
     }
@@ -144,7 +158,7 @@ fn address_of(attribute: &AddressAttribute) -> Option<IpAddr> {
     if let AddressAttribute::Address(address) = attribute { Some(*address) } else { None }
 }
 
-fn configure_here(config: &LinkConfig<'_>) -> io::Result<()> {
+fn configure_here(config: &LinkConfig<'_>) -> io::Result<u32> {
     let index = interface_index(config.name)?;
     let mut connection = Connection::open()?;
     forbid_link_local(&mut connection, index)?;
@@ -172,7 +186,7 @@ fn configure_here(config: &LinkConfig<'_>) -> io::Result<()> {
                 .map_err(|error| context(&error, &format!("route {network}/{prefix_len}")))?;
         }
     }
-    Ok(())
+    Ok(index)
 }
 
 /// Sets the address generation mode to none, before the interface comes up.

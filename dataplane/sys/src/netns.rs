@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::thread;
 
@@ -59,6 +60,30 @@ impl Netns {
     /// Not for an open namespace.
     pub fn inode(&self) -> io::Result<u64> {
         Ok(File::from(self.0.try_clone()?).metadata()?.ino())
+    }
+
+    /// A number that no other namespace has or had since the host was started (`SO_NETNS_COOKIE`,
+    /// `socket(7)`), unlike the inode, which goes to a later one.
+    ///
+    /// # Errors
+    /// `ENOPROTOOPT` before Linux 5.14.
+    pub fn cookie(&self) -> io::Result<u64> {
+        self.run(|| {
+            let socket = UnixDatagram::unbound()?;
+            let mut cookie = 0_u64;
+            let mut len = size_of::<u64>() as libc::socklen_t;
+            // SAFETY: both pointers are to live values of the sizes that the request has.
+            check(unsafe {
+                libc::getsockopt(
+                    socket.as_raw_fd(),
+                    libc::SOL_SOCKET,
+                    libc::SO_NETNS_COOKIE,
+                    (&raw mut cookie).cast(),
+                    &raw mut len,
+                )
+            })?;
+            Ok(cookie)
+        })?
     }
 
     /// Runs `work` in this namespace on a thread of its own and waits for it. A panic in `work`
@@ -118,6 +143,13 @@ mod tests {
         assert_eq!(inside, other.inode().unwrap());
         assert_ne!(inside, before);
         assert_eq!(Netns::current().unwrap().inode().unwrap(), before);
+    }
+
+    #[test]
+    fn no_two_namespaces_have_one_cookie() {
+        let (one, other) = (Netns::create().unwrap(), Netns::create().unwrap());
+        assert_eq!(one.cookie().unwrap(), one.cookie().unwrap());
+        assert_ne!(one.cookie().unwrap(), other.cookie().unwrap());
     }
 
     #[test]

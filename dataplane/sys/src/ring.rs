@@ -33,6 +33,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
+use io_uring::register::Restriction;
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
@@ -109,7 +110,8 @@ pub struct Completion {
 }
 
 impl Ring {
-    /// A ring with its buffers. It does nothing before [`Ring::start`].
+    /// A ring with its buffers. It does nothing before [`Ring::start`], and never anything but what
+    /// this module asks for, whoever holds its descriptor: seccomp filters do not see what a ring does.
     ///
     /// # Errors
     /// `Unsupported` where io_uring is forbidden, missing or older than Linux 6.7, with a sentence
@@ -129,6 +131,7 @@ impl Ring {
         let packets = Pool::new(PACKETS, PACKET_BUFFERS, PACKET_LEN_MAX, STRIDE)?;
         datagrams.register(&uring).map_err(unavailable)?;
         packets.register(&uring).map_err(unavailable)?;
+        restrict(&uring).map_err(unavailable)?;
         // SAFETY: plain old data for which all zeros (null pointers of no length) is valid.
         let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
         header.msg_namelen = message::NAME_LEN as libc::socklen_t;
@@ -356,11 +359,27 @@ fn user_data(group: u16, token: u64) -> u64 {
 fn check_operations(uring: &IoUring) -> io::Result<()> {
     let mut probe = Probe::new();
     uring.submitter().register_probe(&mut probe).map_err(unavailable)?;
-    let needed = [opcode::PollAdd::CODE, opcode::RecvMsgMulti::CODE, opcode::ReadMulti::CODE];
-    match needed.iter().all(|code| probe.is_supported(*code)) {
+    match OPERATIONS.iter().all(|code| probe.is_supported(*code)) {
         true => Ok(()),
         false => Err(unavailable(io::Error::from_raw_os_error(libc::EINVAL))),
     }
+}
+
+/// What this module asks of a ring.
+const OPERATIONS: [u8; 3] =
+    [opcode::PollAdd::CODE, opcode::RecvMsgMulti::CODE, opcode::ReadMulti::CODE];
+/// `IORING_REGISTER_RING_FDS` and `IORING_REGISTER_SYNC_CANCEL`.
+const REGISTRATIONS: [u8; 2] = [enter::REGISTER_RING_FDS as u8, 24];
+/// `IOSQE_BUFFER_SELECT`.
+const BUFFER_SELECT: u8 = 1 << 5;
+
+/// Lets the ring do nothing else, from its start on (`io_uring_register(2)`).
+fn restrict(uring: &IoUring) -> io::Result<()> {
+    let operations = OPERATIONS.into_iter().map(Restriction::sqe_op);
+    let registrations = REGISTRATIONS.into_iter().map(Restriction::register_op);
+    let flags = [Restriction::sqe_flags_allowed(BUFFER_SELECT)];
+    let mut all: Vec<_> = operations.chain(registrations).chain(flags).collect();
+    uring.submitter().register_restrictions(&mut all)
 }
 
 /// Why there is no ring.

@@ -101,6 +101,20 @@ pub(crate) fn interface_index(name: &str) -> io::Result<u32> {
     }
 }
 
+/// The present name of an interface in the calling thread's network namespace.
+pub(crate) fn interface_name_of(index: u32) -> io::Result<String> {
+    let mut name = [0; libc::IFNAMSIZ];
+    // SAFETY: the pointer is to `IFNAMSIZ` writable bytes, which live through the call.
+    if unsafe { libc::if_indextoname(index, name.as_mut_ptr()) }.is_null() {
+        let error = io::Error::last_os_error();
+        let missing = error.raw_os_error() == Some(libc::ENXIO);
+        let kind = if missing { io::ErrorKind::NotFound } else { error.kind() };
+        return Err(io::Error::new(kind, format!("interface with index {index}: {error}")));
+    }
+    let bytes = name.iter().take_while(|byte| **byte != 0).map(|byte| *byte as u8).collect();
+    String::from_utf8(bytes).map_err(|_| invalid_input(format!("the name of interface {index}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

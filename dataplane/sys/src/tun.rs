@@ -4,7 +4,7 @@
 //! and only then is it moved ([`crate::link::move_to_netns`]): a queue opened inside a container's
 //! namespace would keep that namespace alive after the container is gone, and attaching by name
 //! from another namespace silently makes a second device. The device lives as long as one of its
-//! queues is open.
+//! queues is open, or until its namespace ends if it is persistent ([`TunQueue::set_persistent`]).
 //!
 //! Queue numbers are the order of opening; closing one queue renumbers the others, so the queues
 //! of a device are closed together.
@@ -19,7 +19,7 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use crate::link;
 use crate::syscall::{
-    check, check_len, interface_index, interface_name, invalid_input, retry_busy,
+    check, check_len, interface_index, interface_name, interface_name_of, invalid_input, retry_busy,
 };
 
 /// Bytes of the virtio-net header before each packet.
@@ -76,7 +76,15 @@ pub struct TunOptions<'a> {
     pub queue_len: u32,
 }
 
-/// A new TUN device with all of its queues open.
+impl TunOptions<'_> {
+    fn apply_to(&self, ifindex: u32) -> io::Result<()> {
+        link::set_mtu(ifindex, u32::from(self.mtu))?;
+        link::set_gso_limits(ifindex, self.gso_max_size, self.gso_max_segs)?;
+        link::set_queue_len(ifindex, self.queue_len)
+    }
+}
+
+/// A TUN device with all of its queues open.
 #[derive(Debug)]
 pub struct Tun {
     ifindex: u32,
@@ -109,13 +117,47 @@ impl Tun {
         }
         let steering = steering::attach(queues[0].as_fd()).is_ok();
         let ifindex = interface_index(options.name)?;
-        link::set_mtu(ifindex, u32::from(options.mtu))?;
-        link::set_gso_limits(ifindex, options.gso_max_size, options.gso_max_segs)?;
-        link::set_queue_len(ifindex, options.queue_len)?;
+        options.apply_to(ifindex)?;
         Ok(Self { ifindex, uso, steering, queues })
     }
 
-    /// Index of the device in the namespace where it was created.
+    /// Opens queues of a persistent device that another process has left, in the calling thread's
+    /// namespace; its addresses, routes and connections stay. The name in `options` means nothing:
+    /// the device is known by its index.
+    ///
+    /// These queues keep the namespace alive: close them when the container is gone.
+    ///
+    /// # Errors
+    /// `NotFound` when no device has the index; `InvalidInput` when it is not a persistent TUN device
+    /// as [`Tun::create`] makes them, or is another one by now; whatever the kernel says otherwise.
+    pub fn adopt(ifindex: u32, options: &TunOptions<'_>) -> io::Result<Self> {
+        let name = interface_name_of(ifindex)?;
+        let name = interface_name(&name)?;
+        let mut queues = Vec::with_capacity(usize::from(options.queues));
+        for _ in 0..options.queues.min(QUEUES_MAX) {
+            // A device that is not there would be made here, and goes again with the error.
+            let fd = retry_busy(|| open_queue(&name, DEVICE_FLAGS))?;
+            let flags = device_flags(fd.as_fd())?;
+            if flags & (DEVICE_FLAGS | libc::IFF_PERSIST) != DEVICE_FLAGS | libc::IFF_PERSIST {
+                return Err(invalid_input(format!(
+                    "interface with index {ifindex} has the flags {flags:#x}; expected a persistent \
+                     TUN with several queues"
+                )));
+            }
+            queues.push(fd);
+        }
+        let first = queues.first().ok_or_else(|| invalid_input("queues 0: expected at least 1"))?;
+        if interface_name_of(ifindex)?.as_bytes() != name.to_bytes() {
+            return Err(invalid_input(format!("interface with index {ifindex} was renamed")));
+        }
+        let uso = configure_device(first.as_fd())?;
+        let steering = steering::attach(first.as_fd()).is_ok();
+        options.apply_to(ifindex)?;
+        let queues = queues.into_iter().map(|fd| TunQueue { fd, uso }).collect();
+        Ok(Self { ifindex, uso, steering, queues })
+    }
+
+    /// Index of the device in the namespace where it was created or adopted.
     pub fn ifindex(&self) -> u32 {
         self.ifindex
     }
@@ -145,6 +187,32 @@ pub struct TunQueue {
 }
 
 impl TunQueue {
+    /// A queue that another process has opened and handed over; `uso` as [`Tun::uso`] said there.
+    ///
+    /// # Errors
+    /// When the descriptor is not a queue, or its device is gone.
+    pub fn from_fd(fd: OwnedFd, uso: bool) -> io::Result<Self> {
+        device_flags(fd.as_fd())?;
+        Ok(Self { fd, uso })
+    }
+
+    /// Whether the device is still there.
+    pub fn is_there(&self) -> bool {
+        device_flags(self.as_fd()).is_ok()
+    }
+
+    /// Lets the device stay when its last queue is closed, without a carrier, or not any more.
+    ///
+    /// # Errors
+    /// `EBADFD` when the device is gone.
+    pub fn set_persistent(&self, persistent: bool) -> io::Result<()> {
+        // SAFETY: TUNSETPERSIST takes its argument by value.
+        check(unsafe {
+            libc::ioctl(self.fd.as_raw_fd(), libc::TUNSETPERSIST, c_ulong::from(persistent))
+        })?;
+        Ok(())
+    }
+
     /// Reads one packet with its [`VNET_HEADER_LEN`] header; returns its length. A packet longer
     /// than `buf` is cut off without notice, so `buf` holds `gso_max_size` and the header.
     ///
@@ -208,6 +276,17 @@ fn open_queue(name: &std::ffi::CStr, flags: c_int) -> io::Result<OwnedFd> {
     // SAFETY: TUNSETIFF reads and writes one `ifreq`, which lives through the call.
     check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
     Ok(file.into())
+}
+
+/// The flags with which the queue's device was made, and its state.
+fn device_flags(fd: BorrowedFd<'_>) -> io::Result<c_int> {
+    // SAFETY: `ifreq` is plain old data for which all zeros is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // SAFETY: TUNGETIFF writes one `ifreq`, which lives through the call.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNGETIFF, &raw mut request) })?;
+    // SAFETY: the kernel has written the flags, and every bit pattern is one.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    Ok(c_int::from(flags) & 0xffff)
 }
 
 /// Sets everything that belongs to the device; returns whether it does USO.

@@ -64,6 +64,8 @@ pub struct Arrived {
     pub damaged: u64,
     /// From the first to the last datagram received.
     pub elapsed: Duration,
+    /// The longest time between two datagrams received.
+    pub longest_gap: Duration,
 }
 
 impl Arrived {
@@ -156,9 +158,13 @@ fn receive(socket: &UdpSocket, flow: &Flow, done: &AtomicBool) -> Result<Arrived
             }
             continue;
         };
-        last = Instant::now();
-        let begin = *first.get_or_insert(last);
-        arrived.elapsed = last - begin;
+        let now = Instant::now();
+        let begin = *first.get_or_insert(now);
+        arrived.elapsed = now - begin;
+        if now > begin {
+            arrived.longest_gap = arrived.longest_gap.max(now - last);
+        }
+        last = now;
         let number = buffer[..len].first_chunk().map_or(u64::MAX, |n| u64::from_be_bytes(*n));
         if number >= flow.packets {
             arrived.damaged += 1;

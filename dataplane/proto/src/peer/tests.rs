@@ -55,7 +55,21 @@ fn a_session_that_is_never_proven_is_given_up() {
     peer.handle_established(now, session(1, Role::Server, 1, now));
     assert_eq!(peer.poll_timeout(), Some(now + PROVE_MAX));
     peer.handle_timeout(now + PROVE_MAX);
+    // Whoever made it tries again.
     assert_eq!(actions(&mut peer), [Action::Remove { id: SessionId(1), say_so: true }]);
+}
+
+#[test]
+fn a_handshake_whose_session_is_never_proven_counts_as_failed_and_is_tried_again() {
+    let now = Instant::now();
+    let mut peer = smaller();
+    peer.handle_need();
+    assert_eq!(actions(&mut peer), [Action::Handshake]);
+    peer.handle_established(now, session(1, Role::Client, 1, now));
+    peer.handle_timeout(now + PROVE_MAX);
+    let removal = Action::Remove { id: SessionId(1), say_so: true };
+    assert_eq!(actions(&mut peer), [Action::Unproven, removal, Action::Handshake]);
+    assert_eq!(peer.state(), State::Handshaking);
 }
 
 /// Both hosts see the same two simultaneous handshakes, in any order, and pick the same.

@@ -46,7 +46,7 @@ struct RingUpdate {
     data: u64,
 }
 
-const REGISTER_RING_FDS: c_uint = 20;
+pub(super) const REGISTER_RING_FDS: c_uint = 20;
 
 impl Handle {
     /// Registers the ring with the calling thread, which alone may use the handle; by descriptor

@@ -298,3 +298,19 @@ fn where_it_is_forbidden_the_error_says_so() {
         assert!(error.to_string().contains(words), "{error}");
     }
 }
+
+#[test]
+fn a_ring_does_nothing_else() {
+    let mut ring = started();
+    let path = c"/etc/hostname";
+    let open = opcode::OpenAt::new(Fd(libc::AT_FDCWD), path.as_ptr()).build();
+    let accept = opcode::Accept::new(Fd(0), std::ptr::null_mut(), std::ptr::null_mut()).build();
+    for entry in [open, accept, opcode::Nop::new().build()] {
+        ring.push(entry, NONE, 3).unwrap();
+        let refused = next(&mut ring, 3).unwrap().result.unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EACCES));
+    }
+    let mut probe = Probe::new();
+    let refused = ring.uring.submitter().register_probe(&mut probe).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::EACCES));
+}

@@ -11,6 +11,7 @@
 
 mod capture;
 mod crossing;
+mod restart;
 mod screen;
 mod traffic;
 
@@ -104,11 +105,12 @@ fn play(screen: &Screen, world: &World) -> Result<()> {
     traffic::throughput(screen, world, &site)?;
     capture::prove(screen, world, &site)?;
     crossing::attempts(screen, world, &site)?;
+    restart::survive(screen, &mut site)?;
 
     screen.step("Stop");
     for host in ["host-a", "host-b"] {
         let daemon = site.daemon_mut(host)?;
-        let status = daemon.stop(Signal::SIGTERM, STOP_LIMIT).context("weftd does not stop")?;
+        let status = daemon.stop(Signal::SIGINT, STOP_LIMIT).context("weftd does not stop")?;
         ensure!(status.code() == Some(0), "{host}: {status}");
     }
     screen.check("both daemons ended with code 0");

@@ -1,0 +1,33 @@
+//! The helper of `weftd`: a small process that makes the interfaces of containers and keeps a
+//! duplicate of each of their queues, so that interfaces outlive the daemon.
+//!
+//! ```text
+//!            requests                       ┌────────────┐ TUNSETIFF, netlink, setns
+//!  weftd ──────────────▶ unix socket ─────▶ │ Keeper     │──────────────────────────▶ containers
+//!        ◀────────────── (SOCK_SEQPACKET)   │  held      │
+//!         queues (SCM_RIGHTS)               │  left ─────┼──▶ one record file for each interface
+//!                                           └────────────┘
+//! ```
+//!
+//! - The daemon ends, in whatever way: the helper holds the queues, the carrier stays, packets wait.
+//!   The next daemon gets the same queues.
+//! - The helper ends: the devices are persistent and stay while the daemon has their queues. The next
+//!   helper knows them by its records.
+//! - Both end: the devices stay without a carrier, with addresses, routes and connections. The next
+//!   helper attaches to them from inside their namespaces ([`weft_sys::tun::Tun::adopt`]), if they
+//!   are the ones of its records.
+//!
+//! It ends by itself when nobody is connected and nothing is held.
+
+mod client;
+mod keeper;
+mod message;
+mod record;
+mod server;
+mod socket;
+
+pub use client::{Client, ClientError};
+pub use message::{
+    Interface, MESSAGE_LEN_MAX, Name, Opened, Origin, ParseError, Reply, Request, VERSION,
+};
+pub use server::{ServeError, serve};

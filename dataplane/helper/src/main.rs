@@ -1,0 +1,72 @@
+//! `weft-helper`, which makes and keeps the interfaces of containers for `weftd`.
+
+use std::{
+    env, fs,
+    path::{self, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use anyhow::Context as _;
+use clap::Parser;
+use nix::sys::signal::SigSet;
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
+
+/// Makes the interfaces of containers for weftd and keeps them while weftd is replaced.
+///
+/// weftd starts it; it ends by itself when there is nothing to keep.
+#[derive(Debug, Parser)]
+#[command(name = "weft-helper", version)]
+struct Arguments {
+    /// The socket on which weftd asks.
+    #[arg(long, value_name = "PATH")]
+    socket: PathBuf,
+    /// Stay in the foreground, for a service manager.
+    #[arg(long)]
+    foreground: bool,
+}
+
+/// One of the last that the kernel ends when memory is short (`proc(5)`, `oom_score_adj`).
+const OOM_SCORE: &str = "-900";
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("weft-helper: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Keeps what making interfaces in containers takes: to configure the network, to enter namespaces,
+/// and to look which one a process has.
+fn give_up_privileges() -> anyhow::Result<()> {
+    let kept = CapabilitySet::NET_ADMIN | CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE;
+    let none = CapabilitySet::empty();
+    set_no_new_privs(true)?;
+    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: none })?;
+    Ok(())
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let socket = path::absolute(&arguments.socket)?;
+    if !arguments.foreground {
+        // Whoever started this program may wait for its end.
+        let mut again = Command::new(env::current_exe()?);
+        again.arg("--socket").arg(&socket).arg("--foreground").spawn()?;
+        return Ok(());
+    }
+    // Whoever started it may have held signals back for itself.
+    SigSet::all().thread_unblock()?;
+    // It outlives whoever started it. The leader of a session or group cannot, and need not, do this.
+    let _ = rustix::process::setsid();
+    std::env::set_current_dir("/")?;
+    if let Err(error) = weft_sys::process::raise_descriptor_limit() {
+        eprintln!("weft-helper: the limit on open descriptors stays as it is: {error}");
+    }
+    // Without the right to ask for it, it is as likely to be ended as any other.
+    let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+    give_up_privileges().context("privileges cannot be given up")?;
+    weft_helper::serve(&socket)?;
+    Ok(())
+}

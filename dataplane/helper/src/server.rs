@@ -1,0 +1,214 @@
+//! The helper's end of the socket: one daemon at a time, one request after the other.
+
+use std::{
+    fs, io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen,
+        socket_with,
+    },
+};
+
+use crate::{
+    keeper::Keeper,
+    message::{Reply, Request, VERSION, encode},
+    socket::{receive, send},
+};
+
+/// Only the daemon's own user may connect.
+const SOCKET_MODE: u32 = 0o600;
+/// Mode of the socket's folder when it has to be made.
+const FOLDER_MODE: u32 = 0o755;
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 8;
+/// How often a helper that no daemon is connected to looks for what is gone.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// So many looks in a row that found nothing to keep end it.
+const IDLE_LOOKS_MAX: u32 = 2;
+
+/// Why the helper cannot run.
+#[derive(Debug)]
+pub struct ServeError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl std::fmt::Display for ServeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cannot serve {}: {}", self.path.display(), self.source)
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+/// What comes after a request.
+enum Then {
+    GoOn,
+    Part,
+    End,
+}
+
+/// Serves `path` until a daemon asks for the end, or nobody is connected and nothing is held. Records
+/// are in the folder of the same name with `.d` at its end.
+///
+/// # Errors
+/// When another helper serves there, or the operating system refuses the socket or the folder.
+pub fn serve(path: &Path) -> Result<(), ServeError> {
+    let fail = |source| ServeError { path: path.to_owned(), source };
+    let listener = listen_at(path).map_err(fail)?;
+    let mut folder = path.as_os_str().to_owned();
+    folder.push(".d");
+    let keeper = Keeper::open_folder(Path::new(&folder)).map_err(fail)?;
+    let mut server = Server { keeper, client: None, idle_looks: 0 };
+    let ended = server.run(&listener);
+    // First the name: whoever connects in between sees the connection end and starts another helper.
+    let _ = fs::remove_file(path);
+    ended.map_err(fail)
+}
+
+pub(crate) fn new_socket() -> io::Result<OwnedFd> {
+    let kind = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    Ok(socket_with(kind.0, kind.1, SocketFlags::CLOEXEC, None)?)
+}
+
+fn listen_at(path: &Path) -> io::Result<OwnedFd> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
+    }
+    let address = SocketAddrUnix::new(path)?;
+    let listener = new_socket()?;
+    if let Err(error) = bind(&listener, &address) {
+        let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+        if !is_socket || connect(new_socket()?, &address).is_ok() {
+            return Err(error.into());
+        }
+        // A killed helper left it.
+        fs::remove_file(path)?;
+        bind(&listener, &address)?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+    listen(&listener, BACKLOG)?;
+    Ok(listener)
+}
+
+struct Server {
+    keeper: Keeper,
+    client: Option<OwnedFd>,
+    idle_looks: u32,
+}
+
+impl Server {
+    fn run(&mut self, listener: &OwnedFd) -> io::Result<()> {
+        loop {
+            let (arrives, speaks) = self.wait(listener)?;
+            if speaks {
+                match self.handle() {
+                    Then::GoOn => {}
+                    Then::Part => self.part(),
+                    Then::End => return Ok(()),
+                }
+            }
+            if arrives {
+                // The newest counts: an old one that still holds on is about to end.
+                self.client = Some(accept_with(listener, SocketFlags::CLOEXEC)?);
+                self.idle_looks = 0;
+            }
+            if self.client.is_none() && !arrives {
+                self.keeper.tidy_up();
+                self.idle_looks = if self.keeper.is_empty() { self.idle_looks + 1 } else { 0 };
+                if self.idle_looks > IDLE_LOOKS_MAX {
+                    self.keeper.end();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Waits until somebody connects or the daemon says something.
+    fn wait(&self, listener: &OwnedFd) -> io::Result<(bool, bool)> {
+        let mut fds = vec![PollFd::new(listener, PollFlags::IN)];
+        fds.extend(self.client.as_ref().map(|client| PollFd::new(client, PollFlags::IN)));
+        let look = Timespec::try_from(LOOK_EVERY).map_err(io::Error::other)?;
+        let timeout = self.client.is_none().then_some(&look);
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        Ok((is_ready(&fds[0]), fds.get(1).is_some_and(is_ready)))
+    }
+
+    fn part(&mut self) {
+        self.client = None;
+        self.keeper.part(Instant::now());
+    }
+
+    fn handle(&mut self) -> Then {
+        let Some(client) = &self.client else { return Then::GoOn };
+        let bytes = match receive(client) {
+            Ok(Some((bytes, _))) => bytes,
+            Ok(None) | Err(_) => return Then::Part,
+        };
+        let request = match Request::parse(&bytes) {
+            Ok(request) => request,
+            Err(error) => return self.answer(&Reply::Failed(format!("request: {error}")), &[]),
+        };
+        match request {
+            Request::Hello { version } => {
+                if version == VERSION {
+                    self.keeper.greet(Instant::now());
+                }
+                self.answer(&Reply::Welcome { version: VERSION }, &[])
+            }
+            Request::Open(interface) => match self.keeper.open(interface) {
+                Ok((opened, queues)) => {
+                    let queues: Vec<_> = queues.iter().map(AsFd::as_fd).collect();
+                    answer(client, &Reply::Opened(opened), &queues)
+                }
+                Err(reply) => self.answer(&reply, &[]),
+            },
+            Request::Close(name) => {
+                let reply = match self.keeper.close(&name) {
+                    Ok(()) => Reply::Done,
+                    Err(error) => Reply::Failed(format!("the interface stays: {error}")),
+                };
+                self.answer(&reply, &[])
+            }
+            Request::Settle => {
+                self.keeper.settle();
+                self.answer(&Reply::Done, &[])
+            }
+            Request::Ended => self.answer(&Reply::Ended(self.keeper.ended()), &[]),
+            Request::End => {
+                self.keeper.end();
+                self.answer(&Reply::Done, &[]);
+                Then::End
+            }
+            Request::Retire => {
+                self.answer(&Reply::Done, &[]);
+                Then::End
+            }
+        }
+    }
+
+    fn answer(&self, reply: &Reply, fds: &[BorrowedFd<'_>]) -> Then {
+        self.client.as_ref().map_or(Then::Part, |client| answer(client, reply, fds))
+    }
+}
+
+fn answer(client: &OwnedFd, reply: &Reply, fds: &[BorrowedFd<'_>]) -> Then {
+    let sent = encode(reply).map_err(io::Error::other).and_then(|bytes| send(client, &bytes, fds));
+    match sent {
+        Ok(()) => Then::GoOn,
+        Err(_) => Then::Part,
+    }
+}

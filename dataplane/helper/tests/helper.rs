@@ -1,0 +1,381 @@
+//! The real helper with real interfaces in namespaces of its own. Needs root.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::{
+    fs,
+    net::UdpSocket,
+    os::fd::{AsFd, AsRawFd},
+    path::{Path, PathBuf},
+    process::{self, Command},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{self, SigSet, Signal},
+    unistd::Pid,
+};
+use tempfile::TempDir;
+use weft_helper::{Client, Interface, Name, Origin};
+use weft_sys::{
+    netns::Netns,
+    poll::{Epoll, Events},
+    tun::TunQueue,
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Host {
+    folder: TempDir,
+}
+
+impl Host {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("weftd.sock.helper")
+    }
+
+    fn records(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.folder.path().join("weftd.sock.helper.d"));
+        entries.into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    fn connect(&self) -> Client {
+        Client::connect(&self.socket(), Path::new(env!("CARGO_BIN_EXE_weft-helper"))).unwrap()
+    }
+
+    /// The process that serves this host.
+    fn helper(&self) -> Option<u32> {
+        let socket = self.socket().into_os_string().into_string().unwrap();
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let mut pids = processes.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+        pids.find(|pid| {
+            fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|l| l.contains(&socket))
+        })
+    }
+
+    fn kill(&self) {
+        let pid = self.helper().unwrap();
+        let status = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+        assert!(status.success());
+        wait_for("the end of the helper", || self.helper().is_none());
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if self.helper().is_some() {
+            let _ = self.connect().end();
+        }
+    }
+}
+
+fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_there() {
+        assert!(start.elapsed() < PATIENCE, "{what} did not come");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A container's namespace, whose path leads to it as long as this lives.
+struct Container(Netns);
+
+impl Container {
+    fn new() -> Self {
+        Self(Netns::create().unwrap())
+    }
+
+    fn path(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", process::id(), self.0.as_fd().as_raw_fd()).into()
+    }
+
+    fn interfaces(&self) -> Vec<String> {
+        let list = || fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+        let text = self.0.run(list).unwrap();
+        let lines = text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
+        lines.filter(|name| name.starts_with("weft")).collect()
+    }
+
+    /// A socket that is connected through the interface.
+    fn udp(&self) -> UdpSocket {
+        let open = || {
+            let socket = UdpSocket::bind("10.40.0.2:4000").unwrap();
+            socket.connect("10.40.0.3:4000").unwrap();
+            socket
+        };
+        self.0.run(open).unwrap()
+    }
+}
+
+fn interface(container: &Container, attachment: &str) -> Interface {
+    Interface {
+        name: name(attachment),
+        netns: container.path(),
+        interface: "weft0".into(),
+        addresses: vec![("10.40.0.2".parse().unwrap(), 16)],
+        queues: 2,
+        mtu: 1408,
+        gso_max_size: 60_500,
+        gso_max_segs: 64,
+        queue_len: 100,
+    }
+}
+
+fn name(attachment: &str) -> Name {
+    ("acme".to_owned(), attachment.to_owned()).try_into().unwrap()
+}
+
+/// Whether a UDP packet comes out of one of the queues.
+fn comes_out(queues: &[TunQueue]) -> bool {
+    let epoll = Epoll::new().unwrap();
+    for (i, queue) in queues.iter().enumerate() {
+        epoll.add(queue.as_fd(), i as u64, false).unwrap();
+    }
+    let mut events = Events::with_capacity(8);
+    let mut packet = [0; 2048];
+    while epoll.wait(&mut events, Some(Duration::from_millis(300))).unwrap() > 0 {
+        for queue in queues {
+            while let Ok(len) = queue.read(&mut packet) {
+                if packet[..len].ends_with(b"hello") {
+                    return true;
+                }
+            }
+        }
+    }
+    false
+}
+
+#[test]
+fn a_daemon_that_comes_back_gets_the_same_interface_and_what_waits_in_it() {
+    let (host, container) = (Host::new(), Container::new());
+    let first = host.connect();
+    let (opened, queues) = first.open(&interface(&container, "web-1")).unwrap();
+    assert_eq!((opened.origin, queues.len()), (Origin::New, 2));
+    let socket = container.udp();
+    drop((first, queues));
+    // Nobody reads: it waits.
+    socket.send(b"hello").unwrap();
+    let again = host.connect();
+    let (opened, queues) = again.open(&interface(&container, "web-1")).unwrap();
+    assert_eq!((opened.origin, queues.len()), (Origin::Held, 2));
+    assert!(comes_out(&queues), "the packet is lost");
+    assert_eq!(container.interfaces(), ["weft0"]);
+
+    // What has waited for too long is thrown away.
+    drop((again, queues));
+    socket.send(b"hello").unwrap();
+    thread::sleep(Duration::from_millis(1_200));
+    let again = host.connect();
+    let (_, queues) = again.open(&interface(&container, "web-1")).unwrap();
+    assert!(!comes_out(&queues), "an old packet");
+    socket.send(b"hello").unwrap();
+    assert!(comes_out(&queues));
+    again.close(name("web-1")).unwrap();
+    drop(queues);
+    wait_for("the end of the interface", || container.interfaces().is_empty());
+}
+
+#[test]
+fn another_number_of_workers_gets_another_number_of_queues() {
+    let (host, container) = (Host::new(), Container::new());
+    for (i, queues) in [2, 1, 3, 2].into_iter().enumerate() {
+        let client = host.connect();
+        let wanted = Interface { queues, ..interface(&container, "web-1") };
+        let (opened, opened_queues) = client.open(&wanted).unwrap();
+        assert_eq!(opened.origin, if i == 0 { Origin::New } else { Origin::Held });
+        assert_eq!(opened_queues.len(), usize::from(queues));
+        let socket = container.udp();
+        socket.send(b"hello").unwrap();
+        assert!(comes_out(&opened_queues), "{queues} queues");
+    }
+}
+
+#[test]
+fn what_the_next_daemon_does_not_want_goes() {
+    let (host, one, other) = (Host::new(), Container::new(), Container::new());
+    let client = host.connect();
+    client.open(&interface(&one, "web-1")).unwrap();
+    client.open(&interface(&other, "web-2")).unwrap();
+    assert_eq!(host.records().len(), 2);
+    drop(client);
+    let client = host.connect();
+    client.open(&interface(&one, "web-1")).unwrap();
+    client.settle().unwrap();
+    assert_eq!((one.interfaces(), other.interfaces()), (vec!["weft0".to_owned()], vec![]));
+    // Other fields make another interface, and so does another container under the same path.
+    let wanted = Interface { mtu: 1300, ..interface(&one, "web-1") };
+    assert_eq!(client.open(&wanted).unwrap().0.origin, Origin::New);
+    let wanted = interface(&other, "web-1");
+    assert_eq!(client.open(&wanted).unwrap().0.origin, Origin::New);
+    assert_eq!((one.interfaces(), other.interfaces()), (vec![], vec!["weft0".to_owned()]));
+    client.end().unwrap();
+    assert!(other.interfaces().is_empty());
+    wait_for("the end of the helper", || host.helper().is_none());
+    assert_eq!(fs::read_dir(host.folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn interfaces_stay_when_daemon_and_helper_are_killed() {
+    let (host, container) = (Host::new(), Container::new());
+    let client = host.connect();
+    drop(client.open(&interface(&container, "web-1")).unwrap());
+    let socket = container.udp();
+    host.kill();
+    drop(client);
+    assert_eq!(container.interfaces(), ["weft0"]);
+    let client = host.connect();
+    let (opened, queues) = client.open(&interface(&container, "web-1")).unwrap();
+    assert_eq!(opened.origin, Origin::Adopted);
+    socket.send(b"hello").unwrap();
+    assert!(comes_out(&queues));
+
+    // Its queues keep the namespace alive: only the path tells that the container is gone.
+    assert_eq!(client.ended().unwrap(), []);
+    let stays = container.0.run(Netns::current).unwrap().unwrap();
+    drop(container);
+    assert_eq!(client.ended().unwrap(), [name("web-1")]);
+    drop(queues);
+    client.close(name("web-1")).unwrap();
+    assert!(Container(stays).interfaces().is_empty());
+}
+
+#[test]
+fn what_was_left_and_is_not_wanted_goes() {
+    let (host, one, other) = (Host::new(), Container::new(), Container::new());
+    let client = host.connect();
+    drop(client.open(&interface(&one, "web-1")).unwrap());
+    drop(client.open(&interface(&other, "web-2")).unwrap());
+    host.kill();
+    drop(client);
+    let client = host.connect();
+    // Another address: it is made anew.
+    let addresses = vec![("10.40.0.9".parse().unwrap(), 16)];
+    let wanted = Interface { addresses, ..interface(&one, "web-1") };
+    assert_eq!(client.open(&wanted).unwrap().0.origin, Origin::New);
+    client.settle().unwrap();
+    assert_eq!((one.interfaces(), other.interfaces()), (vec!["weft0".to_owned()], vec![]));
+}
+
+#[test]
+fn nothing_of_another_container_is_adopted() {
+    let (host, own) = (Host::new(), Container::new());
+    let client = host.connect();
+    drop(client.open(&interface(&own, "web-1")).unwrap());
+    host.kill();
+    drop(client);
+    // The record now names another namespace, with an interface that looks the same.
+    let stranger = Container::new();
+    let elsewhere = Host::new();
+    let other = elsewhere.connect();
+    other.open(&interface(&stranger, "web-1")).unwrap();
+    let [record] = &host.records()[..] else { panic!("one record") };
+    let text = fs::read_to_string(record).unwrap();
+    let (from, to) = (own.path(), stranger.path());
+    fs::write(record, text.replace(from.to_str().unwrap(), to.to_str().unwrap())).unwrap();
+    let client = host.connect();
+    let error = client.open(&interface(&stranger, "web-1")).unwrap_err().to_string();
+    assert!(error.contains("has an interface weft0 already"), "{error}");
+    assert_eq!(stranger.interfaces(), ["weft0"]);
+}
+
+#[test]
+fn records_that_are_none_are_removed() {
+    let (host, container) = (Host::new(), Container::new());
+    let client = host.connect();
+    drop(client.open(&interface(&container, "web-1")).unwrap());
+    host.kill();
+    drop(client);
+    let [record] = &host.records()[..] else { panic!("one record") };
+    let text = fs::read_to_string(record).unwrap();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    fs::write(record, text.replace(boot.trim(), "before")).unwrap();
+    fs::write(record.with_file_name("acme.web-9"), &text).unwrap();
+    fs::write(record.with_file_name("acme.web-8"), "{").unwrap();
+    host.connect();
+    assert!(host.records().is_empty());
+}
+
+#[test]
+fn it_ends_when_nobody_needs_it() {
+    let (host, container) = (Host::new(), Container::new());
+    let client = host.connect();
+    drop(client.open(&interface(&container, "web-1")).unwrap());
+    drop(client);
+    thread::sleep(Duration::from_secs(4));
+    assert!(host.helper().is_some(), "it has an interface to keep");
+    drop(container);
+    wait_for("the end of the helper", || host.helper().is_none());
+    assert_eq!(fs::read_dir(host.folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn signals_end_it_whatever_its_starter_holds_back() {
+    let host = Host::new();
+    let signals: SigSet = [Signal::SIGTERM].into_iter().collect();
+    // Of this thread alone.
+    signals.thread_block().unwrap();
+    let client = host.connect();
+    signals.thread_unblock().unwrap();
+    let pid = i32::try_from(host.helper().unwrap()).unwrap();
+    signal::kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    wait_for("the end of the helper", || host.helper().is_none());
+    drop(client);
+}
+
+#[test]
+fn it_is_started_again_when_it_is_gone() {
+    let (host, container) = (Host::new(), Container::new());
+    let client = host.connect();
+    let (_, queues) = client.open(&interface(&container, "web-1")).unwrap();
+    host.kill();
+    // The interface goes on without it, and the next request starts the next one.
+    let socket = container.udp();
+    socket.send(b"hello").unwrap();
+    assert!(comes_out(&queues));
+    drop(queues);
+    client.close(name("web-1")).unwrap();
+    assert!(container.interfaces().is_empty());
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let (host, container) = (Host::new(), Container::new());
+    let client = host.connect();
+    for (wanted, expected) in [
+        (
+            Interface { netns: "/run/netns/none".into(), ..interface(&container, "web-1") },
+            "netns /run/netns/none cannot be opened as a network namespace",
+        ),
+        (
+            Interface { netns: "/proc/self/ns/net".into(), ..interface(&container, "web-1") },
+            "is this host's own",
+        ),
+        (
+            Interface { netns: "/etc/hostname".into(), ..interface(&container, "web-1") },
+            "expected a network namespace",
+        ),
+        (
+            Interface { interface: "a/b".into(), ..interface(&container, "web-1") },
+            "expected 1 to 15 printable ASCII characters",
+        ),
+        (Interface { queues: 65, ..interface(&container, "web-1") }, "queues 65: expected 1 to 64"),
+    ] {
+        let error = client.open(&wanted).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    assert!(container.interfaces().is_empty() && host.records().is_empty());
+    client.open(&interface(&container, "web-1")).unwrap();
+    let error = client.open(&interface(&container, "web-2")).unwrap_err().to_string();
+    assert!(error.contains("has an interface weft0 already"), "{error}");
+
+    let nowhere = Client::connect(&host.socket(), Path::new("/no/such/weft-helper"));
+    assert!(nowhere.is_ok(), "one is there");
+    let elsewhere = Host::new();
+    let error = Client::connect(&elsewhere.socket(), Path::new("/no/such/weft-helper"));
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("cannot start /no/such/weft-helper"), "{error}");
+}

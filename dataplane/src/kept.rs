@@ -1,0 +1,243 @@
+//! What the local API made and the configuration does not know, so that the next daemon knows it.
+//!
+//! One file for each attachment and peer, with the request that would make it, in a folder beside the
+//! API's socket: a restart of the host forgets them, as it forgets the containers.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io::{self, Write as _},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use prost::Message as _;
+use weft_api::v1;
+use weft_types::{AttachmentName, EnvironmentId, HostId};
+
+use crate::{
+    api::request,
+    node::{AttachSpec, PeerSpec},
+};
+
+/// Only the daemon reads and writes there.
+const FOLDER_MODE: u32 = 0o700;
+/// Ends the name of a file that is still being written.
+const UNFINISHED: &str = ".new";
+const ATTACHMENT: &str = "attachment";
+const PEER: &str = "peer";
+
+/// One thing that was kept.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Thing {
+    /// An attachment of an environment.
+    Attachment(EnvironmentId, AttachSpec),
+    /// A peer of an environment.
+    Peer(EnvironmentId, PeerSpec),
+}
+
+/// The folder.
+#[derive(Debug)]
+pub struct Kept {
+    folder: PathBuf,
+}
+
+impl Kept {
+    /// The folder beside the API's socket.
+    #[must_use]
+    pub fn folder(socket: &Path) -> PathBuf {
+        let mut folder = socket.as_os_str().to_owned();
+        folder.push(".state");
+        folder.into()
+    }
+
+    /// Makes the folder beside the API's socket if it is missing.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub fn open(socket: &Path) -> io::Result<Self> {
+        let folder = Self::folder(socket);
+        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&folder)?;
+        Ok(Self { folder })
+    }
+
+    /// All that is kept. What cannot be read is said and removed.
+    pub(crate) fn load(&self) -> Vec<Thing> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            match read(&path) {
+                Ok(thing) => found.push(thing),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), error, "kept file is no use, removed");
+                    let _ = fs::remove_file(&path);
+                }
+            }
+        }
+        found
+    }
+
+    /// Keeps an attachment.
+    pub(crate) fn attachment(
+        &self,
+        environment: &EnvironmentId,
+        spec: &AttachSpec,
+    ) -> io::Result<()> {
+        let request = v1::AttachRequest {
+            environment: environment.to_string(),
+            name: spec.name.to_string(),
+            netns: spec.netns.to_string_lossy().into_owned(),
+            interface: spec.interface.clone(),
+            addresses: spec.addresses.iter().map(ToString::to_string).collect(),
+            share: Some(v1::Share {
+                weight: spec.share.weight.into(),
+                egress_mbit_max: spec.share.egress_mbit_max.unwrap_or(0),
+            }),
+        };
+        self.write(&self.attachment_file(environment, &spec.name), &request.encode_to_vec())
+    }
+
+    /// Keeps a peer.
+    pub(crate) fn peer(&self, environment: &EnvironmentId, spec: &PeerSpec) -> io::Result<()> {
+        let seconds = spec.keepalive.map_or(0, |keepalive| keepalive.as_secs());
+        let request = v1::AddPeerRequest {
+            environment: environment.to_string(),
+            host: spec.host.to_string(),
+            endpoint: spec.endpoint.to_string(),
+            addresses: spec.addresses.iter().map(ToString::to_string).collect(),
+            keepalive_seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
+        };
+        self.write(&self.peer_file(environment, &spec.host), &request.encode_to_vec())
+    }
+
+    /// Forgets an attachment; one that was not kept is forgotten already.
+    pub(crate) fn forget_attachment(&self, environment: &EnvironmentId, name: &AttachmentName) {
+        remove(&self.attachment_file(environment, name));
+    }
+
+    /// Forgets a peer; one that was not kept is forgotten already.
+    pub(crate) fn forget_peer(&self, environment: &EnvironmentId, host: &HostId) {
+        remove(&self.peer_file(environment, host));
+    }
+
+    /// Leaves what is kept to the next daemon: no folder without anything in it.
+    pub(crate) fn leave(&self) {
+        let _ = fs::remove_dir(&self.folder);
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&self) {
+        if let Err(error) = fs::remove_dir_all(&self.folder)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "what the local API made may come back");
+        }
+    }
+
+    fn attachment_file(&self, environment: &EnvironmentId, name: &AttachmentName) -> PathBuf {
+        self.folder.join(format!("{environment}.{name}.{ATTACHMENT}"))
+    }
+
+    fn peer_file(&self, environment: &EnvironmentId, host: &HostId) -> PathBuf {
+        self.folder.join(format!("{environment}.{host}.{PEER}"))
+    }
+
+    /// The file is there whole or not at all.
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(UNFINISHED);
+        let written = File::create(&unfinished)
+            .and_then(|mut file| file.write_all(bytes))
+            .and_then(|()| fs::rename(&unfinished, path));
+        if written.is_err() {
+            remove(Path::new(&unfinished));
+        }
+        written
+    }
+}
+
+fn read(path: &Path) -> Result<Thing, String> {
+    let bytes = fs::read(path).map_err(|error| error.to_string())?;
+    let malformed = |error: prost::DecodeError| error.to_string();
+    let refused = |status: tonic::Status| status.message().to_owned();
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some(ATTACHMENT) => {
+            let request = v1::AttachRequest::decode(&*bytes).map_err(malformed)?;
+            let (environment, spec) = request::attach(request).map_err(refused)?;
+            Ok(Thing::Attachment(environment, spec))
+        }
+        Some(PEER) => {
+            let request = v1::AddPeerRequest::decode(&*bytes).map_err(malformed)?;
+            let (environment, spec) = request::add_peer(&request).map_err(refused)?;
+            Ok(Thing::Peer(environment, spec))
+        }
+        _ => Err("expected the name of an attachment or a peer".to_owned()),
+    }
+}
+
+fn remove(path: &Path) {
+    // What stays is found to be in the way, and said, at the next start.
+    let _ = fs::remove_file(path);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn attachment() -> AttachSpec {
+        AttachSpec {
+            name: "web-1".parse().unwrap(),
+            netns: "/run/netns/web1".into(),
+            interface: "weft0".into(),
+            addresses: vec!["10.40.0.2".parse().unwrap(), "fd40::2".parse().unwrap()],
+            share: weft_config::Share { weight: 300, egress_mbit_max: Some(20) },
+        }
+    }
+
+    fn peer() -> PeerSpec {
+        PeerSpec {
+            host: "host-b".parse().unwrap(),
+            endpoint: "192.0.2.2:5820".parse().unwrap(),
+            addresses: vec!["10.40.0.3".parse().unwrap()],
+            keepalive: Some(Duration::from_secs(25)),
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_loaded_until_it_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept::open(&folder.path().join("weftd.sock")).unwrap();
+        assert!(kept.load().is_empty());
+        let environment: EnvironmentId = "acme".parse().unwrap();
+        kept.attachment(&environment, &attachment()).unwrap();
+        kept.peer(&environment, &peer()).unwrap();
+        let mut found = kept.load();
+        found.sort_by_key(|thing| matches!(thing, Thing::Peer(..)));
+        let expected = [
+            Thing::Attachment(environment.clone(), attachment()),
+            Thing::Peer(environment.clone(), peer()),
+        ];
+        assert_eq!(found, expected);
+        kept.forget_attachment(&environment, &attachment().name);
+        kept.forget_peer(&environment, &peer().host);
+        assert!(kept.load().is_empty());
+        kept.leave();
+        kept.clear();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept::open(&folder.path().join("weftd.sock")).unwrap();
+        let environment: EnvironmentId = "acme".parse().unwrap();
+        kept.peer(&environment, &peer()).unwrap();
+        let state = folder.path().join("weftd.sock.state");
+        fs::write(state.join("acme.web-1.attachment"), b"\xff").unwrap();
+        fs::write(state.join("acme.web-2.attachment.new"), b"").unwrap();
+        fs::write(state.join("acme.web-3.attachment"), b"").unwrap();
+        assert_eq!(kept.load(), [Thing::Peer(environment, peer())]);
+        assert_eq!(fs::read_dir(state).unwrap().count(), 1);
+    }
+}

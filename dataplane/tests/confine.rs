@@ -1,0 +1,193 @@
+//! What a confined process cannot do, tried by a process that is confined as the daemon is. Needs root.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::{
+    collections::BTreeMap,
+    env, fs, io,
+    net::{TcpListener, TcpStream, UdpSocket},
+    os::unix::{fs::chown, net::UnixDatagram},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    thread,
+};
+
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, setns, unshare},
+    sys::{
+        ptrace,
+        signal::{Signal, kill},
+        socket::{AddressFamily, SockFlag, SockType, socket},
+    },
+    unistd::{Pid, Uid, setuid},
+};
+use weft_sys::{
+    process::lock_memory,
+    ring::Ring,
+    tun::{Tun, TunOptions},
+};
+use weftd::confine::{Places, confine};
+
+/// Names the folder to the process that is confined.
+const FOLDER: &str = "WEFT_CONFINED_IN";
+
+/// Not the test harness: it has threads, and only a process of one thread is confined as a whole.
+fn main() -> ExitCode {
+    match env::var_os(FOLDER) {
+        Some(folder) => confined(Path::new(&folder)),
+        None => watch(),
+    }
+}
+
+/// Starts this program again, confined, and says what it did.
+fn watch() -> ExitCode {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["read", "api/state", "elsewhere"] {
+        fs::create_dir_all(folder.path().join(name)).unwrap();
+        fs::write(folder.path().join(name).join("file"), "content").unwrap();
+    }
+    let status =
+        Command::new(env::current_exe().unwrap()).env(FOLDER, folder.path()).status().unwrap();
+    let (word, passed) = if status.success() { ("ok", 1) } else { ("FAILED", 0) };
+    // As the harness says it, for whoever counts.
+    println!("test result: {word}. {passed} passed; {} failed; 0 ignored", 1 - passed);
+    if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn confined(folder: &Path) -> ExitCode {
+    let [read, state, elsewhere] = ["read", "api/state", "elsewhere"].map(|name| folder.join(name));
+    lock_memory().unwrap();
+    let before = Before::new(&elsewhere);
+    let places = Places {
+        read: vec![read.clone()],
+        write: vec![state.clone()],
+        remove: vec![folder.join("api")],
+    };
+    let confinement = confine(&places).unwrap();
+    assert!(confinement.files, "this kernel has Landlock");
+    let mut wrong = Vec::new();
+    thread::scope(|scope| {
+        // A thread that is started afterwards is confined too.
+        scope.spawn(|| wrong = before.attempts(&elsewhere));
+    });
+    wrong.extend(needs(&read, &state));
+    for line in &wrong {
+        println!("{line}");
+    }
+    if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What was opened while it was allowed.
+struct Before {
+    namespace: fs::File,
+    socket: UdpSocket,
+    ring: Ring,
+}
+
+impl Before {
+    fn new(elsewhere: &Path) -> Self {
+        assert!(fs::read(elsewhere.join("file")).is_ok());
+        Self {
+            namespace: fs::File::open("/proc/self/ns/net").unwrap(),
+            socket: UdpSocket::bind("127.0.0.1:0").unwrap(),
+            ring: Ring::new().unwrap(),
+        }
+    }
+
+    /// Everything that must be refused; gives what was not.
+    fn attempts(mut self, elsewhere: &Path) -> Vec<String> {
+        let file = elsewhere.join("file");
+        let options = TunOptions {
+            name: "weft-confined",
+            queues: 1,
+            mtu: 1408,
+            gso_max_size: 60_500,
+            gso_max_segs: 64,
+            queue_len: 10,
+        };
+        let raw = |family| {
+            let flags = SockFlag::empty();
+            socket(family, SockType::Raw, flags, None).map(drop).map_err(io::Error::from)
+        };
+        let none = None::<&str>;
+        let from = io::Error::from;
+        let attempts: BTreeMap<&str, io::Result<()>> = [
+            ("read a file", fs::read(&file).map(drop)),
+            ("write a file", fs::write(&file, "")),
+            ("remove a file", fs::remove_file(&file)),
+            ("make a folder", fs::create_dir(elsewhere.join("new"))),
+            ("rename a file", fs::rename(&file, elsewhere.join("other"))),
+            ("read passwords", fs::read("/etc/shadow").map(drop)),
+            ("read another process", fs::read("/proc/1/environ").map(drop)),
+            ("change an owner", chown(&file, Some(1), None)),
+            ("open a TUN", fs::File::open("/dev/net/tun").map(drop)),
+            ("make an interface", Tun::create(&options).map(drop)),
+            ("start a program", Command::new("/bin/true").status().map(drop)),
+            ("enter a namespace", setns(&self.namespace, CloneFlags::CLONE_NEWNET).map_err(from)),
+            ("make a namespace", unshare(CloneFlags::CLONE_NEWNET).map_err(from)),
+            ("mount", mount(none, "/", none, MsFlags::MS_REMOUNT, none).map_err(from)),
+            ("trace", ptrace::attach(Pid::from_raw(1)).map_err(from)),
+            ("signal another process", kill(Pid::parent(), Signal::SIGCONT).map_err(from)),
+            ("become another user", setuid(Uid::from_raw(1)).map_err(from)),
+            ("open a raw socket", raw(AddressFamily::Inet)),
+            ("open a packet socket", raw(AddressFamily::Packet)),
+            ("open a netlink socket", raw(AddressFamily::Netlink)),
+            ("listen on TCP", TcpListener::bind("127.0.0.1:65123").map(drop)),
+            ("make a ring", Ring::new().map(drop)),
+            ("make such a ring", Ring::probe()),
+        ]
+        .into();
+        // What is there still works.
+        self.ring.start().unwrap();
+        self.socket.send_to(b"hello", self.socket.local_addr().unwrap()).unwrap();
+        let done = attempts.into_iter().filter(|(_, result)| result.is_ok());
+        done.map(|(what, _)| format!("it could {what}")).collect()
+    }
+}
+
+/// Everything that the daemon needs; gives what was refused, and what of the process is not as it must
+/// be.
+fn needs(read: &Path, state: &Path) -> Vec<String> {
+    let new = state.join("new");
+    let needs: BTreeMap<&str, io::Result<()>> = [
+        ("read a certificate", fs::read(read.join("file")).map(drop)),
+        ("list certificates", fs::read_dir(read).map(drop)),
+        ("write its state", fs::write(&new, "state")),
+        ("rename its state", fs::rename(&new, state.join("newer"))),
+        ("read its state", fs::read(state.join("newer")).map(drop)),
+        ("remove its state", fs::remove_file(state.join("newer"))),
+        ("remove its folder", fs::remove_dir_all(state)),
+        ("read its size", weft_sys::process::resident_bytes().map(drop)),
+        ("open a UDP socket", UdpSocket::bind("127.0.0.1:0").map(drop)),
+        ("open a unix socket", UnixDatagram::unbound().map(drop)),
+        ("use much memory", io::Result::Ok(drop(vec![1_u8; 64 << 20]))),
+    ]
+    .into();
+    let mut wrong: Vec<_> = needs
+        .into_iter()
+        .filter_map(|(what, result)| Some(format!("it cannot {what}: {}", result.err()?)))
+        .collect();
+    // Refused by the other end, not here.
+    let connected = TcpStream::connect("127.0.0.1:1").unwrap_err();
+    if connected.kind() != io::ErrorKind::ConnectionRefused {
+        wrong.push(format!("it cannot connect: {connected}"));
+    }
+    let kept = 1_u64 << 14;
+    for task in fs::read_dir("/proc/self/task").unwrap() {
+        let path: PathBuf = task.unwrap().path().join("status");
+        let text = fs::read_to_string(path).unwrap();
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.unwrap().trim().to_owned()
+        };
+        let sets = ["CapInh", "CapPrm", "CapEff", "CapAmb"].map(field);
+        let held = sets.map(|set| u64::from_str_radix(&set, 16).unwrap());
+        if held.iter().any(|set| set & !kept != 0) {
+            wrong.push(format!("it holds the capabilities {held:x?}"));
+        }
+        if (field("NoNewPrivs"), field("Seccomp")) != ("1".to_owned(), "2".to_owned()) {
+            wrong.push("new privileges are possible, or no filter is there".to_owned());
+        }
+    }
+    wrong
+}
