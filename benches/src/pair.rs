@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use weft_proto::aead::Suite;
 use weft_proto::keys::{Role, SECRET_LEN, Secret};
 use weft_proto::lane::{Limits, ReceiveLane, SendLane};
+use weft_proto::roam::Way;
 use weft_proto::{
     AttachmentSlot, Engine, EnvironmentSlot, Io, LinkSlot, NewAttachment, NewEnvironment, NewLink,
     NewSession, SessionId, Share, Target, Undeliverable,
@@ -77,7 +78,7 @@ impl Sink {
 impl Io for Sink {
     /// # Panics
     /// When there are more than the superpacket makes.
-    fn datagram(&mut self, _: SocketAddr, _: Ecn, len: usize) -> &mut [u8] {
+    fn datagram(&mut self, _: Way, _: Ecn, len: usize) -> &mut [u8] {
         let at = self.used;
         self.used += len;
         &mut self.buffer[at..self.used]
@@ -122,7 +123,14 @@ impl Receiver {
     /// Takes a superpacket's datagrams as if the kernel had merged them into one receive, and opens
     /// and joins them into `sink`.
     pub fn receive(&mut self, datagrams: &[u8], sink: &mut Sink) {
-        self.engine.handle_datagrams(self.now, Ecn::NotEct, DATAGRAM_LEN, datagrams, sink);
+        self.engine.handle_datagrams(
+            self.now,
+            ENDPOINT,
+            Ecn::NotEct,
+            DATAGRAM_LEN,
+            datagrams,
+            sink,
+        );
         self.engine.finish_receive(sink);
         while self.engine.poll_event().is_some() {}
     }

@@ -25,7 +25,7 @@ mod timers;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -42,7 +42,7 @@ use weft_helper::Client;
 use weft_proto::{
     AttachmentSlot, EnvironmentSlot, Event, IndexTable, LinkSlot, SessionId, silence,
 };
-use weft_sys::{thread, udp};
+use weft_sys::{link::AddressWatch, thread, udp};
 use weft_types::{AttachmentName, EnvironmentId, HostId, WORKERS_MAX, WorkerId};
 
 use crate::{
@@ -110,6 +110,8 @@ enum Message {
     Connected {
         environment: EnvironmentId,
         host: HostId,
+        /// Where the peer was called.
+        endpoint: SocketAddr,
         result: Box<Result<Established, HandshakeError>>,
     },
     /// A peer's handshake is over.
@@ -138,6 +140,8 @@ pub struct Node {
     listener: Arc<listener::Shared>,
     events: broadcast::Sender<NodeEvent>,
     inbox: mpsc::Sender<Message>,
+    /// When peers were last told that this host's addresses changed, and whether they are to be again.
+    told_addresses: (Option<Instant>, bool),
     /// When peers want their timeouts handled.
     peer_timers: Timers,
     /// Makes interfaces and keeps them.
@@ -170,6 +174,8 @@ pub struct Prepared {
     inbox: mpsc::Receiver<Message>,
     worker_events: mpsc::Receiver<(WorkerId, WorkerEvent)>,
     tcp: std::net::TcpListener,
+    /// Where this host sends from any of its addresses.
+    addresses: Option<AddressWatch>,
     /// For the API, metrics and signals.
     pub handle: NodeHandle,
 }
@@ -233,6 +239,7 @@ pub fn prepare(config: Config, helper: Client) -> anyhow::Result<Prepared> {
         listener: Arc::default(),
         events: broadcast::channel(EVENTS_MAX).0,
         inbox: inbox.clone(),
+        told_addresses: (None, false),
         peer_timers: Timers::default(),
         helper: Arc::new(helper),
         kept: Kept::open(&config.api).context("no folder for what the API makes")?,
@@ -243,7 +250,12 @@ pub fn prepare(config: Config, helper: Client) -> anyhow::Result<Prepared> {
         config,
     };
     let handle = NodeHandle::new(inbox, node.events.clone());
-    Ok(Prepared { node, workers, inbox: messages, worker_events, tcp, handle })
+    // A host that sends from one address keeps it.
+    let addresses = match listen.ip().is_unspecified() {
+        true => Some(AddressWatch::open().context("cannot watch this host's addresses")?),
+        false => None,
+    };
+    Ok(Prepared { node, workers, inbox: messages, worker_events, tcp, addresses, handle })
 }
 
 /// Where workers' sending sockets are: the 512 ports behind the listening port, or before it when
@@ -263,7 +275,9 @@ impl Prepared {
     /// # Errors
     /// When an environment of the configuration cannot be set up, or no thread is to be had.
     pub async fn run(self, mut stop: oneshot::Receiver<Ending>) -> anyhow::Result<()> {
-        let Self { mut node, workers, mut inbox, mut worker_events, tcp, handle: _ } = self;
+        let Self { mut node, workers, mut inbox, mut worker_events, tcp, addresses, handle: _ } =
+            self;
+        let mut addresses = watch_addresses(addresses)?;
         let tcp = tokio::net::TcpListener::from_std(tcp).context("cannot accept handshakes")?;
         node.engine.log();
         for worker in workers {
@@ -286,9 +300,12 @@ impl Prepared {
             tokio::select! {
                 biased;
                 ending = &mut stop => break ending.unwrap_or(Ending::Keep),
-                Some((_, event)) = worker_events.recv() => node.handle_worker(event).await,
+                Some((worker, event)) = worker_events.recv() => {
+                    node.handle_worker(worker, event).await;
+                }
                 Some(message) = inbox.recv() => node.handle_message(message).await,
                 () = sleep_until(peer_timeout) => node.handle_peer_timeouts(),
+                Some(()) = addresses.recv() => node.handle_addresses(),
                 _ = watch.tick() => node.watch_peers(),
                 _ = retry.tick() => node.look_after_attachments().await,
                 () = std::future::ready(()), if has_work => node.make_next().await,
@@ -298,6 +315,24 @@ impl Prepared {
         node.stop(ending).await;
         Ok(())
     }
+}
+
+/// Says when addresses of this host change, if that is watched.
+fn watch_addresses(watch: Option<AddressWatch>) -> anyhow::Result<mpsc::Receiver<()>> {
+    // One change that waits stands for all.
+    let (changes, changed) = mpsc::channel(1);
+    if let Some(watch) = watch {
+        let wait = move || {
+            while watch.wait().is_ok() && !changes.is_closed() {
+                let _ = changes.try_send(());
+            }
+        };
+        std::thread::Builder::new()
+            .name("weft-addresses".into())
+            .spawn(wait)
+            .context("cannot watch this host's addresses")?;
+    }
+    Ok(changed)
 }
 
 async fn sleep_until(at: Option<Instant>) {
@@ -311,20 +346,26 @@ impl Node {
     async fn handle_message(&mut self, message: Message) {
         match message {
             Message::Request(request) => self.handle_request(request).await,
-            Message::Connected { environment, host, result } => {
-                self.handle_connected(&environment, &host, *result);
+            Message::Connected { environment, host, endpoint, result } => {
+                self.handle_connected(&environment, &host, endpoint, *result);
             }
             Message::Accepted(result) => self.handle_accepted(*result),
         }
     }
 
-    async fn handle_worker(&mut self, event: WorkerEvent) {
+    async fn handle_worker(&mut self, worker: WorkerId, event: WorkerEvent) {
         match event {
             WorkerEvent::QueueLost(slot) => self.handle_queue_lost(slot).await,
             WorkerEvent::Engine(Event::NeedSession(link)) => self.handle_need(link),
             WorkerEvent::Engine(Event::Alive(id)) => self.handle_alive(id),
             WorkerEvent::Engine(Event::RekeySoon(id)) => self.handle_rekey_soon(id),
             WorkerEvent::Engine(Event::Closed(id)) => self.handle_closed(id),
+            WorkerEvent::Engine(Event::Elsewhere { session, from, is_home }) => {
+                self.handle_elsewhere(worker, session, from, is_home);
+            }
+            // All lanes say where they come from now, each from a port of its own.
+            WorkerEvent::Engine(Event::Challenged(id)) => self.command_all(|_| Command::Ask(id)),
+            WorkerEvent::Engine(Event::Answered(id, number)) => self.handle_answered(id, number),
         }
     }
 

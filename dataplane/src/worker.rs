@@ -141,7 +141,7 @@ impl Worker {
         let unattributed = Arc::<EnvironmentCounters>::default();
         let cpu = setup.cpu;
         let lane_port = setup.lane.local_addr()?.port();
-        let io = PacketIo::new(setup.lane, Arc::clone(&counters));
+        let io = PacketIo::new(setup.lane, setup.group.try_clone()?, Arc::clone(&counters));
         let inbox = Inbox { inbox, waker: waker.clone() };
         let engine = Engine::new(setup.id, Arc::clone(&unattributed));
         let place = Place { id: setup.id, cpu, latency: setup.latency, events: setup.events };

@@ -43,6 +43,7 @@ fn line(event: &Event) -> Line {
         EventKind::SessionEstablished
         | EventKind::Attached
         | EventKind::PeerAnswers
+        | EventKind::PeerMoved
         | EventKind::Reloaded => Tone::Good,
         EventKind::AttachmentLost
         | EventKind::HandshakeFailed

@@ -74,6 +74,7 @@ struct ShareJson {
 struct PeerJson<'a> {
     host: &'a str,
     endpoint: &'a str,
+    reached_at: Option<&'a str>,
     addresses: &'a [String],
     state: &'static str,
     role: Option<&'static str>,
@@ -169,6 +170,7 @@ fn peer(peer: &PeerStatus) -> PeerJson<'_> {
     PeerJson {
         host: &peer.host,
         endpoint: &peer.endpoint,
+        reached_at: text(&peer.reached_at),
         addresses: &peer.addresses,
         state: session_state(peer.state()),
         role: session_role(peer.role()),
@@ -265,6 +267,7 @@ pub(crate) fn event_kind(kind: EventKind) -> &'static str {
         EventKind::PeerChanged => "peer_changed",
         EventKind::PeerSilent => "peer_silent",
         EventKind::PeerAnswers => "peer_answers",
+        EventKind::PeerMoved => "peer_moved",
         EventKind::PeerRemoved => "peer_removed",
         EventKind::SessionEstablished => "session_established",
         EventKind::SessionEnded => "session_ended",

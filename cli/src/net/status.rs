@@ -166,7 +166,7 @@ fn peers(environment: &EnvironmentStatus, between: Option<Between<'_>>) -> Vec<L
         row.extend(traffic_cells(rates, traffic));
         row.extend([
             Span::new(Tone::Normal, handshakes),
-            Span::new(Tone::Normal, &peer.endpoint),
+            Span::new(Tone::Normal, place(peer)),
             Span::new(Tone::Normal, some(&peer.addresses)),
         ]);
         table.row(row);
@@ -200,6 +200,14 @@ fn attachment_state(state: AttachmentState) -> Span {
         AttachmentState::Waiting | AttachmentState::Unspecified => Tone::Faint,
     };
     Span::new(tone, json::attachment_state(state))
+}
+
+/// Where a peer is, and where it was configured if that is somewhere else.
+fn place(peer: &PeerStatus) -> String {
+    match peer.reached_at.as_str() {
+        "" => peer.endpoint.clone(),
+        now => format!("{now} (moved from {})", peer.endpoint),
+    }
 }
 
 /// The state of a peer's session, with this host's side of it.

@@ -235,6 +235,7 @@ fn acme(n: u64) -> EnvironmentStatus {
             key_age_ms: Some(48_000),
             datagram_max: Some(1_472),
             silent_ms: None,
+            reached_at: String::new(),
             handshakes_ok: 2,
             handshakes_failed: 0,
             last_error: String::new(),

@@ -12,6 +12,7 @@ use weft_proto::{
     aead::Suite,
     keys::{Role, Secret},
     lane::{Limits, ReceiveLane, SendLane},
+    roam::Way,
 };
 use weft_types::{LaneId, ReceiverIndex, WorkerId};
 use weft_wire::{Ecn, Kind};
@@ -39,7 +40,7 @@ pub struct Memory {
 }
 
 impl Io for Memory {
-    fn datagram(&mut self, _: SocketAddr, _: Ecn, len: usize) -> &mut [u8] {
+    fn datagram(&mut self, _: Way, _: Ecn, len: usize) -> &mut [u8] {
         self.datagrams.push(vec![0; len]);
         self.datagrams.last_mut().expect("just added")
     }
@@ -70,6 +71,9 @@ impl Pair {
         IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
         IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1)),
     ];
+
+    /// Where each is, for the other.
+    pub const UNDERLAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 5820);
 
     /// A session that nothing has been sent on. Every pair is the same, so that corpora can hold
     /// sealed datagrams.
@@ -122,7 +126,7 @@ fn engine(now: Instant, side: usize) -> Engine {
         counters: Arc::default(),
     };
     engine.add_attachment(Pair::ATTACHMENT, new);
-    let endpoint = SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), 5820);
+    let endpoint = Pair::UNDERLAY;
     engine.add_link(link, NewLink { environment, endpoint, counters: Arc::default() });
     let own = addresses(side).map(|a| (a, Target::Local(Pair::ATTACHMENT)));
     let other = addresses(1 - side).map(|a| (a, Target::Remote(link)));

@@ -35,7 +35,14 @@ pub fn datagram(data: &[u8]) {
     }
     let mut pair = Pair::fresh();
     let mut io = Memory::default();
-    pair.server.handle_datagrams(pair.now, Ecn::from_bits(*ecn), segment, data, &mut io);
+    pair.server.handle_datagrams(
+        pair.now,
+        Pair::UNDERLAY,
+        Ecn::from_bits(*ecn),
+        segment,
+        data,
+        &mut io,
+    );
     pair.server.finish_receive(&mut io);
     check_delivered(&io, 1);
 }
@@ -57,7 +64,14 @@ pub fn frame_metadata(mut data: &[u8]) {
         }
         let datagram = pair.seal(kind, plain);
         let len = datagram.len();
-        pair.server.handle_datagrams(pair.now, Ecn::NotEct, len, &datagram, &mut io);
+        pair.server.handle_datagrams(
+            pair.now,
+            Pair::UNDERLAY,
+            Ecn::NotEct,
+            len,
+            &datagram,
+            &mut io,
+        );
     }
     pair.server.finish_receive(&mut io);
     check_delivered(&io, 1);
@@ -74,7 +88,14 @@ pub fn container_frame(data: &[u8]) {
     let mut there = Memory::default();
     for datagram in &io.datagrams {
         let len = datagram.len();
-        pair.server.handle_datagrams(pair.now, Ecn::NotEct, len, datagram, &mut there);
+        pair.server.handle_datagrams(
+            pair.now,
+            Pair::UNDERLAY,
+            Ecn::NotEct,
+            len,
+            datagram,
+            &mut there,
+        );
     }
     pair.server.finish_receive(&mut there);
     check_delivered(&there, 1);

@@ -27,7 +27,8 @@ use weft_types::{ReceiverIndex, WorkerId};
 use weft_wire::Ecn;
 
 use crate::{
-    AttachmentCounters, Bucket, EnvironmentCounters, LinkCounters, RouteTable, Share, path::PathMtu,
+    AttachmentCounters, Bucket, EnvironmentCounters, LinkCounters, RouteTable, Share,
+    path::PathMtu, roam::Way,
 };
 use backlog::Backlog;
 use join::Join;
@@ -79,9 +80,9 @@ pub struct Undeliverable;
 
 /// Where packets go that leave the engine.
 pub trait Io {
-    /// Room for one datagram of exactly `len` bytes to `to` with these ECN bits. The engine fills
-    /// all of it before it asks for the next; it is sent at the latest when the batch ends.
-    fn datagram(&mut self, to: SocketAddr, ecn: Ecn, len: usize) -> &mut [u8];
+    /// Room for one datagram of exactly `len` bytes that goes this way with these ECN bits. The engine
+    /// fills all of it before it asks for the next; it is sent at the latest when the batch ends.
+    fn datagram(&mut self, way: Way, ecn: Ecn, len: usize) -> &mut [u8];
 
     /// Whether datagrams leave about as fast as they come. While they do not, packets from containers
     /// wait in the engine.
@@ -112,6 +113,21 @@ pub enum Event {
     RekeySoon(SessionId),
     /// The peer has forgotten the session.
     Closed(SessionId),
+    /// An authenticated datagram of a session came from another address than that to which datagrams
+    /// go; said again while it is so.
+    Elsewhere {
+        /// The session.
+        session: SessionId,
+        /// Where it came from.
+        from: SocketAddr,
+        /// Whether it came on the first of the lanes that come to this worker: what this worker sends
+        /// is read by that which sent it.
+        is_home: bool,
+    },
+    /// The peer asks whether this host is where it seems to be now.
+    Challenged(SessionId),
+    /// The number of a challenge came back.
+    Answered(SessionId, u64),
 }
 
 /// An environment to add.
@@ -169,7 +185,9 @@ struct Attachment {
 
 struct Link {
     environment: EnvironmentSlot,
-    endpoint: SocketAddr,
+    way: Way,
+    /// When it was last said that the peer is elsewhere.
+    elsewhere: Option<Instant>,
     active: Option<SessionId>,
     path: PathMtu,
     pending: Pending,

@@ -23,6 +23,7 @@ mod pace;
 mod path;
 pub mod peer;
 pub mod replay;
+pub mod roam;
 mod route;
 pub mod silence;
 

@@ -187,7 +187,10 @@ impl Peer {
     /// The peer does not answer on the session that carries data. While that is said again and again
     /// a handshake is tried at least every [`RETRY_SILENT`].
     pub fn handle_silence(&mut self, now: Instant) {
-        if self.active.is_none() || self.has_unproven() {
+        // One that has waited for its first datagram for long is no use: it may be the peer that called,
+        // and address translation that lets nothing in.
+        let is_new = |s: &Known| !s.is_alive && now < s.established + RETRY_SILENT;
+        if self.active.is_none() || self.sessions.iter().any(is_new) {
             return;
         }
         match self.handshake {
@@ -267,6 +270,10 @@ impl Peer {
         if self.known(Some(id)).is_some() {
             self.remove(id, false);
             self.choose(now);
+            // It will call if it only restarts and knows where to.
+            if self.active.is_none() && self.handshake == Handshake::Idle {
+                self.handshake = Handshake::Waiting { until: now + RETRY_MIN };
+            }
         }
     }
 

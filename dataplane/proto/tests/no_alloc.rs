@@ -2,7 +2,7 @@
 //! allocator that counts; what a session or a new epoch costs is not counted.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,6 +13,7 @@ use weft_proto::{
     aead::Suite,
     keys::{Role, Secret},
     lane::{Limits, ReceiveLane, SendLane},
+    roam::Way,
 };
 use weft_sim::packet::{Flow, Packet, Transport, tcp};
 use weft_types::{LaneId, ReceiverIndex, WorkerId};
@@ -21,6 +22,9 @@ use weft_wire::Ecn;
 const ROUNDS: usize = 50;
 const OWN: AttachmentSlot = AttachmentSlot(0);
 const NEIGHBOUR: AttachmentSlot = AttachmentSlot(1);
+
+/// Where each is, for the other.
+const UNDERLAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 5820);
 
 fn addr(text: &str) -> IpAddr {
     text.parse().expect("an address")
@@ -57,7 +61,7 @@ impl Fixed {
 }
 
 impl Io for Fixed {
-    fn datagram(&mut self, _: SocketAddr, _: Ecn, len: usize) -> &mut [u8] {
+    fn datagram(&mut self, _: Way, _: Ecn, len: usize) -> &mut [u8] {
         let at = self.used;
         self.used += len;
         self.lengths.push(len);
@@ -94,7 +98,7 @@ fn engine(now: Instant, side: u32) -> Engine {
         };
         engine.add_attachment(slot, new);
     }
-    let endpoint = SocketAddr::new(addr("192.0.2.1"), 5820);
+    let endpoint = UNDERLAY;
     engine.add_link(link, NewLink { environment, endpoint, counters: Arc::default() });
     let routes =
         [(own, Target::Local(OWN)), ("5", Target::Local(NEIGHBOUR)), (other, Target::Remote(link))];
@@ -198,7 +202,7 @@ fn opening_and_joining_allocates_nothing() {
     assert_no_allocation("datagrams", || {
         let round = rounds.next().unwrap();
         for datagram in &round {
-            b.handle_datagrams(now, Ecn::NotEct, datagram.len(), datagram, &mut io);
+            b.handle_datagrams(now, UNDERLAY, Ecn::NotEct, datagram.len(), datagram, &mut io);
         }
         b.finish_receive(&mut io);
         done.push(round);
@@ -208,7 +212,7 @@ fn opening_and_joining_allocates_nothing() {
     // Lost, marked, repeated, forged, of another worker: the same.
     assert_no_allocation("replays", || {
         for datagram in &done[0] {
-            b.handle_datagrams(now, Ecn::NotEct, datagram.len(), datagram, &mut io);
+            b.handle_datagrams(now, UNDERLAY, Ecn::NotEct, datagram.len(), datagram, &mut io);
         }
     });
     for (at, value) in [(60, 1), (4, 9), (5, 9), (3, 0), (8, 0x77)] {
@@ -218,7 +222,7 @@ fn opening_and_joining_allocates_nothing() {
         }
         assert_no_allocation("forgeries", || {
             for datagram in &done[0] {
-                b.handle_datagrams(now, Ecn::NotEct, datagram.len(), datagram, &mut io);
+                b.handle_datagrams(now, UNDERLAY, Ecn::NotEct, datagram.len(), datagram, &mut io);
             }
         });
     }
@@ -240,7 +244,7 @@ fn partial_superpackets_allocate_nothing() {
         for (i, datagram) in rounds.next().unwrap().iter().enumerate() {
             let ecn = if i % 5 == 0 { Ecn::Ect1 } else { Ecn::NotEct };
             if i % 7 != 0 {
-                b.handle_datagrams(now, ecn, datagram.len(), datagram, &mut io);
+                b.handle_datagrams(now, UNDERLAY, ecn, datagram.len(), datagram, &mut io);
             }
         }
         b.finish_receive(&mut io);

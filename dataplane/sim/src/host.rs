@@ -14,6 +14,7 @@ use weft_proto::{
     keys::{Role, Secret},
     lane::{Limits, ReceiveLane, SendLane},
     peer::{self, Action, Peer},
+    roam::Way,
 };
 use weft_types::{HostId, LaneId, ReceiverIndex, WorkerId};
 use weft_wire::Ecn;
@@ -68,8 +69,8 @@ struct Out {
 }
 
 impl Io for Out {
-    fn datagram(&mut self, to: SocketAddr, ecn: Ecn, len: usize) -> &mut [u8] {
-        self.datagrams.push((to, ecn, vec![0; len]));
+    fn datagram(&mut self, way: Way, ecn: Ecn, len: usize) -> &mut [u8] {
+        self.datagrams.push((way.to, ecn, vec![0; len]));
         self.datagrams.last_mut().map(|d| &mut d.2[..]).expect("just added")
     }
 
@@ -188,7 +189,7 @@ impl Host {
                 }
                 let data: Vec<u8> = rest[..count].iter().flat_map(|a| a.bytes.clone()).collect();
                 let (ecn, len) = (Ecn::from_bits(first.ecn), first.bytes.len());
-                engine.handle_datagrams(now, ecn, len, &data, out);
+                engine.handle_datagrams(now, address_of(first.from), ecn, len, &data, out);
                 rest = &rest[count..];
             }
             engine.finish_receive(out);
@@ -246,6 +247,7 @@ impl Host {
                         engine.activate(now, id, out);
                     }
                 }
+                Action::Unproven => {}
                 Action::Remove { id, say_so } => self.remove(now, id, say_so),
             }
         }
@@ -256,6 +258,8 @@ impl Host {
         let relation = match &event {
             Event::NeedSession(link) => Some(self.relation_of_link(*link)),
             Event::Alive(id) | Event::RekeySoon(id) | Event::Closed(id) => relation_of(id),
+            // No host moves here.
+            Event::Elsewhere { .. } | Event::Challenged(_) | Event::Answered(..) => None,
         };
         let Some(peer) = relation.and_then(|relation| self.relations.get_mut(&relation)) else {
             return;
@@ -265,6 +269,7 @@ impl Host {
             Event::Alive(id) => peer.handle_alive(now, id),
             Event::RekeySoon(id) => peer.handle_rekey_soon(id),
             Event::Closed(id) => peer.handle_closed(now, id),
+            Event::Elsewhere { .. } | Event::Challenged(_) | Event::Answered(..) => {}
         }
     }
 

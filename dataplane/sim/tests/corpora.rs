@@ -322,7 +322,14 @@ fn corpora_reach_the_depths() {
     for input in corpus("datagram") {
         let segment = usize::from(u16::from_be_bytes([input[0], input[1]]));
         let now = pair.now;
-        pair.server.handle_datagrams(now, weft_wire::Ecn::Ect0, segment, &input[3..], &mut io);
+        pair.server.handle_datagrams(
+            now,
+            Pair::UNDERLAY,
+            weft_wire::Ecn::Ect0,
+            segment,
+            &input[3..],
+            &mut io,
+        );
         pair.server.finish_receive(&mut io);
     }
     assert!(io.delivered.len() >= corpus("datagram").len() / 2);

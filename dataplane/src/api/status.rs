@@ -87,6 +87,7 @@ fn peer(peer: &PeerStatus) -> v1::PeerStatus {
     let mut to = v1::PeerStatus {
         host: peer.spec.host.to_string(),
         endpoint: peer.spec.endpoint.to_string(),
+        reached_at: peer.reached_at.map(|at| at.to_string()).unwrap_or_default(),
         addresses: texts(&peer.spec.addresses),
         handshakes_ok: peer.handshakes_ok,
         handshakes_failed: peer.handshakes_failed.iter().map(|(_, count)| count).sum(),
@@ -173,6 +174,7 @@ mod tests {
                 addresses: vec!["10.40.0.3".parse().unwrap()],
                 keepalive: None,
             },
+            reached_at: Some("[2001:db8::9]:40001".parse().unwrap()),
             session,
             handshakes_ok: 5,
             handshakes_failed: vec![("timeout", 2), ("tls", 1)],
@@ -293,6 +295,7 @@ mod tests {
             let expected = v1::PeerStatus {
                 host: "host-b".into(),
                 endpoint: "[2001:db8::2]:5820".into(),
+                reached_at: "[2001:db8::9]:40001".into(),
                 addresses: vec!["10.40.0.3".into()],
                 state: state.into(),
                 handshakes_ok: 5,

@@ -167,7 +167,7 @@ fn filter() -> anyhow::Result<BpfProgram> {
     rules.insert(libc::SYS_socketpair, vec![pair]);
     let mut controls = Vec::new();
     for request in CONTROLS {
-        controls.push(SeccompRule::new(vec![equal(1, request as libc::c_int)?])?);
+        controls.push(SeccompRule::new(vec![equal(1, u32::try_from(request)?)?])?);
     }
     rules.insert(libc::SYS_ioctl, controls);
     let mut process = Vec::new();
@@ -206,15 +206,15 @@ fn compile(
     Ok(SeccompFilter::new(rules, otherwise, on_match, architecture)?.try_into()?)
 }
 
-fn equal(argument: u8, value: libc::c_int) -> anyhow::Result<SeccompCondition> {
+fn equal(argument: u8, value: impl TryInto<u32>) -> anyhow::Result<SeccompCondition> {
     compare(argument, SeccompCmpOp::Eq, value)
 }
 
 fn compare(
     argument: u8,
     how: SeccompCmpOp,
-    value: libc::c_int,
+    value: impl TryInto<u32>,
 ) -> anyhow::Result<SeccompCondition> {
-    let value = value.cast_unsigned().into();
-    Ok(SeccompCondition::new(argument, SeccompCmpArgLen::Dword, how, value)?)
+    let value = value.try_into().map_err(|_| anyhow::anyhow!("a constant below 0"))?;
+    Ok(SeccompCondition::new(argument, SeccompCmpArgLen::Dword, how, value.into())?)
 }

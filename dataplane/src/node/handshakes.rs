@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -82,7 +83,11 @@ impl Node {
         let mut side: LocalSide = entry.side.clone();
         side.params.generation = entry.machine.next_generation();
         let tls = Arc::clone(&state.tls);
-        let (endpoint, local) = (entry.spec.endpoint, self.config.listen.ip());
+        // A peer that has moved may be back where it was.
+        let is_second = entry.failures % 2 == 1;
+        let (home, away) = (entry.spec.endpoint, entry.roaming.listens_at());
+        let endpoint = if is_second { home } else { away };
+        let local = self.config.listen.ip();
         let (environment, host) = (environment.clone(), host.clone());
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
@@ -93,7 +98,7 @@ impl Node {
             };
             let result = Box::new(result);
             // The node is gone: so is everything that the handshake was for.
-            let _ = inbox.send(Message::Connected { environment, host, result }).await;
+            let _ = inbox.send(Message::Connected { environment, host, endpoint, result }).await;
         });
     }
 
@@ -102,17 +107,21 @@ impl Node {
         &mut self,
         environment: &EnvironmentId,
         host: &HostId,
+        endpoint: SocketAddr,
         result: Result<Established, HandshakeError>,
     ) {
         let Some(entry) = self.peer_mut(environment, host) else { return };
         match result {
             Ok(established) => {
-                let endpoint = entry.spec.endpoint;
+                entry.failures = 0;
+                entry.roaming.handle_called(endpoint);
+                self.use_ways(environment, host);
                 self.listener.authenticated(endpoint.ip());
                 self.handle_established(established);
             }
             Err(error) => {
                 let random = getrandom::u32().unwrap_or(0);
+                entry.failures = entry.failures.wrapping_add(1);
                 entry.machine.handle_failed(Instant::now(), random);
                 self.count_failure(environment, host, &error);
                 self.drive_peer(environment, host);

@@ -1,7 +1,7 @@
 //! Peers of an environment, and what their state machines want done.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,9 +10,10 @@ use weft_handshake::{HandshakeError, LocalParams, LocalSide};
 use weft_proto::{
     Counter64, LinkCounters, LinkSlot, NewLink, SessionId,
     peer::{Action, Peer, State},
+    roam::{Challenge, Roaming},
     silence::{Silence, Verdict},
 };
-use weft_types::{EnvironmentId, HostId};
+use weft_types::{EnvironmentId, HostId, WorkerId};
 
 use super::{
     EventKind, Node, NodeEvent, Origin, Owner, PeerSpec, RequestError, handshakes::Tally, not_kept,
@@ -21,6 +22,9 @@ use crate::worker::Command;
 
 /// Most peers of one environment.
 const PEERS_MAX: usize = 4096;
+/// How often at most peers hear that this host's addresses have changed: container engines change some
+/// all the time.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 /// Most overlay addresses that live at one peer.
 const PEER_ADDRESSES_MAX: usize = 65_536;
 
@@ -34,6 +38,9 @@ pub(super) struct PeerEntry {
     pub(super) counters: Vec<Arc<LinkCounters>>,
     pub(super) tally: Tally,
     pub(super) silence: Silence,
+    pub(super) roaming: Roaming,
+    /// Handshakes of ours that failed since one succeeded.
+    pub(super) failures: u32,
 }
 
 impl Node {
@@ -74,12 +81,13 @@ impl Node {
         if by == Origin::Configuration {
             entry.origin = by;
         }
-        let (slot, endpoint) = (entry.slot, spec.endpoint);
+        let endpoint = spec.endpoint;
         let moved = entry.spec.endpoint != endpoint;
         let host = spec.host.clone();
         entry.spec = spec;
         if moved {
-            self.command_all(|_| Command::SetEndpoint(slot, endpoint));
+            entry.roaming.handle_configured(endpoint);
+            self.use_ways(environment, &host);
         }
         self.publish_routes(environment);
         self.barrier().await;
@@ -189,7 +197,20 @@ impl Node {
         self.directory.insert(environment, &host, side.clone());
         self.links_by_slot.insert(slot, (environment.clone(), host.clone()));
         let (tally, silence) = (Tally::default(), Silence::default());
-        let entry = PeerEntry { spec, origin, slot, machine, side, counters, tally, silence };
+        let roaming = Roaming::new(endpoint, self.workers.len());
+        let failures = 0;
+        let entry = PeerEntry {
+            roaming,
+            failures,
+            spec,
+            origin,
+            slot,
+            machine,
+            side,
+            counters,
+            tally,
+            silence,
+        };
         self.environment_mut(environment)?.peers.insert(host.clone(), entry);
         self.publish_routes(environment);
         let event = NodeEvent::new(EventKind::PeerAdded, "peer added");
@@ -250,6 +271,51 @@ impl Node {
         self.with_session(id, |machine, now| machine.handle_closed(now, id));
     }
 
+    /// A peer's datagrams come from elsewhere: ask whether it is there.
+    pub(super) fn handle_elsewhere(
+        &mut self,
+        worker: WorkerId,
+        id: SessionId,
+        from: SocketAddr,
+        is_home: bool,
+    ) {
+        let Some(entry) = self.sessions.get(&id) else { return };
+        let (environment, host) = (entry.environment.clone(), entry.host.clone());
+        let Some(peer) = self.peer_mut(&environment, &host) else { return };
+        let now = Instant::now();
+        // Without random numbers nothing is asked that could be answered.
+        let (Ok(one), Ok(other)) = (getrandom::u64(), getrandom::u64()) else { return };
+        let (worker, numbers) = (worker.as_usize(), [one, other]);
+        let challenges = peer.roaming.handle_seen(now, worker, from, is_home, numbers);
+        for Challenge { worker, way, number } in challenges {
+            self.workers[worker].send(Command::Challenge(id, way, number));
+        }
+    }
+
+    /// A peer is where it was asked.
+    pub(super) fn handle_answered(&mut self, id: SessionId, number: u64) {
+        let Some(entry) = self.sessions.get(&id) else { return };
+        let (environment, host) = (entry.environment.clone(), entry.host.clone());
+        let Some(peer) = self.peer_mut(&environment, &host) else { return };
+        if !peer.roaming.handle_answer(Instant::now(), number) {
+            return;
+        }
+        let to = peer.roaming.moved_to().unwrap_or(peer.spec.endpoint);
+        self.use_ways(&environment, &host);
+        self.listener.authenticated(to.ip());
+        let event = NodeEvent::new(EventKind::PeerMoved, format!("it is at {to} now"));
+        self.publish(event.of(&environment).peer(&host));
+    }
+
+    /// Lets all workers send where the peer is.
+    pub(super) fn use_ways(&mut self, environment: &EnvironmentId, host: &HostId) {
+        let Some(entry) = self.peer_mut(environment, host) else { return };
+        let (slot, ways) = (entry.slot, entry.roaming.ways().to_vec());
+        for (worker, way) in self.workers.iter().zip(ways) {
+            worker.send(Command::SetWay(slot, way));
+        }
+    }
+
     fn with_session(&mut self, id: SessionId, act: impl FnOnce(&mut Peer, Instant)) {
         let Some(entry) = self.sessions.get(&id) else { return };
         let (environment, host) = (entry.environment.clone(), entry.host.clone());
@@ -274,9 +340,31 @@ impl Node {
         }
     }
 
+    /// This host's addresses have changed: peers hear from the new one at once.
+    pub(super) fn handle_addresses(&mut self) {
+        let now = Instant::now();
+        match self.told_addresses.0 {
+            Some(last) if now < last + TELL_EVERY => self.told_addresses.1 = true,
+            _ => self.tell_addresses(now),
+        }
+    }
+
+    fn tell_addresses(&mut self, now: Instant) {
+        self.told_addresses = (Some(now), false);
+        for entry in self.environments.values().flat_map(|e| e.peers.values()) {
+            if let State::Active { id, .. } = entry.machine.state() {
+                // Each lane has a port of its own, which address translation has to learn.
+                self.command_all(|_| Command::Ask(id));
+            }
+        }
+    }
+
     /// Looks whether peers answer to whom packets go.
     pub(super) fn watch_peers(&mut self) {
         let now = Instant::now();
+        if self.told_addresses.1 {
+            self.tell_addresses(now);
+        }
         let mut silent = Vec::new();
         let mut asked = Vec::new();
         for (environment, state) in &mut self.environments {

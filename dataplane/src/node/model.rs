@@ -131,6 +131,8 @@ pub enum SessionState {
 pub struct PeerStatus {
     /// As it was asked for.
     pub spec: PeerSpec,
+    /// Where datagrams go to it, if that is not its endpoint.
+    pub reached_at: Option<SocketAddr>,
     /// What the session is doing.
     pub session: SessionState,
     /// Handshakes that succeeded.
@@ -237,6 +239,8 @@ pub enum EventKind {
     PeerSilent,
     /// A peer answers again.
     PeerAnswers,
+    /// A peer is at another address.
+    PeerMoved,
     /// A peer was removed.
     PeerRemoved,
     /// A session carries data.

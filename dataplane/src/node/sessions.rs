@@ -60,6 +60,7 @@ impl Node {
         let entry = SessionEntry { environment: environment.clone(), host: host.clone(), indices };
         self.sessions.insert(id, entry);
         if let Some(entry) = self.peer_mut(&environment, &host) {
+            entry.roaming.handle_lanes(params.lanes);
             entry.machine.handle_established(now, new);
         }
         self.drive_peer(&environment, &host);

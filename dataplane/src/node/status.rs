@@ -95,6 +95,7 @@ fn attachment_traffic(counters: &[Arc<AttachmentCounters>]) -> Traffic {
 fn peer_status(entry: &PeerEntry) -> PeerStatus {
     PeerStatus {
         spec: entry.spec.clone(),
+        reached_at: entry.roaming.moved_to(),
         session: session_state(entry),
         handshakes_ok: entry.tally.ok,
         handshakes_failed: entry.tally.failed.iter().map(|(cause, n)| (*cause, *n)).collect(),

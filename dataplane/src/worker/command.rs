@@ -1,11 +1,11 @@
 //! What the daemon asks of a worker.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use weft_proto::{
     AttachmentSlot, EnvironmentSlot, LinkSlot, NewAttachment, NewEnvironment, NewLink, NewSession,
-    RouteTable, SessionId, Share,
+    RouteTable, SessionId, Share, roam::Way,
 };
 use weft_sys::tun::TunQueue;
 
@@ -28,8 +28,10 @@ pub enum Command {
     RemoveAttachment(AttachmentSlot, oneshot::Sender<TunQueue>),
     /// See [`weft_proto::Engine::add_link`].
     AddLink(LinkSlot, NewLink),
-    /// See [`weft_proto::Engine::set_endpoint`].
-    SetEndpoint(LinkSlot, SocketAddr),
+    /// See [`weft_proto::Engine::set_way`].
+    SetWay(LinkSlot, Way),
+    /// See [`weft_proto::Engine::challenge`].
+    Challenge(SessionId, Way, u64),
     /// See [`weft_proto::Engine::remove_link`].
     RemoveLink(LinkSlot),
     /// See [`weft_proto::Engine::install_session`].

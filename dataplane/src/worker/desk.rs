@@ -92,7 +92,8 @@ impl Desk {
         let count = message.data.len().div_ceil(message.segment);
         self.io.counters.receive_datagrams.add(count as u64);
         let ecn = Ecn::from_bits(message.ecn);
-        engine.handle_datagrams(now, ecn, message.segment, message.data, &mut self.io);
+        let (from, segment) = (message.from, message.segment);
+        engine.handle_datagrams(now, from, ecn, segment, message.data, &mut self.io);
     }
 
     /// A container with enough privilege may change header size, byte order and offloads of its
@@ -153,7 +154,10 @@ impl Desk {
                     }
                 }
                 Command::AddLink(slot, new) => engine.add_link(slot, new),
-                Command::SetEndpoint(slot, endpoint) => engine.set_endpoint(slot, endpoint),
+                Command::SetWay(slot, way) => engine.set_way(slot, way),
+                Command::Challenge(id, way, number) => {
+                    engine.challenge(now, id, way, number, &mut self.io);
+                }
                 Command::RemoveLink(slot) => engine.remove_link(slot),
                 Command::Install(new) => engine.install_session(now, *new),
                 Command::Activate(id) => engine.activate(now, id, &mut self.io),

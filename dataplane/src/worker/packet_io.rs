@@ -1,9 +1,12 @@
 //! Where a worker's packets go: TUN queues and the lane socket.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, sync::Arc};
 
 use weft_buffers::Batch;
-use weft_proto::{AttachmentSlot, Io, Undeliverable};
+use weft_proto::{
+    AttachmentSlot, Io, Undeliverable,
+    roam::{Via, Way},
+};
 use weft_sys::{tun::TunQueue, udp::UdpSocket};
 use weft_wire::Ecn;
 
@@ -12,7 +15,11 @@ use super::WorkerCounters;
 /// The outgoing side of a worker.
 pub(super) struct PacketIo {
     pub(super) lane: UdpSocket,
+    /// That of the group, for peers that only answers reach.
+    listen: UdpSocket,
     batch: Batch,
+    /// From which of both the batch goes.
+    via: Via,
     /// The path is slower than the containers.
     is_congested: bool,
     /// Bytes sent since it was last looked whether it is.
@@ -22,11 +29,13 @@ pub(super) struct PacketIo {
 }
 
 impl PacketIo {
-    pub(super) fn new(lane: UdpSocket, counters: Arc<WorkerCounters>) -> Self {
+    pub(super) fn new(lane: UdpSocket, listen: UdpSocket, counters: Arc<WorkerCounters>) -> Self {
         counters.gso.set(1);
         Self {
             lane,
+            listen,
             batch: Batch::default(),
+            via: Via::Lane,
             is_congested: false,
             unchecked: 0,
             queues: Vec::new(),
@@ -50,25 +59,35 @@ impl PacketIo {
         self.queues.get(usize::from(slot)).and_then(Option::as_ref)
     }
 
+    /// From which the batch goes.
+    fn socket(&self) -> &UdpSocket {
+        match self.via {
+            Via::Lane => &self.lane,
+            Via::Listen => &self.listen,
+        }
+    }
+
     fn check_room(&mut self) {
         self.unchecked = 0;
-        self.is_congested = self.lane.queued().is_ok_and(|bytes| bytes >= ON_THE_WAY_MAX);
+        self.is_congested = self.socket().queued().is_ok_and(|bytes| bytes >= ON_THE_WAY_MAX);
     }
 
     /// Sends what waits in the batch.
     pub(super) fn flush(&mut self) {
         let Some(out) = self.batch.content() else { return };
         let count = out.count as u64;
-        let sent = match self.lane.send(&out.to, out.ecn, out.segment, out.data) {
+        let socket = self.socket();
+        let sent = match socket.send(&out.to, out.ecn, out.segment, out.data) {
             // The buffer is full: the path is slower than we are. A short wait hands that back to
             // the containers, whose interface queues fill meanwhile. It ends early when half of the
             // buffer is empty; at its end there may be room for this batch all the same.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let _ = self.lane.wait_writable(SEND_WAIT);
-                self.lane.send(&out.to, out.ecn, out.segment, out.data)
+                let _ = socket.wait_writable(SEND_WAIT);
+                socket.send(&out.to, out.ecn, out.segment, out.data)
             }
             result => result,
         };
+        self.counters.gso.set(socket.gso_enabled().into());
         self.unchecked += out.data.len();
         self.batch.clear();
         if self.unchecked >= CHECK_BYTES {
@@ -82,7 +101,6 @@ impl PacketIo {
                 tracing::trace!(%error, "datagrams not sent");
             }
         }
-        self.counters.gso.set(self.lane.gso_enabled().into());
     }
 }
 
@@ -97,11 +115,12 @@ const SEND_WAIT: std::time::Duration = std::time::Duration::from_millis(5);
 
 impl Io for PacketIo {
     #[inline]
-    fn datagram(&mut self, to: SocketAddr, ecn: Ecn, len: usize) -> &mut [u8] {
-        if !self.batch.accepts(to, ecn as u8, len) {
+    fn datagram(&mut self, way: Way, ecn: Ecn, len: usize) -> &mut [u8] {
+        if self.via != way.via || !self.batch.accepts(way.to, ecn as u8, len) {
             self.flush();
+            self.via = way.via;
         }
-        self.batch.push(to, ecn as u8, len)
+        self.batch.push(way.to, ecn as u8, len)
     }
 
     #[inline]

@@ -3,6 +3,7 @@
 //! Setup path only; every call opens a socket of its own in the namespace that it is about.
 
 mod request;
+mod watch;
 
 use std::io;
 use std::net::IpAddr;
@@ -25,6 +26,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use crate::netns::Netns;
 use crate::syscall::{interface_index, interface_name, invalid_input};
 use request::Connection;
+
+pub use watch::AddressWatch;
 
 /// How an interface looks inside its namespace.
 #[derive(Debug, Clone, Copy)]

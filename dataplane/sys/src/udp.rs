@@ -114,6 +114,14 @@ impl UdpSocket {
         raw.decode().ok_or_else(|| io::Error::other("socket address: expected IPv4 or IPv6"))
     }
 
+    /// The same socket once more.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()?, gso: AtomicBool::new(self.gso_enabled()) })
+    }
+
     /// Bytes of this socket that are on their way to the interface, with what the kernel adds for its
     /// own bookkeeping.
     ///

@@ -14,7 +14,8 @@ pub enum ControlError {
     Unknown,
 }
 
-/// A control message: byte 0 is the type, bytes 1 and 2 a length or zero, bytes 3 to 11 are zero.
+/// A control message: byte 0 is the type, bytes 1 and 2 a length or zero, bytes 3 to 10 a number or zero,
+/// byte 11 is zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Control {
     /// The TLS client says that the session works in its direction; sent until answered.
@@ -29,22 +30,29 @@ pub enum Control {
     Probe,
     /// A [`Control::Probe`] of so many bytes, as its datagram's header has them, has arrived.
     Arrived(u16),
+    /// Whether the peer is where this goes: it is to send the number back.
+    Challenge(u64),
+    /// The number of a [`Control::Challenge`].
+    Answer(u64),
 }
 
 impl Control {
     /// Writes the message.
     #[must_use]
     pub const fn encode(self) -> [u8; CONTROL_LEN] {
-        let (kind, len) = match self {
-            Self::Confirm => (1, 0),
-            Self::Confirmed => (2, 0),
-            Self::Epoch => (3, 0),
-            Self::Close => (4, 0),
-            Self::Probe => (5, 0),
-            Self::Arrived(len) => (6, len),
+        let (kind, len, number) = match self {
+            Self::Confirm => (1, 0, 0),
+            Self::Confirmed => (2, 0, 0),
+            Self::Epoch => (3, 0, 0),
+            Self::Close => (4, 0, 0),
+            Self::Probe => (5, 0, 0),
+            Self::Arrived(len) => (6, len, 0),
+            Self::Challenge(number) => (7, 0, number),
+            Self::Answer(number) => (8, 0, number),
         };
         let [high, low] = len.to_be_bytes();
-        [kind, high, low, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
+        [kind, high, low, a, b, c, d, e, f, g, h, 0]
     }
 
     /// Reads a message.
@@ -54,20 +62,23 @@ impl Control {
     pub fn decode(bytes: &[u8]) -> Result<Self, ControlError> {
         let (padding, message) =
             bytes.split_last_chunk::<CONTROL_LEN>().ok_or(ControlError::Length)?;
-        let [kind, high, low, reserved @ ..] = message;
-        let control = match (kind, u16::from_be_bytes([*high, *low])) {
-            (1, 0) => Self::Confirm,
-            (2, 0) => Self::Confirmed,
-            (3, 0) => Self::Epoch,
-            (4, 0) => Self::Close,
-            (5, 0) => Self::Probe,
-            (6, len) => Self::Arrived(len),
+        let [kind, high, low, number @ .., reserved] = message;
+        let number = u64::from_be_bytes(*number);
+        let control = match (kind, u16::from_be_bytes([*high, *low]), number) {
+            (1, 0, 0) => Self::Confirm,
+            (2, 0, 0) => Self::Confirmed,
+            (3, 0, 0) => Self::Epoch,
+            (4, 0, 0) => Self::Close,
+            (5, 0, 0) => Self::Probe,
+            (6, len, 0) => Self::Arrived(len),
+            (7, 0, number) => Self::Challenge(number),
+            (8, 0, number) => Self::Answer(number),
             _ => return Err(ControlError::Unknown),
         };
         if !padding.is_empty() && control != Self::Probe {
             return Err(ControlError::Length);
         }
-        if padding.iter().chain(reserved).any(|byte| *byte != 0) {
+        if *reserved != 0 || padding.iter().any(|byte| *byte != 0) {
             return Err(ControlError::Unknown);
         }
         Ok(control)
@@ -83,10 +94,13 @@ mod tests {
         let lengths = [0, 44, 1_472, u16::MAX].map(Control::Arrived);
         let others =
             [Control::Confirm, Control::Confirmed, Control::Epoch, Control::Close, Control::Probe];
-        for control in others.into_iter().chain(lengths) {
+        let numbers = [0, 7, u64::MAX];
+        let numbered =
+            numbers.map(Control::Challenge).into_iter().chain(numbers.map(Control::Answer));
+        for control in others.into_iter().chain(lengths).chain(numbered) {
             assert_eq!(Control::decode(&control.encode()), Ok(control));
         }
-        for kind in (0..=255).filter(|k| !(1..=6).contains(k)) {
+        for kind in (0..=255).filter(|k| !(1..=8).contains(k)) {
             let mut bytes = [0; CONTROL_LEN];
             bytes[0] = kind;
             assert_eq!(Control::decode(&bytes), Err(ControlError::Unknown));
@@ -106,7 +120,8 @@ mod tests {
     fn only_a_probe_is_padded_and_only_with_zeros() {
         let padded = |control: Control| [&[0; 1_000][..], &control.encode()].concat();
         assert_eq!(Control::decode(&padded(Control::Probe)), Ok(Control::Probe));
-        for other in [Control::Confirm, Control::Close, Control::Arrived(1_472)] {
+        for other in [Control::Confirm, Control::Close, Control::Arrived(1_472), Control::Answer(7)]
+        {
             assert_eq!(Control::decode(&padded(other)), Err(ControlError::Length));
         }
         let mut dirty = padded(Control::Probe);

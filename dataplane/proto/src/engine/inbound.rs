@@ -1,6 +1,6 @@
 //! Datagrams from peers: open, judge, join, deliver.
 
-use std::time::Instant;
+use std::{net::SocketAddr, time::Instant};
 
 use weft_types::ReceiverIndex;
 use weft_wire::{
@@ -12,7 +12,7 @@ use super::{
     AttachmentSlot, Engine, EnvironmentSlot, Event, Io, LinkSlot, SessionId,
     join::{Join, PacketId, Start},
 };
-use crate::{DropReason, Target};
+use crate::{DropReason, Target, roam::SEEN_EVERY};
 
 /// An opened datagram: its plaintext stands behind the open run in the join buffer.
 struct Opened {
@@ -21,6 +21,14 @@ struct Opened {
     session: SessionId,
     outer: Ecn,
     len: usize,
+}
+
+/// Whose a datagram is.
+#[derive(Clone, Copy)]
+struct Authentic {
+    link: LinkSlot,
+    session: SessionId,
+    is_home: bool,
 }
 
 /// A UDP superpacket for an interface that takes none.
@@ -35,11 +43,12 @@ pub(super) struct Superpacket<'a> {
 
 impl Engine {
     /// Takes what one receive gave: `data` is one datagram, or several of `segment` bytes each
-    /// (the last may be shorter) that the kernel merged. Only the kernel's word splits them; a
-    /// length field that differs costs its own datagram and no other.
+    /// (the last may be shorter) that the kernel merged, all from one address. Only the kernel's word
+    /// splits them; a length field that differs costs its own datagram and no other.
     pub fn handle_datagrams(
         &mut self,
         now: Instant,
+        from: SocketAddr,
         outer: Ecn,
         segment: usize,
         data: &[u8],
@@ -48,11 +57,30 @@ impl Engine {
         if data.is_empty() {
             self.unattributed.dropped(DropReason::Header);
         }
+        let mut authentic = None;
         for datagram in data.chunks(segment.max(1)) {
-            if let Err(reason) = self.handle_datagram(now, outer, datagram, io) {
-                self.unattributed.dropped(reason);
+            match self.handle_datagram(now, outer, datagram, io) {
+                Ok(session) => authentic = session.or(authentic),
+                Err(reason) => self.unattributed.dropped(reason),
             }
         }
+        if let Some(authentic) = authentic {
+            self.look_whence(now, authentic, from);
+        }
+    }
+
+    /// Says that a peer is elsewhere, if it is.
+    #[inline]
+    fn look_whence(&mut self, now: Instant, authentic: Authentic, from: SocketAddr) {
+        let Authentic { link, session, is_home } = authentic;
+        let Some(link) = self.links.get_mut(link) else { return };
+        if link.way.leads_to(&from, is_home)
+            || link.elsewhere.is_some_and(|at| now < at + SEEN_EVERY)
+        {
+            return;
+        }
+        link.elsewhere = Some(now);
+        Self::push_event(&mut self.events, Event::Elsewhere { session, from, is_home });
     }
 
     /// Ends a receive drain: what is joined so far is delivered.
@@ -65,14 +93,14 @@ impl Engine {
         self.unattributed.dropped(DropReason::Truncated);
     }
 
-    /// An error is a drop that belongs to no environment.
+    /// An error is a drop that belongs to no environment. Gives whose datagram it is if it is authentic.
     fn handle_datagram(
         &mut self,
         now: Instant,
         outer: Ecn,
         datagram: &[u8],
         io: &mut impl Io,
-    ) -> Result<(), DropReason> {
+    ) -> Result<Option<Authentic>, DropReason> {
         let header = Header::decode(datagram).map_err(|_| DropReason::Header)?;
         if header.index.worker() != Ok(self.worker) {
             return Err(DropReason::WrongWorker);
@@ -81,7 +109,7 @@ impl Engine {
             self.flush(io);
         }
         let receiver = self.receivers.get_mut(&header.index).ok_or(DropReason::UnknownSession)?;
-        let (link_slot, session) = (receiver.link, receiver.session);
+        let (link_slot, session, is_home) = (receiver.link, receiver.session, receiver.is_home);
         let (clear, sealed) =
             datagram.split_first_chunk::<HEADER_LEN>().ok_or(DropReason::Header)?;
         let opened = receiver.lane.open(now, &header, clear, sealed, self.join.tail());
@@ -91,7 +119,7 @@ impl Engine {
             Ok(opened) => opened,
             Err(rejected) => {
                 self.count_drop(environment, rejected.into());
-                return Ok(());
+                return Ok(None);
             }
         };
         link.counters.received_datagrams.add(1);
@@ -107,7 +135,7 @@ impl Engine {
         if let Err(reason) = result {
             self.count_drop(environment, reason);
         }
-        Ok(())
+        Ok(Some(Authentic { link: link_slot, session, is_home }))
     }
 
     pub(super) fn count_drop(&self, environment: EnvironmentSlot, reason: DropReason) {

@@ -199,7 +199,7 @@ impl<I: Io> Sender<'_, I> {
     #[inline]
     fn seal(&mut self, frame: &Frame, payload: &[u8], tail: &[u8]) -> usize {
         let len = SendLane::datagram_len(payload.len(), tail.len());
-        let out = self.io.datagram(self.link.endpoint, frame.inner.ecn, len);
+        let out = self.io.datagram(self.link.way, frame.inner.ecn, len);
         self.session.send.seal(Kind::Data, payload, tail, out);
         len
     }

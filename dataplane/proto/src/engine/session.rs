@@ -10,6 +10,7 @@ use crate::{
     DropReason,
     keys::{Role, scrub_stack},
     lane::{ReceiveLane, Rekey, SendLane, SendRefusal},
+    roam::Way,
 };
 
 /// First pause before a `Confirm` is repeated; it doubles up to [`CONFIRM_PAUSE_MAX`].
@@ -37,7 +38,7 @@ pub struct NewSession {
     pub datagram_max: usize,
     /// This worker's sending lane.
     pub send: SendLane,
-    /// The lanes that this worker receives.
+    /// The lanes that this worker receives, in the order of their numbers.
     pub receive: Vec<(ReceiverIndex, ReceiveLane)>,
     /// Whether this worker asks the peer to confirm the session: one worker of the TLS client.
     pub confirms: bool,
@@ -64,6 +65,8 @@ pub(super) struct Session {
 pub(super) struct Receiver {
     pub(super) session: SessionId,
     pub(super) link: LinkSlot,
+    /// The first lane of those that come to this worker.
+    pub(super) is_home: bool,
     pub(super) lane: Box<ReceiveLane>,
     pub(super) pieces: Pieces,
 }
@@ -73,9 +76,9 @@ impl Engine {
     /// [`Engine::activate`].
     pub fn install_session(&mut self, now: Instant, new: NewSession) {
         let indices = new.receive.iter().map(|(index, _)| *index).collect();
-        for (index, lane) in new.receive {
-            let (lane, pieces) = (Box::new(lane), Pieces::default());
-            let receiver = Receiver { session: new.id, link: new.link, lane, pieces };
+        for (number, (index, lane)) in new.receive.into_iter().enumerate() {
+            let (is_home, lane, pieces) = (number == 0, Box::new(lane), Pieces::default());
+            let receiver = Receiver { session: new.id, link: new.link, is_home, lane, pieces };
             self.receivers.insert(index, receiver);
         }
         let mut send = new.send;
@@ -209,7 +212,7 @@ impl Engine {
             let wanted = link.path.poll_probe(now);
             link.counters.datagram_max.set(link.path.current().into());
             let Some(len) = wanted else { break };
-            self.send_padded(now, id, Control::Probe, len.into(), io);
+            self.send_padded(now, id, None, Control::Probe, len.into(), io);
         }
     }
 
@@ -221,6 +224,19 @@ impl Engine {
     fn link_of_active(&mut self, id: SessionId) -> Option<&mut super::Link> {
         let link = self.links.get_mut(self.sessions.get(&id)?.link)?;
         (link.active == Some(id)).then_some(link)
+    }
+
+    /// Asks whether the peer of a session is where this way leads.
+    pub fn challenge(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        way: Way,
+        number: u64,
+        io: &mut impl Io,
+    ) {
+        let control = Control::Challenge(number);
+        self.send_padded(now, id, Some(way), control, CONTROL_DATAGRAM_LEN, io);
     }
 
     /// Asks the peer for an answer on a session.
@@ -235,14 +251,15 @@ impl Engine {
         control: Control,
         io: &mut impl Io,
     ) {
-        self.send_padded(now, id, control, CONTROL_DATAGRAM_LEN, io);
+        self.send_padded(now, id, None, control, CONTROL_DATAGRAM_LEN, io);
     }
 
-    /// A datagram of `len` bytes.
+    /// A datagram of `len` bytes, that goes the usual way if no other is given.
     fn send_padded(
         &mut self,
         now: Instant,
         id: SessionId,
+        way: Option<Way>,
         control: Control,
         len: usize,
         io: &mut impl Io,
@@ -260,7 +277,7 @@ impl Engine {
         if session.prepare(now, 1, id, &mut self.events).is_err() {
             return;
         }
-        let out = io.datagram(link.endpoint, Ecn::NotEct, len);
+        let out = io.datagram(way.unwrap_or(link.way), Ecn::NotEct, len);
         session.send.seal(Kind::Control, padding, &control.encode(), out);
         link.counters.sent_datagrams.add(1);
         link.counters.sent_bytes.add(len as u64);
@@ -284,6 +301,13 @@ impl Engine {
             }
             Control::Epoch => {}
             Control::Close => Self::push_event(&mut self.events, Event::Closed(id)),
+            Control::Challenge(number) => {
+                Self::push_event(&mut self.events, Event::Challenged(id));
+                self.send_control(now, id, Control::Answer(number), io);
+            }
+            Control::Answer(number) => {
+                Self::push_event(&mut self.events, Event::Answered(id, number));
+            }
             Control::Probe => self.send_control(now, id, Control::Arrived(len), io),
             Control::Arrived(len) => {
                 let Some(link) = self.link_of_active(id) else { return };

@@ -1,12 +1,12 @@
 //! Putting in and taking out what the engine judges packets by.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     Attachment, AttachmentSlot, Engine, Environment, EnvironmentSlot, ICMP_BURST, ICMP_INTERVAL,
     Link, LinkSlot, NewAttachment, NewEnvironment, NewLink, pending::Pending,
 };
-use crate::{Bucket, DropReason, RouteTable, Share, path::PathMtu};
+use crate::{Bucket, DropReason, RouteTable, Share, path::PathMtu, roam::Way};
 
 impl Engine {
     /// Adds an environment, without routes yet.
@@ -84,7 +84,8 @@ impl Engine {
     pub fn add_link(&mut self, slot: LinkSlot, new: NewLink) {
         let link = Link {
             environment: new.environment,
-            endpoint: new.endpoint,
+            way: Way::direct(new.endpoint),
+            elsewhere: None,
             active: None,
             path: PathMtu::default(),
             pending: Pending::default(),
@@ -93,12 +94,12 @@ impl Engine {
         self.links.insert(slot, link);
     }
 
-    /// Sends the link's datagrams to another address from now on.
-    pub fn set_endpoint(&mut self, slot: LinkSlot, endpoint: SocketAddr) {
+    /// Sends the link's datagrams another way from now on.
+    pub fn set_way(&mut self, slot: LinkSlot, way: Way) {
         if let Some(link) = self.links.get_mut(slot)
-            && link.endpoint != endpoint
+            && link.way != way
         {
-            link.endpoint = endpoint;
+            link.way = way;
             link.path.reset();
             link.counters.datagram_max.set(link.path.current().into());
         }

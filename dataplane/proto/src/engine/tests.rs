@@ -19,13 +19,14 @@ mod mtu;
 mod ownership;
 mod pieces;
 mod relay;
+mod roam;
 mod udp;
 mod unreachable;
 mod vectors;
 mod waiting;
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -58,6 +59,9 @@ fn addr(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
+/// Where datagrams come from in these tests.
+const UNDERLAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 40_000);
+
 fn endpoint(side: usize, link: u16) -> SocketAddr {
     SocketAddr::new(addr("192.0.2.1"), 5000 + 10 * link + u16::try_from(side).unwrap())
 }
@@ -65,7 +69,7 @@ fn endpoint(side: usize, link: u16) -> SocketAddr {
 /// A datagram on its way.
 #[derive(Clone, Debug)]
 struct Sent {
-    to: SocketAddr,
+    way: Way,
     ecn: Ecn,
     bytes: Vec<u8>,
 }
@@ -82,9 +86,9 @@ struct Memory {
 }
 
 impl Io for Memory {
-    fn datagram(&mut self, to: SocketAddr, ecn: Ecn, len: usize) -> &mut [u8] {
+    fn datagram(&mut self, way: Way, ecn: Ecn, len: usize) -> &mut [u8] {
         let bytes = vec![0; len];
-        self.datagrams.push(Sent { to, ecn, bytes });
+        self.datagrams.push(Sent { way, ecn, bytes });
         &mut self.datagrams.last_mut().unwrap().bytes
     }
 
@@ -189,7 +193,8 @@ impl Side {
     fn receive<'a>(&mut self, datagrams: impl IntoIterator<Item = &'a Sent>) {
         for datagram in datagrams {
             let bytes = &datagram.bytes;
-            self.engine.handle_datagrams(self.now, datagram.ecn, bytes.len(), bytes, &mut self.io);
+            let (ecn, io) = (datagram.ecn, &mut self.io);
+            self.engine.handle_datagrams(self.now, UNDERLAY, ecn, bytes.len(), bytes, io);
         }
         self.engine.finish_receive(&mut self.io);
     }

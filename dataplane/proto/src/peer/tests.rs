@@ -270,7 +270,7 @@ fn a_session_that_waits_for_its_first_datagram_is_not_overtaken_by_another() {
     // It never gets one: it is given up, and the next handshake begins.
     peer.handle_timeout(due + PROVE_MAX);
     let given_up = Action::Remove { id: SessionId(2), say_so: true };
-    assert_eq!(actions(&mut peer), [given_up, Action::Handshake]);
+    assert_eq!(actions(&mut peer), [Action::Unproven, given_up, Action::Handshake]);
 }
 
 #[test]
@@ -295,7 +295,11 @@ fn silence_asks_for_a_handshake_and_ends_nothing() {
         assert_eq!(actions(&mut peer), [Action::Handshake]);
     }
     // A session that waits for its first datagram is given the time.
-    peer.handle_established(at, session(2, Role::Client, 2, at));
+    peer.handle_established(at, session(2, Role::Server, 2, at));
+    peer.handle_failed(at, 0);
     peer.handle_silence(at);
     assert_eq!(actions(&mut peer), []);
+    // But not for ever: what the peer called with may not come through, as behind address translation.
+    peer.handle_silence(at + Duration::from_secs(2));
+    assert_eq!(actions(&mut peer), [Action::Handshake]);
 }

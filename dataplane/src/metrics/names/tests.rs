@@ -66,6 +66,7 @@ fn value(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> Option<f64>
 
 fn peer(host: &str, session: SessionState) -> PeerStatus {
     PeerStatus {
+        reached_at: None,
         spec: PeerSpec {
             host: host.parse().unwrap(),
             endpoint: "192.0.2.2:5820".parse().unwrap(),

@@ -77,7 +77,7 @@ fn chunks_have_one_length_and_one_header() {
     for (i, datagram) in sent.iter().enumerate() {
         assert_eq!(header(datagram).counter.0, i as u64);
         assert_eq!(header(datagram).index, index(1, SESSION));
-        assert_eq!(datagram.to, endpoint(1, 0));
+        assert_eq!(datagram.way, Way::direct(endpoint(1, 0)));
     }
 }
 
@@ -149,7 +149,14 @@ fn a_complete_superpacket_does_not_wait_for_the_drain() {
     pair.a.send(WEB, &whole);
     for d in pair.a.take_sent() {
         let now = pair.b.now;
-        pair.b.engine.handle_datagrams(now, d.ecn, d.bytes.len(), &d.bytes, &mut pair.b.io);
+        pair.b.engine.handle_datagrams(
+            now,
+            UNDERLAY,
+            d.ecn,
+            d.bytes.len(),
+            &d.bytes,
+            &mut pair.b.io,
+        );
     }
     assert_eq!(pair.b.take_delivered(), [(DB, whole)]);
 }

@@ -270,10 +270,10 @@ fn a_new_session_takes_over_and_the_old_one_still_receives() {
 }
 
 #[test]
-fn datagrams_follow_the_endpoint() {
+fn datagrams_follow_the_way_of_their_link() {
     let mut pair = Pair::new();
-    let new = SocketAddr::new(addr("2001:db8::7"), 9);
-    pair.a.engine.set_endpoint(LINK, new);
+    let new = Way::direct(SocketAddr::new(addr("2001:db8::7"), 9));
+    pair.a.engine.set_way(LINK, new);
     pair.a.send(WEB, &udp_packet(forth(4), 10).complete());
-    assert_eq!(pair.a.take_sent()[0].to, new);
+    assert_eq!(pair.a.take_sent()[0].way, new);
 }

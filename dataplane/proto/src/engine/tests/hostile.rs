@@ -103,7 +103,7 @@ fn merged_datagrams_are_split_by_the_kernel_s_word_only() {
         pair.a.send(WEB, &whole);
         let data = merged(&pair.a.take_sent());
         let now = pair.b.now;
-        pair.b.engine.handle_datagrams(now, Ecn::NotEct, 196, &data, &mut pair.b.io);
+        pair.b.engine.handle_datagrams(now, UNDERLAY, Ecn::NotEct, 196, &data, &mut pair.b.io);
         pair.b.engine.finish_receive(&mut pair.b.io);
         assert_eq!(pair.b.take_delivered(), [(DB, whole)]);
     }
@@ -120,7 +120,7 @@ fn a_false_length_costs_its_own_datagram_only() {
             sent[victim].bytes[2..4].copy_from_slice(&lie.to_be_bytes());
             let now = pair.b.now;
             let data = merged(&sent);
-            pair.b.engine.handle_datagrams(now, Ecn::NotEct, 196, &data, &mut pair.b.io);
+            pair.b.engine.handle_datagrams(now, UNDERLAY, Ecn::NotEct, 196, &data, &mut pair.b.io);
             pair.b.engine.finish_receive(&mut pair.b.io);
             let runs = [(0, victim), (victim + 1, 5 - victim)];
             let want: Vec<_> = runs
@@ -162,7 +162,7 @@ fn what_is_no_datagram_is_counted() {
     let now = pair.b.now;
     for bytes in [&[][..], &[0x11], &[0x11; 43], &[0xff; 44], &[0; 2000]] {
         let segment = bytes.len();
-        pair.b.engine.handle_datagrams(now, Ecn::NotEct, segment, bytes, &mut pair.b.io);
+        pair.b.engine.handle_datagrams(now, UNDERLAY, Ecn::NotEct, segment, bytes, &mut pair.b.io);
     }
     pair.b.engine.handle_truncated();
     assert_eq!(pair.b.unattributed(DropReason::Header), 5);
@@ -197,7 +197,7 @@ impl Liar {
         self.lane.prepare(self.pair.a.now, 1).unwrap();
         let mut bytes = vec![0; SendLane::datagram_len(plain.len(), 0)];
         self.lane.seal(kind, plain, &[], &mut bytes);
-        Sent { to: endpoint(1, 0), ecn: Ecn::NotEct, bytes }
+        Sent { way: Way::direct(endpoint(1, 0)), ecn: Ecn::NotEct, bytes }
     }
 
     /// What B makes of these plaintexts, sealed one after the other.

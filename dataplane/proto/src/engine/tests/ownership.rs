@@ -204,7 +204,14 @@ fn nothing_is_left_in_a_slot_for_its_next_owner() {
     pair.a.send(WEB, &udp_packet(forth(4), 10).unfinished());
     for d in pair.a.take_sent() {
         let now = pair.b.now;
-        pair.b.engine.handle_datagrams(now, d.ecn, d.bytes.len(), &d.bytes, &mut pair.b.io);
+        pair.b.engine.handle_datagrams(
+            now,
+            UNDERLAY,
+            d.ecn,
+            d.bytes.len(),
+            &d.bytes,
+            &mut pair.b.io,
+        );
     }
     pair.b.engine.remove_attachment(DB);
     pair.b.engine.add_attachment(DB, newcomer());

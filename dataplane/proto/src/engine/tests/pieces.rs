@@ -177,7 +177,7 @@ fn say(pieces: &[Said<'_>]) -> Pair {
         lane.prepare(pair.a.now, 1).unwrap();
         let mut bytes = vec![0; SendLane::datagram_len(piece.len(), 12)];
         lane.seal(Kind::Data, piece, &metadata.encode(), &mut bytes);
-        pair.b.receive([&Sent { to: endpoint(1, 0), ecn: Ecn::NotEct, bytes }]);
+        pair.b.receive([&Sent { way: Way::direct(endpoint(1, 0)), ecn: Ecn::NotEct, bytes }]);
     }
     pair
 }

@@ -207,7 +207,7 @@ fn committed_datagrams_open() {
                 .iter()
                 .map(|d| {
                     let ecn = Ecn::from_bits(u8::try_from(d["ecn"].as_u64().unwrap()).unwrap());
-                    Sent { to: endpoint(1, 0), ecn, bytes: unhex(&d["bytes"]) }
+                    Sent { way: Way::direct(endpoint(1, 0)), ecn, bytes: unhex(&d["bytes"]) }
                 })
                 .collect();
             pair.b.receive(&sent);

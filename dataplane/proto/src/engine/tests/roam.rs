@@ -1,0 +1,98 @@
+//! Datagrams that come from another address than the peer's.
+
+use super::*;
+use crate::roam::{SEEN_EVERY, Via};
+
+const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)), 40_000);
+const NUMBER: u64 = 0x0123_4567_89ab_cdef;
+
+fn elsewhere() -> Event {
+    Event::Elsewhere { session: SESSION, from: ELSEWHERE, is_home: true }
+}
+
+impl Side {
+    fn receive_from(&mut self, from: SocketAddr, datagrams: &[Sent]) {
+        for Sent { ecn, bytes, .. } in datagrams {
+            let io = &mut self.io;
+            self.engine.handle_datagrams(self.now, from, *ecn, bytes.len(), bytes, io);
+        }
+        self.engine.finish_receive(&mut self.io);
+    }
+}
+
+fn a_datagram(pair: &mut Pair) -> Vec<Sent> {
+    pair.a.send(WEB, &udp_packet(forth(4), 100).complete());
+    pair.a.take_sent()
+}
+
+/// Where B sends.
+fn way_of_b(pair: &mut Pair) -> Way {
+    pair.b.send(WEB, &udp_packet(flow("10.0.0.9", "10.0.0.2"), 100).complete());
+    pair.b.take_sent()[0].way
+}
+
+#[test]
+fn a_datagram_from_elsewhere_is_said_and_moves_nothing() {
+    let mut pair = Pair::new();
+    let usual = way_of_b(&mut pair);
+    assert_eq!(usual, Way::direct(endpoint(0, 0)));
+    let sent = a_datagram(&mut pair);
+    pair.b.receive_from(ELSEWHERE, &sent);
+    assert_eq!(pair.b.take_delivered().len(), 1, "it is good all the same");
+    assert_eq!(pair.b.events(), [Event::Alive(SESSION), elsewhere()]);
+    assert_eq!(way_of_b(&mut pair), usual);
+    // Not at every datagram.
+    let sent = a_datagram(&mut pair);
+    pair.b.receive_from(ELSEWHERE, &sent);
+    assert_eq!(pair.b.events(), []);
+    pair.advance(SEEN_EVERY);
+    let sent = a_datagram(&mut pair);
+    pair.b.receive_from(ELSEWHERE, &sent);
+    assert_eq!(pair.b.events(), [elsewhere()]);
+    // From another port of the same host it is nothing new.
+    pair.advance(SEEN_EVERY);
+    let sent = a_datagram(&mut pair);
+    pair.b.receive_from(SocketAddr::new(UNDERLAY.ip(), 50_000), &sent);
+    assert_eq!(pair.b.events(), []);
+}
+
+#[test]
+fn what_is_not_authentic_says_nothing() {
+    let mut pair = Pair::new();
+    let sent = a_datagram(&mut pair);
+    pair.b.receive(&sent);
+    assert_eq!(pair.b.events(), [Event::Alive(SESSION)]);
+    // Replayed.
+    pair.b.receive_from(ELSEWHERE, &sent);
+    // Forged, in every byte.
+    for at in 0..sent[0].bytes.len() {
+        let mut forged = a_datagram(&mut pair);
+        forged[0].bytes[at] ^= 1;
+        pair.b.receive_from(ELSEWHERE, &forged);
+    }
+    let said = pair.b.events();
+    assert!(!said.iter().any(|event| matches!(event, Event::Elsewhere { .. })), "{said:?}");
+}
+
+#[test]
+fn a_challenge_goes_where_it_is_told_and_its_answer_where_the_peer_was() {
+    let mut pair = Pair::new();
+    let way = Way { to: ELSEWHERE, via: Via::Listen };
+    pair.b.engine.challenge(pair.b.now, SESSION, way, NUMBER, &mut pair.b.io);
+    let challenge = pair.b.take_sent();
+    assert_eq!((challenge.len(), challenge[0].way), (1, way));
+    assert_eq!(challenge[0].bytes.len(), 44, "no longer than what caused it");
+    pair.a.receive(&challenge);
+    assert!(pair.a.events().contains(&Event::Challenged(SESSION)));
+    let answer = pair.a.take_sent();
+    assert_eq!((answer.len(), answer[0].way), (1, Way::direct(endpoint(1, 0))));
+    pair.b.events();
+    pair.b.receive_from(ELSEWHERE, &answer);
+    let said = pair.b.events();
+    assert!(said.contains(&Event::Answered(SESSION, NUMBER)), "{said:?}");
+    pair.b.engine.set_way(LINK, way);
+    assert_eq!(way_of_b(&mut pair), way);
+    // The other environment's link has its own way.
+    pair.b.send(OTHER, &udp_packet(flow("10.0.0.9", "10.0.0.2"), 100).complete());
+    assert_eq!(pair.b.take_sent()[0].way, Way::direct(endpoint(0, 1)));
+}
