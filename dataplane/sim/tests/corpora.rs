@@ -209,6 +209,7 @@ listen = "192.0.2.1:5820"
 api = "/run/weft/weftd.sock"
 metrics = "127.0.0.1:9820"
 workers = 2
+engine = "uring"
 
 [log]
 level = "info"
@@ -245,6 +246,7 @@ host = 7
 listen = "nowhere"
 colour = "green"
 workers = 65
+engine = "io_uring"
 [[environment]]
 id = "acme"
 subnet = "10.40.0.0/33"
