@@ -11,7 +11,7 @@ SECOND_ENGINE := uring
 SECOND_ENGINE_TESTS := connectivity isolation forgery virtio lifecycle
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test lint audit fuzz demo bench bench-growth bench-compare bench-report bench-real bench-peers bench-micro bench-instructions clean
+.PHONY: help setup build test test-faults lint audit fuzz demo bench bench-growth bench-compare bench-report bench-real bench-peers bench-micro bench-instructions clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ test: setup ## Run all tests; the ones in network namespaces need root
 	WEFT_BIN_DIR=$(DEBUG) $(CARGO) test --locked -p netns-tests --no-fail-fast
 	WEFT_ENGINE=$(SECOND_ENGINE) WEFT_BIN_DIR=$(DEBUG) $(CARGO) test --locked -p netns-tests \
 		--no-fail-fast $(addprefix --test ,$(SECOND_ENGINE_TESTS))
+
+test-faults: setup ## Inject every fault at full extent and print a table of figures; needs root
+	$(CARGO) build --locked -p weftd -p weft-helper -p weft
+	@CARGO="$(CARGO)" WEFT_BIN_DIR=$(DEBUG) scripts/faults.sh $(FAULTS)
 
 lint: setup ## Check formatting, clippy, dependencies (if cargo-deny is installed)
 	$(CARGO) fmt --all --check

@@ -8,6 +8,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use prost::Message as _;
@@ -25,6 +26,7 @@ const FOLDER_MODE: u32 = 0o700;
 const UNFINISHED: &str = ".new";
 const ATTACHMENT: &str = "attachment";
 const PEER: &str = "peer";
+const TIME: &str = "time";
 
 /// One thing that was kept.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,6 +67,9 @@ impl Kept {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let path = entry.path();
+            if path.extension().is_some_and(|extension| extension == TIME) {
+                continue;
+            }
             match read(&path) {
                 Ok(thing) => found.push(thing),
                 Err(error) => {
@@ -109,6 +114,18 @@ impl Kept {
         self.write(&self.peer_file(environment, &spec.host), &request.encode_to_vec())
     }
 
+    /// Keeps what is known of the time in an environment.
+    pub(crate) fn time(&self, environment: &EnvironmentId, known: SystemTime) -> io::Result<()> {
+        let seconds = known.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.write(&self.time_file(environment), seconds.to_string().as_bytes())
+    }
+
+    /// What was known of the time in an environment.
+    pub(crate) fn known_time(&self, environment: &EnvironmentId) -> Option<SystemTime> {
+        let text = fs::read_to_string(self.time_file(environment)).ok()?;
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(text.parse().ok()?))
+    }
+
     /// Forgets an attachment; one that was not kept is forgotten already.
     pub(crate) fn forget_attachment(&self, environment: &EnvironmentId, name: &AttachmentName) {
         remove(&self.attachment_file(environment, name));
@@ -131,6 +148,10 @@ impl Kept {
         {
             tracing::warn!(%error, "what the local API made may come back");
         }
+    }
+
+    fn time_file(&self, environment: &EnvironmentId) -> PathBuf {
+        self.folder.join(format!("{environment}.{TIME}"))
     }
 
     fn attachment_file(&self, environment: &EnvironmentId, name: &AttachmentName) -> PathBuf {
@@ -181,8 +202,6 @@ fn remove(path: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn attachment() -> AttachSpec {
@@ -238,6 +257,13 @@ mod tests {
         fs::write(state.join("acme.web-2.attachment.new"), b"").unwrap();
         fs::write(state.join("acme.web-3.attachment"), b"").unwrap();
         assert_eq!(kept.load(), [Thing::Peer(environment, peer())]);
-        assert_eq!(fs::read_dir(state).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(&state).unwrap().count(), 1);
+        let environment: EnvironmentId = "acme".parse().unwrap();
+        let known = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        kept.time(&environment, known).unwrap();
+        assert_eq!(kept.load().len(), 1, "the time is not taken for something else");
+        assert_eq!(kept.known_time(&environment), Some(known));
+        fs::write(state.join("acme.time"), "soon").unwrap();
+        assert_eq!(kept.known_time(&environment), None);
     }
 }

@@ -22,7 +22,7 @@ use weft_helper::Client;
 use weft_sys::alloc::WipingAllocator;
 use weftd::{
     api,
-    confine::{Places, confine},
+    confine::{Confinement, Places, confine},
     kept::Kept,
     logging, metrics,
     node::{self, Ending, NodeHandle, Prepared},
@@ -99,7 +99,7 @@ fn run(config: Config, arguments: Arguments) -> anyhow::Result<()> {
     };
     let ground = Ground::lay(config, &program)?;
     // Threads inherit it.
-    confine(&places)?.log();
+    let confinement = confine(&places)?;
     // Two threads: one for the node, one for the signatures of handshakes.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -107,7 +107,7 @@ fn run(config: Config, arguments: Arguments) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let result = runtime.block_on(serve(ground, arguments.config, held));
+    let result = runtime.block_on(serve(ground, confinement, arguments.config, held));
     // Whatever still waits for the kernel or the disk must not hold up the end.
     runtime.shutdown_timeout(RUNTIME_STOP_MAX);
     result
@@ -148,14 +148,23 @@ impl Ground {
     }
 }
 
-async fn serve(ground: Ground, path: PathBuf, held: HeldSignals) -> anyhow::Result<()> {
+async fn serve(
+    ground: Ground,
+    confinement: Confinement,
+    path: PathBuf,
+    held: HeldSignals,
+) -> anyhow::Result<()> {
     let mut end = EndSignals::new()?;
     let hangup = signal(SignalKind::hangup())?;
     held.release()?;
     let handle = ground.node.handle.clone();
     let servers = Servers::start(ground.api, ground.metrics, &handle)?;
     let (stop, stopped) = oneshot::channel();
-    let mut node = tokio::spawn(ground.node.run(stopped));
+    let mut node = tokio::spawn(async move {
+        // A log may block: not before signals are handled.
+        confinement.log();
+        ground.node.run(stopped).await
+    });
     let reloading = tokio::spawn(reload_on(hangup, handle, path));
     let ended = tokio::select! {
         ended = &mut node => Ok(ended),

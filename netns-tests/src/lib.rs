@@ -22,6 +22,7 @@ pub mod capture;
 pub mod certificates;
 pub mod config;
 pub mod daemon;
+pub mod fault;
 pub mod metrics;
 mod namespace;
 pub mod packets;

@@ -147,6 +147,11 @@ impl Relay {
         Ok(relay)
     }
 
+    /// Changes the faults of one direction.
+    pub fn faults_of(&self, way: Way, faults: Faults) {
+        self.line(way).faults(faults);
+    }
+
     /// Changes the faults of both directions.
     pub fn faults(&self, faults: Faults) {
         self.there.faults(faults);

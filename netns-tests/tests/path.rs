@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use netns_tests::fault::row;
 use netns_tests::process::{pause, wait_for};
 use netns_tests::seeded::seed;
 use netns_tests::traffic::datagrams::{Flow, send};
@@ -95,10 +96,14 @@ fn a_path_that_shrinks_in_the_middle_of_a_transfer() {
                 let carried = payload_max as f64;
                 Ok((found <= carried && found + PRECISION > carried).then_some(found))
             })?;
-            println!(
-                "{family:?}, path of {mtu} bytes: {:.1} s for all, {found} bytes found {:.1} s later",
-                run.elapsed.as_secs_f64(),
-                start.elapsed().as_secs_f64(),
+            row(
+                &format!("underlay MTU shrinks to {mtu} mid-flow, {family:?}, no ICMP"),
+                "the transfer completes; the length is found within 5 s",
+                format!(
+                    "{:.1} s for all, {found} bytes found {:.1} s later",
+                    run.elapsed.as_secs_f64(),
+                    start.elapsed().as_secs_f64(),
+                ),
             );
             site.assert_healthy()
         });

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use crate::time::TrustedTime;
 use aws_lc_rs::rand;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::UnixTime;
@@ -50,6 +51,7 @@ pub struct Environment {
     anchor: TrustAnchor,
     credentials: Credentials,
     key_exchange: KeyExchange,
+    time: Arc<TrustedTime>,
     /// Chain and key as TLS wants them.
     certificate: Arc<SingleCertAndKey>,
     own: Mutex<Option<OwnChain>>,
@@ -84,9 +86,24 @@ impl Environment {
                 expected: format!("a host of {}", anchor.environment()),
             }));
         }
+        let time = Arc::<TrustedTime>::default();
+        time.learn(credentials.not_before());
         let key = CertifiedKey::clone(&credentials.certified_key());
         let certificate = Arc::new(SingleCertAndKey::from(key));
-        Ok(Self { anchor, credentials, key_exchange, certificate, own: Mutex::default() })
+        Ok(Self { anchor, credentials, key_exchange, time, certificate, own: Mutex::default() })
+    }
+
+    /// With what is known of the time in this environment.
+    #[must_use]
+    pub fn with_time(self, time: Arc<TrustedTime>) -> Self {
+        time.learn(self.credentials.not_before());
+        Self { time, ..self }
+    }
+
+    /// The time by which certificates are judged.
+    #[must_use]
+    pub fn time(&self) -> &Arc<TrustedTime> {
+        &self.time
     }
 
     /// The environment's id.

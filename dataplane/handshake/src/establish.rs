@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use rustls_pki_types::UnixTime;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, timeout_at},
@@ -20,6 +19,7 @@ use crate::{
     local::{LocalSide, Role},
     scrub::scrubbed,
     stream::{accept_tls, check_application, connect_tls, end_tls, export},
+    time::unix,
 };
 
 /// How long a handshake may take from the first SYN to the last frame.
@@ -152,7 +152,9 @@ where
 }
 
 fn own_chain_end(environment: &Environment) -> Result<SystemTime, HandshakeError> {
-    environment.own_chain_end(UnixTime::now()).map_err(HandshakeError::OwnCertificate)
+    environment
+        .own_chain_end(unix(environment.time().now()))
+        .map_err(HandshakeError::OwnCertificate)
 }
 
 async fn within<T>(
@@ -176,6 +178,7 @@ impl Established {
         role: Role,
         begun: Instant,
     ) -> Self {
+        environment.time().learn(peer.not_before);
         let (local, other) = (agreed.local_params, agreed.peer_params);
         Self {
             environment: environment.id().clone(),

@@ -39,6 +39,7 @@ mod scrub;
 mod stream;
 #[cfg(any(test, feature = "test-hooks"))]
 pub mod test_hooks;
+mod time;
 mod tls;
 mod verifier;
 
@@ -49,6 +50,7 @@ pub use establish::{DEADLINE, Established, accept, connect};
 pub use exporter::{EXPORTER_LABEL, ExporterContext, SessionSecret};
 pub use indices::{Exhausted, IndexAllocator, IndexGuard};
 pub use local::{LocalParams, LocalSide, Role};
+pub use time::TrustedTime;
 pub use tls::ALPN;
 pub use weft_wire::hello::Hello;
 

@@ -50,7 +50,8 @@ pub(crate) fn server_config(
     environment: &Environment,
     verifier: Arc<ClientVerifier>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(provider_for(environment.key_exchange()))
+    let provider = provider_for(environment.key_exchange());
+    let mut config = ServerConfig::builder_with_details(provider, environment.time().clone())
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(environment.certificate());
@@ -71,7 +72,8 @@ pub(crate) fn client_config(
     environment: &Environment,
     verifier: Arc<ServerVerifier>,
 ) -> Result<Arc<ClientConfig>, rustls::Error> {
-    let mut config = ClientConfig::builder_with_provider(provider_for(environment.key_exchange()))
+    let provider = provider_for(environment.key_exchange());
+    let mut config = ClientConfig::builder_with_details(provider, environment.time().clone())
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)

@@ -41,7 +41,11 @@ pub(crate) fn receive(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Vec<Owne
             fds.extend(more);
         }
     }
-    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        let why = "no descriptor is left for what came (RLIMIT_NOFILE)";
+        return Err(io::Error::new(io::ErrorKind::OutOfMemory, why));
+    }
+    if received.flags.contains(ReturnFlags::TRUNC) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a packet did not fit"));
     }
     bytes.truncate(received.bytes);

@@ -32,6 +32,8 @@ pub struct VerifiedPeer {
     /// The last moment at which its whole chain is valid: the earliest end of the host's, the
     /// intermediates' and the authority's certificate.
     pub not_after: SystemTime,
+    /// When the host's certificate was made, or later: the authority has signed that this time has come.
+    pub not_before: SystemTime,
     /// SHA-256 of the host's certificate in DER.
     pub certificate_hash: [u8; 32],
 }
@@ -77,6 +79,7 @@ pub fn verify_peer(
     Ok(VerifiedPeer {
         identity,
         not_after: facts.not_after.min(path_not_after),
+        not_before: facts.not_before,
         certificate_hash: facts.fingerprint,
     })
 }

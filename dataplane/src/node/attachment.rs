@@ -134,7 +134,10 @@ impl Node {
         for address in &spec.addresses {
             state.check_address(environment, *address, Owner::Here(&spec.name))?;
         }
-        let origin = state.attachments.get(&spec.name).map_or(Origin::Api, |entry| entry.origin);
+        let entry = state.attachments.get(&spec.name);
+        let origin = entry.map_or(Origin::Api, |entry| entry.origin);
+        // It would have been made without this call, a little later.
+        let is_planned = entry.is_some_and(|entry| matches!(entry.state, State::Waiting));
         if origin == Origin::Api {
             self.kept.attachment(environment, &spec).map_err(not_kept)?;
         }
@@ -147,7 +150,7 @@ impl Node {
                 return Err(RequestError::Precondition(error.to_string()));
             }
         }
-        Ok(true)
+        Ok(!is_planned)
     }
 
     /// Lets an attachment send another share to other hosts from now on.

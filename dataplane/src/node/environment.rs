@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
 
 use weft_config::Share;
-use weft_handshake::{Environment, KeyExchange};
+use weft_handshake::{Environment, KeyExchange, TrustedTime};
 use weft_pki::{Credentials, TrustAnchor};
 use weft_proto::{
     AttachmentSlot, EnvironmentCounters, EnvironmentSlot, LinkSlot, NewEnvironment, Pace,
@@ -110,7 +110,9 @@ impl Node {
         anchor: TrustAnchor,
         credentials: Credentials,
     ) -> Result<(), RequestError> {
-        let tls = tls_environment(anchor, credentials)?;
+        let known = self.kept.known_time(id);
+        let time = Arc::new(known.map(TrustedTime::since).unwrap_or_default());
+        let tls = tls_environment(anchor, credentials, time)?;
         let slot = EnvironmentSlot(self.environment_slots.take());
         let counters: Vec<Arc<EnvironmentCounters>> =
             self.workers.iter().map(|_| Arc::default()).collect();
@@ -169,7 +171,8 @@ impl Node {
         anchor: TrustAnchor,
         credentials: Credentials,
     ) -> Result<(), RequestError> {
-        let tls = tls_environment(anchor, credentials)?;
+        let time = Arc::clone(self.environment(id)?.tls.time());
+        let tls = tls_environment(anchor, credentials, time)?;
         self.environment_mut(id)?.tls = tls;
         self.publish_tls()?;
         let hosts: Vec<_> = self.environment(id)?.peers.keys().cloned().collect();
@@ -217,9 +220,10 @@ impl Node {
 fn tls_environment(
     anchor: TrustAnchor,
     credentials: Credentials,
+    time: Arc<TrustedTime>,
 ) -> Result<Arc<Environment>, RequestError> {
     Environment::new(anchor, credentials, KeyExchange::default())
-        .map(Arc::new)
+        .map(|environment| Arc::new(environment.with_time(time)))
         .map_err(|error| RequestError::Invalid(error.to_string()))
 }
 

@@ -149,6 +149,7 @@ impl Node {
         entry.tally.time += established.elapsed;
         entry.tally.last_error.clear();
         let slot = entry.slot;
+        self.keep_time(&environment);
         tracing::info!(
             environment = environment.as_str(),
             peer = host.as_str(),
@@ -158,6 +159,16 @@ impl Node {
         );
         if let Err(error) = self.install_session(slot, established) {
             tracing::error!(%error, "a lane has an impossible number");
+        }
+    }
+
+    /// The next daemon is to know what this one knows of the time.
+    fn keep_time(&self, environment: &EnvironmentId) {
+        let Some(state) = self.environments.get(environment) else { return };
+        if let Some(known) = state.tls.time().known()
+            && let Err(error) = self.kept.time(environment, known)
+        {
+            tracing::warn!(%error, "what is known of the time is not kept");
         }
     }
 

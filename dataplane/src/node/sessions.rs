@@ -40,7 +40,8 @@ impl Node {
             TlsRole::Client => Role::Client,
             TlsRole::Server => Role::Server,
         };
-        let left = established.not_after.duration_since(SystemTime::now());
+        let time = self.environments.get(&environment).map(|e| e.tls.time().now());
+        let left = established.not_after.duration_since(time.unwrap_or_else(SystemTime::now));
         let expires = now + left.unwrap_or(Duration::ZERO).min(SESSION_AGE_MAX);
         let params = established.peer_params;
         let new = peer::Established {

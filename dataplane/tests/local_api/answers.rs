@@ -14,7 +14,7 @@ use crate::daemon::{
     Daemon, ENVIRONMENTS, LIMIT, Lab, interfaces, path_of, status_of, wait_until, watch_of,
 };
 
-fn attach_request(netns: &Netns, address: &str) -> AttachRequest {
+pub(crate) fn attach_request(netns: &Netns, address: &str) -> AttachRequest {
     AttachRequest {
         environment: "acme".into(),
         name: "web-1".into(),
@@ -103,12 +103,10 @@ async fn a_namespace_is_attached_watched_and_detached() {
     assert_eq!(interfaces(&container), ["lo"]);
     assert_eq!(interfaces(&lab.netns), ["lo"]);
     wait_for_event(&mut all, EventKind::Stopping).await;
-    let mut last = globex.message().await.unwrap().unwrap();
-    while let Ok(Some(event)) = globex.message().await {
-        last = event;
-    }
     // Nothing of acme, nothing of the daemon itself.
-    assert_eq!((last.environment.as_str(), last.kind()), ("globex", EventKind::EnvironmentRemoved));
+    while let Ok(Some(event)) = globex.message().await {
+        assert_eq!(event.environment, "globex", "{event:?}");
+    }
 }
 
 #[tokio::test]

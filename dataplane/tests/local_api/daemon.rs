@@ -193,9 +193,9 @@ impl Daemon {
         }
     }
 
-    /// SIGTERM; in time, with the right code, and without a socket it has to end.
+    /// SIGINT; in time, with the right code, and without a socket it has to end.
     pub(crate) fn stop(mut self) {
-        self.signal(Signal::SIGTERM);
+        self.signal(Signal::SIGINT);
         let status = self.wait(STOP_LIMIT);
         assert_eq!(status.code(), Some(0), "{status}");
         assert!(!self.socket.exists());

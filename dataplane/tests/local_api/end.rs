@@ -6,7 +6,10 @@ use nix::sys::signal::Signal;
 use weft_api::v1::AttachRequest;
 use weft_sys::netns::Netns;
 
-use crate::daemon::{LIMIT, Lab, STOP_LIMIT, interfaces, path_of, status_of, wait_until, watch_of};
+use crate::{
+    answers::attach_request,
+    daemon::{LIMIT, Lab, STOP_LIMIT, interfaces, path_of, status_of, wait_until, watch_of},
+};
 
 #[tokio::test]
 async fn it_stops_whoever_hangs_on() {
@@ -67,14 +70,23 @@ fn it_stops_before_all_interfaces_are_made() {
     assert!(!lab.log(1).contains("web-199"), "it made all interfaces first");
 }
 
-#[test]
-fn an_interrupt_is_as_good() {
+#[tokio::test]
+async fn what_is_attached_waits_for_the_next_daemon() {
     let lab = Lab::new();
     lab.configure(1, 1);
+    let container = Netns::create().unwrap();
     let mut daemon = lab.start(1);
-    daemon.signal(Signal::SIGINT);
+    let request = attach_request(&container, "10.40.0.9");
+    daemon.client().await.attach(request.clone()).await.unwrap();
+    daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.wait(STOP_LIMIT).code(), Some(0));
     assert!(!daemon.socket.exists());
+    assert_eq!(interfaces(&container), ["lo", "weft0"]);
+    let next = lab.start(1);
+    let answer = next.client().await.attach(request).await.unwrap().into_inner();
+    assert!(!answer.created, "it is there");
+    next.stop();
+    assert_eq!(interfaces(&container), ["lo"]);
 }
 
 #[test]

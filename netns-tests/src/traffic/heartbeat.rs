@@ -13,6 +13,8 @@ use crate::namespace::Namespace;
 
 /// Time between two numbers.
 pub const BEAT: Duration = Duration::from_millis(5);
+/// A gap that is worth telling.
+pub const GAP_MIN: Duration = Duration::from_millis(25);
 /// A connection that stands still for so long has failed.
 const STALL_LIMIT: Duration = Duration::from_secs(30);
 
@@ -25,12 +27,14 @@ pub struct Heartbeat {
 }
 
 /// What came.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Beats {
     /// Numbers, all in order.
     pub count: u64,
     /// The longest time between two.
     pub longest_gap: Duration,
+    /// Every time between two of at least [`GAP_MIN`], in order.
+    pub gaps: Vec<Duration>,
 }
 
 impl Heartbeat {
@@ -95,7 +99,11 @@ fn listen(mut stream: TcpStream) -> Result<Beats> {
         let number = u64::from_be_bytes(number);
         ensure!(number == beats.count, "{number} after {} numbers", beats.count);
         let now = Instant::now();
-        beats.longest_gap = beats.longest_gap.max(now - last);
+        let gap = now - last;
+        beats.longest_gap = beats.longest_gap.max(gap);
+        if gap >= GAP_MIN {
+            beats.gaps.push(gap);
+        }
         beats.count += 1;
         last = now;
     }
