@@ -18,7 +18,7 @@ use tokio::{
     task::JoinHandle,
 };
 use weft_config::Config;
-use weft_helper::Client;
+use weft_helper::{Client, socket_beside};
 use weft_sys::alloc::WipingAllocator;
 use weftd::{
     api,
@@ -31,8 +31,6 @@ use weftd::{
 /// From the signal to the end of the process, whatever happens: the contract's 2 s, less what the
 /// kernel needs to notice and to clean up.
 const STOP_MAX: Duration = Duration::from_millis(1_700);
-/// The helper's socket has the name of the API's and this.
-const HELPER_SUFFIX: &str = ".helper";
 /// How long the node may take to tell its peers and remove its interfaces. With the two below it
 /// stays under [`STOP_MAX`].
 const NODE_STOP_MAX: Duration = Duration::from_millis(1_300);
@@ -97,7 +95,7 @@ fn run(config: Config, arguments: Arguments) -> anyhow::Result<()> {
         Some(program) => program,
         None => env::current_exe().context("weft-helper")?.with_file_name("weft-helper"),
     };
-    let ground = Ground::lay(config, &program)?;
+    let ground = Ground::lay(config, &program, &arguments.config)?;
     // Threads inherit it.
     let confinement = confine(&places)?;
     // Two threads: one for the node, one for the signatures of handshakes.
@@ -132,7 +130,7 @@ struct Ground {
 }
 
 impl Ground {
-    fn lay(config: Config, helper: &Path) -> anyhow::Result<Self> {
+    fn lay(config: Config, helper: &Path, file: &Path) -> anyhow::Result<Self> {
         let api = weft_api::bind(&config.api).context("api")?;
         let metrics = match config.metrics {
             Some(address) => {
@@ -141,9 +139,8 @@ impl Ground {
             }
             None => None,
         };
-        let mut socket = config.api.clone().into_os_string();
-        socket.push(HELPER_SUFFIX);
-        let node = node::prepare(config, Client::connect(Path::new(&socket), helper)?)?;
+        let socket = socket_beside(&config.api);
+        let node = node::prepare(config, Client::connect(&socket, helper, Some(file))?)?;
         Ok(Self { api, metrics, node })
     }
 }

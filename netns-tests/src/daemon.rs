@@ -117,14 +117,15 @@ impl Daemon {
     /// When `/proc` is not there.
     pub fn helper(&self) -> Result<Option<Pid>> {
         let mut socket = self.socket.clone().into_os_string().into_encoded_bytes();
-        socket.extend(b".helper\0--foreground\0");
+        socket.extend(b".helper\0");
         for entry in std::fs::read_dir("/proc")?.flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
             // A process that has ended meanwhile is not it.
             let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            if line.ends_with(&socket) {
+            let is_it = line.windows(socket.len()).any(|part| part == socket);
+            if is_it && line.ends_with(b"--foreground\0") {
                 return Ok(Some(Pid::from_raw(pid)));
             }
         }

@@ -10,9 +10,11 @@ use netns_tests::plan::PORT;
 use netns_tests::process::{pause, run_ok, wait_for};
 use netns_tests::seeded::{Seeded, seed};
 use netns_tests::site::{Container, SETTLE_LIMIT, reach};
-use netns_tests::topology::{Joined, UNDERLAY_INTERFACE, Underlay};
+use netns_tests::topology::{Joined, Offloads, UNDERLAY_INTERFACE, Underlay};
 use netns_tests::traffic::datagrams::{Flow, send};
 use netns_tests::traffic::heartbeat::Heartbeat;
+use netns_tests::traffic::iperf::{Iperf, iperf};
+use netns_tests::vxlan;
 use netns_tests::{ACME, Context, Family, Faults, Load, Plan, Result, Site, Way, ensure, scenario};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
@@ -371,5 +373,97 @@ fn a_full_disk_is_said_and_harms_nothing() {
         accepted?;
         row("full disk", "no exit; data plane alive; clear error", refused.stderr.trim());
         Ok(())
+    });
+}
+
+/// Loses a share of what arrives at both hosts.
+fn lose(site: &Site, percent: f64) -> Result<()> {
+    for host in ["host-a", "host-b"] {
+        let ns = &site.topology.host(host)?.ns;
+        let _ = ns.run("nft delete table inet weft-loss", LIMIT)?;
+        if percent == 0.0 {
+            continue;
+        }
+        ns.run_ok("nft add table inet weft-loss", LIMIT)?;
+        let chain =
+            "nft add chain inet weft-loss in { type filter hook prerouting priority -400 ; }";
+        ns.run_ok(chain, LIMIT)?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "at most 1,000"
+        )]
+        let share = (percent * 10.0) as u32;
+        ns.run_ok(
+            &format!(
+                "nft add rule inet weft-loss in iifname {UNDERLAY_INTERFACE} numgen random mod 1000 < \
+                 {share} drop"
+            ),
+            LIMIT,
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn tcp_loses_no_more_by_it_than_in_a_plain_tunnel() {
+    scenario(Load::Heavy, |world| {
+        let mut plan = Plan::pair();
+        // What is lost is one packet, not a superpacket of many.
+        plan.underlay = Underlay { offloads: Offloads::Off, ..Underlay::default() };
+        let site = Site::up(world, &plan)?;
+        let (a, b) = (site.container(ACME, "a1")?.clone(), site.container(ACME, "b1")?.clone());
+        let (va, vb) = (world.namespace("va")?, world.namespace("vb")?);
+        let hosts = &site.topology.hosts;
+        vxlan::join(1, Family::V4, (&hosts[0], &va), (&hosts[1], &vb))?;
+        let ways = [(&a.ns, &b.ns, b.address(Family::V4)), (&va, &vb, vxlan::address(1, 2))];
+        let iperf_of = Iperf {
+            time: Duration::from_secs(extent(2, 6)),
+            congestion: "cubic",
+            ..Iperf::default()
+        };
+        let mut figures = Vec::new();
+        for loss in [0.1, 1.0, 5.0] {
+            lose(&site, loss)?;
+            let mut rates = [Vec::new(), Vec::new()];
+            // One after the other, again and again: what else the machine does meets both.
+            for _ in 0..extent(3, 7) {
+                for ((from, to, address), rates) in ways.iter().zip(&mut rates) {
+                    rates.push(iperf(to, from, *address, &iperf_of)?.bits_per_second);
+                }
+            }
+            let [ours, plain] = rates.map(|mut rates| {
+                rates.sort_by(f64::total_cmp);
+                rates[rates.len() / 2]
+            });
+            figures.push(format!("{:.2} at {loss} % ({:.0} Mbit/s)", ours / plain, ours / 1e6));
+        }
+        lose(&site, 0.0)?;
+        row("TCP at a loss of 0.1, 1, 5 %", "0.9 × a plain UDP tunnel (VXLAN)", figures.join(", "));
+        site.ping_all()
+    });
+}
+
+#[test]
+fn handshakes_come_through_a_network_that_loses_a_fifth() {
+    scenario(Load::Heavy, |world| {
+        let mut site = Site::up(world, &Plan::pair())?;
+        lose(&site, 20.0)?;
+        let mut times = Vec::new();
+        for _ in 0..extent(4, 100) {
+            site.daemon_mut("host-b")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+            site.start_host("host-b")?;
+            let begun = Instant::now();
+            wait_for("a session", Duration::from_secs(30), || {
+                let status = site.daemon("host-b")?.status()?;
+                Ok(status.established(ACME, "host-a")?.then_some(()))
+            })?;
+            times.push(begun.elapsed());
+        }
+        lose(&site, 0.0)?;
+        ensure!(p99(&times) < Duration::from_secs(10), "{times:?}");
+        let figure = format!("{} handshakes: p99 {}", times.len(), ms(p99(&times)));
+        row("handshakes at a loss of 20 %", "p99 at most 10 s", figure);
+        site.ping_all()
     });
 }

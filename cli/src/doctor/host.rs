@@ -43,7 +43,7 @@ pub(super) fn check(config: Option<&Config>) -> Vec<Finding> {
     }
     findings.push(segmentation());
     findings.push(rings(config.is_some_and(|config| config.engine == Engine::Uring)));
-    findings.extend([clock(), congestion_control()]);
+    findings.extend([files(), clock(), congestion_control()]);
     findings.extend(connection_tracking());
     findings
 }
@@ -140,6 +140,21 @@ fn rings(is_wanted: bool) -> Finding {
         Err(error) => {
             Finding::good(CHECK, format!("not available ({error}), and nothing asks for it"))
         }
+    }
+}
+
+fn files() -> Finding {
+    const CHECK: &str = "landlock";
+    match process::landlock_version() {
+        Ok(version) => {
+            Finding::good(CHECK, format!("version {version}: the daemon restricts its files"))
+        }
+        Err(error) => Finding::advice(
+            CHECK,
+            format!("not available: {error}"),
+            "a daemon that is taken over can read whatever root can; Linux 5.13 or newer has it, with \
+             landlock in the kernel's parameter lsm",
+        ),
     }
 }
 

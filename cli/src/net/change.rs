@@ -1,13 +1,14 @@
 //! `weft net attach`, `detach` and `peer`.
 
 use std::{
-    io::Write,
+    io::{ErrorKind, Write},
     net::IpAddr,
     path::{self, Path},
 };
 
 use anyhow::{Context, Result};
 use weft_api::v1::{AddPeerRequest, AttachRequest, DetachRequest, RemovePeerRequest, Share};
+use weft_helper::ClientError;
 
 use super::{
     arguments::{
@@ -31,6 +32,7 @@ pub(crate) async fn attach(arguments: &AttachArguments, out: &mut impl Write) ->
             egress_mbit_max: arguments.egress_mbit_max.unwrap_or_default(),
         }),
     };
+    register(arguments, &request.netns)?;
     let mut client = connect(&arguments.socket.socket).await?;
     let made = answer(CHANGE_TIMEOUT, client.attach(request)).await?.created;
     let (name, environment) = (&arguments.name, &arguments.env);
@@ -40,6 +42,24 @@ pub(crate) async fn attach(arguments: &AttachArguments, out: &mut impl Write) ->
         writeln!(out, "{name} was attached to {environment} already")?;
     }
     Ok(())
+}
+
+/// The daemon itself may not choose namespaces: its helper hears from us which one is meant.
+fn register(arguments: &AttachArguments, netns: &str) -> Result<()> {
+    let name = weft_helper::Name {
+        environment: arguments.env.clone(),
+        attachment: arguments.name.clone(),
+    };
+    let helper = weft_helper::socket_beside(&arguments.socket.socket);
+    match weft_helper::register(&helper, name, Path::new(netns)) {
+        // There is none: the daemon says better what is missing.
+        Err(ClientError::Io(error))
+            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
+        {
+            Ok(())
+        }
+        result => Ok(result?),
+    }
 }
 
 /// Removes an attachment.

@@ -3,7 +3,7 @@
 use std::{
     io,
     os::fd::OwnedFd,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
     process::{Command, Stdio},
     sync::{Mutex, PoisonError},
     thread,
@@ -59,18 +59,25 @@ impl From<io::Error> for ClientError {
 pub struct Client {
     path: PathBuf,
     program: PathBuf,
+    config: Option<PathBuf>,
     socket: Mutex<Option<OwnedFd>>,
 }
 
 impl Client {
-    /// Connects to the helper at `path`, or starts `program` there. A helper of another version is
+    /// Connects to the helper at `path`, or starts `program` there, which lets namespaces be entered that
+    /// the configuration `config` names. A helper of another version or with another configuration is
     /// asked to make room; interfaces stay meanwhile.
     ///
     /// # Errors
     /// When the program cannot be started or does not answer within 5 s.
-    pub fn connect(path: &Path, program: &Path) -> Result<Self, ClientError> {
-        let client =
-            Self { path: path.to_owned(), program: program.to_owned(), socket: Mutex::new(None) };
+    pub fn connect(
+        path: &Path,
+        program: &Path,
+        config: Option<&Path>,
+    ) -> Result<Self, ClientError> {
+        let config = config.map(path::absolute).transpose()?;
+        let (path, program) = (path.to_owned(), program.to_owned());
+        let client = Self { path, program, config, socket: Mutex::new(None) };
         let socket = client.greet()?;
         Ok(Self { socket: Mutex::new(Some(socket)), ..client })
     }
@@ -154,12 +161,13 @@ impl Client {
         let mut is_started = false;
         loop {
             let error = match self.try_to_greet() {
-                Ok((socket, VERSION)) => return Ok(socket),
-                Ok((socket, version)) => {
+                Ok((socket, VERSION, config)) if config == self.config => return Ok(socket),
+                Ok((socket, version, _)) => {
                     // Its end closes the socket.
                     let _ = ask(&socket, &Request::Retire);
                     is_started = false;
-                    invalid(format!("a helper of version {version} does not make room"))
+                    let what = format!("a helper of version {version} with another configuration");
+                    invalid(format!("{what} does not make room"))
                 }
                 Err(error) => {
                     if !is_started && is_absence(&error) {
@@ -176,12 +184,10 @@ impl Client {
         }
     }
 
-    fn try_to_greet(&self) -> io::Result<(OwnedFd, u32)> {
-        let socket = new_socket()?;
-        connect(&socket, &SocketAddrUnix::new(&self.path)?)?;
-        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(REPLY_MAX))?;
+    fn try_to_greet(&self) -> io::Result<(OwnedFd, u32, Option<PathBuf>)> {
+        let socket = connected(&self.path)?;
         match ask(&socket, &Request::Hello { version: VERSION })?.0 {
-            Reply::Welcome { version } => Ok((socket, version)),
+            Reply::Welcome { version, config } => Ok((socket, version, config)),
             other => Err(io::Error::other(format!("unexpected reply {other:?}"))),
         }
     }
@@ -189,24 +195,51 @@ impl Client {
     /// The program starts itself in the background and ends.
     fn start(&self) -> io::Result<()> {
         let program = self.program.display();
-        let started = Command::new(&self.program)
-            .arg("--socket")
-            .arg(&self.path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .status()
-            .map_err(|e| {
-                let hint = match e.kind() {
-                    io::ErrorKind::PermissionDenied => "; a weftd that runs may not, restart it",
-                    _ => "",
-                };
-                io::Error::new(e.kind(), format!("cannot start {program}: {e}{hint}"))
-            })?;
+        let mut command = Command::new(&self.program);
+        command.arg("--socket").arg(&self.path);
+        if let Some(config) = &self.config {
+            command.arg("--config").arg(config);
+        }
+        let started = command.stdin(Stdio::null()).stdout(Stdio::null()).status().map_err(|e| {
+            let hint = match e.kind() {
+                io::ErrorKind::PermissionDenied => "; a weftd that runs may not, restart it",
+                _ => "",
+            };
+            io::Error::new(e.kind(), format!("cannot start {program}: {e}{hint}"))
+        })?;
         match started.success() {
             true => Ok(()),
             false => Err(io::Error::other(format!("{program} cannot start: {started}"))),
         }
     }
+}
+
+/// The helper's socket of the daemon whose local API is at `api`.
+#[must_use]
+pub fn socket_beside(api: &Path) -> PathBuf {
+    let mut path = api.as_os_str().to_owned();
+    path.push(".helper");
+    path.into()
+}
+
+/// Lets the daemon make an attachment in the namespace at `netns`, within a minute and once. For root.
+///
+/// # Errors
+/// Why the helper at `path` does not, or that there is none.
+pub fn register(path: &Path, name: Name, netns: &Path) -> Result<(), ClientError> {
+    let socket = connected(path)?;
+    let netns = netns.to_owned();
+    match understood(ask(&socket, &Request::Register { name, netns })?)?.0 {
+        Reply::Done => Ok(()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn connected(path: &Path) -> io::Result<OwnedFd> {
+    let socket = new_socket()?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(REPLY_MAX))?;
+    Ok(socket)
 }
 
 /// Nobody listens, or whoever did is ending.

@@ -17,6 +17,7 @@ use weft_sys::{
 
 use crate::{
     message::{Interface, Name, Opened, Origin, Reply},
+    permit::Permits,
     record::{Record, Records},
 };
 
@@ -49,6 +50,7 @@ enum State {
 pub(crate) struct Keeper {
     /// The namespace where the helper runs: the host's.
     own_cookie: u64,
+    permits: Permits,
     records: Records,
     entries: BTreeMap<Name, Entry>,
     /// Since when no daemon is there.
@@ -59,14 +61,14 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     /// With what an earlier helper recorded in `folder`.
-    pub(crate) fn open_folder(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn open_folder(folder: &Path, permits: Permits) -> io::Result<Self> {
         let (records, left) = Records::open(folder)?;
         let entry = |record: Record| {
             (record.interface.name.clone(), Entry { record, is_wanted: false, state: State::Left })
         };
         let entries = left.into_iter().map(entry).collect();
         let own_cookie = Netns::current()?.cookie()?;
-        Ok(Self { own_cookie, records, entries, alone_since: None, gap: Duration::MAX })
+        Ok(Self { own_cookie, permits, records, entries, alone_since: None, gap: Duration::MAX })
     }
 
     /// A daemon is there: what it wants is not known yet.
@@ -100,6 +102,22 @@ impl Keeper {
         self.open_in(&netns, wanted).map_err(Reply::Failed)
     }
 
+    /// Lets an attachment be made in a namespace.
+    ///
+    /// # Errors
+    /// Why not, in one sentence.
+    pub(crate) fn register(&mut self, name: Name, path: &Path) -> Result<(), String> {
+        let netns = Netns::open(path).map_err(|e| {
+            format!("netns {} cannot be opened as a network namespace: {e}", path.display())
+        })?;
+        let cookie = netns.cookie().map_err(|e| e.to_string())?;
+        self.permits.register(Instant::now(), name, cookie)
+    }
+
+    pub(crate) fn config(&self) -> Option<&Path> {
+        self.permits.file()
+    }
+
     fn open_in(
         &mut self,
         netns: &Netns,
@@ -112,6 +130,14 @@ impl Keeper {
             return Err(format!("netns {path} is this host's own; expected a container's"));
         }
         let name = wanted.name.clone();
+        let is_known =
+            self.entries.get(&name).is_some_and(|entry| entry.record.netns_cookie == cookie);
+        if !is_known && !self.permits.allows(Instant::now(), &name, &wanted.netns, cookie) {
+            return Err(format!(
+                "netns {path} is not registered for {name}: neither does the configuration name it \
+                 nor has anybody registered it with weft-helper"
+            ));
+        }
         let mut origin = None;
         if let Some(entry) = self.entries.get_mut(&name)
             && entry.record.netns_cookie == cookie

@@ -17,16 +17,20 @@
 //!   helper attaches to them from inside their namespaces ([`weft_sys::tun::Tun::adopt`]), if they
 //!   are the ones of its records.
 //!
+//! It enters only the namespaces that the configuration names or that root has registered: the daemon, which
+//! has given up its privileges, cannot name others.
+//!
 //! It ends by itself when nobody is connected and nothing is held.
 
 mod client;
 mod keeper;
 mod message;
+mod permit;
 mod record;
 mod server;
 mod socket;
 
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, register, socket_beside};
 pub use message::{
     Interface, MESSAGE_LEN_MAX, Name, Opened, Origin, ParseError, Reply, Request, VERSION,
 };

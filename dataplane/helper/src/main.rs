@@ -20,6 +20,9 @@ struct Arguments {
     /// The socket on which weftd asks.
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
+    /// The configuration of weftd: namespaces that it names may be entered.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Stay in the foreground, for a service manager.
     #[arg(long)]
     foreground: bool,
@@ -50,10 +53,15 @@ fn give_up_privileges() -> anyhow::Result<()> {
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let socket = path::absolute(&arguments.socket)?;
+    let config = arguments.config.as_deref().map(path::absolute).transpose()?;
     if !arguments.foreground {
         // Whoever started this program may wait for its end.
         let mut again = Command::new(env::current_exe()?);
-        again.arg("--socket").arg(&socket).arg("--foreground").spawn()?;
+        again.arg("--socket").arg(&socket);
+        if let Some(config) = &config {
+            again.arg("--config").arg(config);
+        }
+        again.arg("--foreground").spawn()?;
         return Ok(());
     }
     // Whoever started it may have held signals back for itself.
@@ -67,6 +75,6 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Without the right to ask for it, it is as likely to be ended as any other.
     let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     give_up_privileges().context("privileges cannot be given up")?;
-    weft_helper::serve(&socket)?;
+    weft_helper::serve(&socket, config.as_deref())?;
     Ok(())
 }

@@ -115,6 +115,14 @@ pub enum Request {
     Close(Name),
     /// Whatever was not opened since the greeting is not wanted any more.
     Settle,
+    /// An attachment belongs into the namespace at this path. It is said on a connection of its own, by
+    /// root and not by the daemon, and serves the next [`Request::Open`] within a minute.
+    Register {
+        /// Which attachment.
+        name: Name,
+        /// Path of the container's network namespace.
+        netns: PathBuf,
+    },
     /// Which interfaces have lost their container although their queues keep its namespace alive.
     Ended,
     /// Nothing is wanted any more: remove all interfaces and end.
@@ -143,6 +151,9 @@ pub enum Reply {
     Welcome {
         /// [`VERSION`] of the helper.
         version: u32,
+        /// The configuration by which it judges.
+        #[serde(default)]
+        config: Option<PathBuf>,
     },
     /// To [`Request::Open`], with the queues in the order of their numbers.
     Opened(Opened),
@@ -230,6 +241,7 @@ mod tests {
             Request::Open(interface()),
             Request::Close(name.clone()),
             Request::Settle,
+            Request::Register { name: name.clone(), netns: "/run/netns/web1".into() },
             Request::Ended,
             Request::End,
             Request::Retire,
@@ -238,7 +250,8 @@ mod tests {
         }
         let opened = Opened { uso: true, origin: Origin::Held };
         for reply in [
-            Reply::Welcome { version: VERSION },
+            Reply::Welcome { version: VERSION, config: None },
+            Reply::Welcome { version: VERSION, config: Some("/etc/weft.toml".into()) },
             Reply::Opened(opened),
             Reply::Done,
             Reply::Ended(vec![name]),

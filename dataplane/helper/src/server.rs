@@ -14,13 +14,15 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     net::{
         AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen,
-        socket_with,
+        socket_with, sockopt,
     },
+    process::Pid,
 };
 
 use crate::{
     keeper::Keeper,
-    message::{Reply, Request, VERSION, encode},
+    message::{Name, Reply, Request, VERSION, encode},
+    permit::Permits,
     socket::{receive, send},
 };
 
@@ -50,6 +52,16 @@ impl std::fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
+/// Connections that may be silent at a time.
+const NEWCOMERS_MAX: usize = 8;
+
+/// Who wants something.
+struct Ready {
+    arrives: bool,
+    speaks: bool,
+    newcomer: Option<usize>,
+}
+
 /// What comes after a request.
 enum Then {
     GoOn,
@@ -58,17 +70,20 @@ enum Then {
 }
 
 /// Serves `path` until a daemon asks for the end, or nobody is connected and nothing is held. Records
-/// are in the folder of the same name with `.d` at its end.
+/// are in the folder of the same name with `.d` at its end. Namespaces that the configuration `config`
+/// names may be entered, and those that are registered.
 ///
 /// # Errors
 /// When another helper serves there, or the operating system refuses the socket or the folder.
-pub fn serve(path: &Path) -> Result<(), ServeError> {
+pub fn serve(path: &Path, config: Option<&Path>) -> Result<(), ServeError> {
     let fail = |source| ServeError { path: path.to_owned(), source };
     let listener = listen_at(path).map_err(fail)?;
     let mut folder = path.as_os_str().to_owned();
     folder.push(".d");
-    let keeper = Keeper::open_folder(Path::new(&folder)).map_err(fail)?;
-    let mut server = Server { keeper, client: None, idle_looks: 0 };
+    let permits = Permits::new(config.map(Path::to_owned));
+    let keeper = Keeper::open_folder(Path::new(&folder), permits).map_err(fail)?;
+    let mut server =
+        Server { keeper, client: None, newcomers: Vec::new(), daemon: None, idle_looks: 0 };
     let ended = server.run(&listener);
     // First the name: whoever connects in between sees the connection end and starts another helper.
     let _ = fs::remove_file(path);
@@ -103,13 +118,22 @@ fn listen_at(path: &Path) -> io::Result<OwnedFd> {
 struct Server {
     keeper: Keeper,
     client: Option<OwnedFd>,
+    /// Connections that have said nothing yet.
+    newcomers: Vec<OwnedFd>,
+    /// The process that greeted last.
+    daemon: Option<Pid>,
     idle_looks: u32,
 }
 
 impl Server {
     fn run(&mut self, listener: &OwnedFd) -> io::Result<()> {
         loop {
-            let (arrives, speaks) = self.wait(listener)?;
+            let Ready { arrives, speaks, newcomer } = self.wait(listener)?;
+            if let Some(newcomer) = newcomer {
+                let newcomer = self.newcomers.remove(newcomer);
+                self.meet(newcomer);
+                continue;
+            }
             if speaks {
                 match self.handle() {
                     Then::GoOn => {}
@@ -118,11 +142,13 @@ impl Server {
                 }
             }
             if arrives {
-                // The newest counts: an old one that still holds on is about to end.
-                self.client = Some(accept_with(listener, SocketFlags::CLOEXEC)?);
+                if self.newcomers.len() >= NEWCOMERS_MAX {
+                    self.newcomers.remove(0);
+                }
+                self.newcomers.push(accept_with(listener, SocketFlags::CLOEXEC)?);
                 self.idle_looks = 0;
             }
-            if self.client.is_none() && !arrives {
+            if self.client.is_none() && self.newcomers.is_empty() && !arrives {
                 self.keeper.tidy_up();
                 self.idle_looks = if self.keeper.is_empty() { self.idle_looks + 1 } else { 0 };
                 if self.idle_looks > IDLE_LOOKS_MAX {
@@ -134,9 +160,10 @@ impl Server {
     }
 
     /// Waits until somebody connects or the daemon says something.
-    fn wait(&self, listener: &OwnedFd) -> io::Result<(bool, bool)> {
+    fn wait(&self, listener: &OwnedFd) -> io::Result<Ready> {
         let mut fds = vec![PollFd::new(listener, PollFlags::IN)];
         fds.extend(self.client.as_ref().map(|client| PollFd::new(client, PollFlags::IN)));
+        fds.extend(self.newcomers.iter().map(|newcomer| PollFd::new(newcomer, PollFlags::IN)));
         let look = Timespec::try_from(LOOK_EVERY).map_err(io::Error::other)?;
         let timeout = self.client.is_none().then_some(&look);
         match poll(&mut fds, timeout) {
@@ -144,7 +171,54 @@ impl Server {
             Err(error) => return Err(error.into()),
         }
         let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
-        Ok((is_ready(&fds[0]), fds.get(1).is_some_and(is_ready)))
+        let (own, others) = fds.split_at(1 + usize::from(self.client.is_some()));
+        Ok(Ready {
+            arrives: is_ready(&own[0]),
+            speaks: own.get(1).is_some_and(is_ready),
+            newcomer: others.iter().position(is_ready),
+        })
+    }
+
+    /// Somebody says what it has come for: the daemon greets, anybody else registers.
+    fn meet(&mut self, newcomer: OwnedFd) {
+        let request = match receive(&newcomer) {
+            Ok(Some((bytes, _))) => Request::parse(&bytes),
+            Ok(None) | Err(_) => return,
+        };
+        let reply = match request {
+            Ok(Request::Hello { version }) => {
+                let from = sockopt::socket_peercred(&newcomer).map(|cred| cred.pid);
+                self.daemon = from.ok();
+                if version == VERSION {
+                    self.keeper.greet(Instant::now());
+                }
+                let config = self.keeper.config().map(Path::to_owned);
+                let welcome = Reply::Welcome { version: VERSION, config };
+                if matches!(answer(&newcomer, &welcome, &[]), Then::GoOn) {
+                    // The newest counts: an old one that still holds on is about to end.
+                    self.client = Some(newcomer);
+                }
+                return;
+            }
+            Ok(Request::Register { name, netns }) => self.register(&newcomer, name, &netns),
+            Ok(_) => Err("expected a greeting or a registration".to_owned()),
+            Err(error) => Err(format!("request: {error}")),
+        };
+        let reply = reply.map_or_else(Reply::Failed, |()| Reply::Done);
+        // Whoever asked is gone: nobody minds.
+        let _ = answer(&newcomer, &reply, &[]);
+    }
+
+    /// The daemon cannot start another process, so it is told by its number.
+    fn register(&mut self, from: &OwnedFd, name: Name, netns: &Path) -> Result<(), String> {
+        let cred = sockopt::socket_peercred(from).map_err(|error| error.to_string())?;
+        if !cred.uid.is_root() {
+            return Err(format!("user {} may not register; expected root", cred.uid.as_raw()));
+        }
+        if self.daemon == Some(cred.pid) {
+            return Err("the daemon may not register; expected another process".to_owned());
+        }
+        self.keeper.register(name, netns)
     }
 
     fn part(&mut self) {
@@ -163,11 +237,8 @@ impl Server {
             Err(error) => return self.answer(&Reply::Failed(format!("request: {error}")), &[]),
         };
         match request {
-            Request::Hello { version } => {
-                if version == VERSION {
-                    self.keeper.greet(Instant::now());
-                }
-                self.answer(&Reply::Welcome { version: VERSION }, &[])
+            Request::Hello { .. } | Request::Register { .. } => {
+                self.answer(&Reply::Failed("this comes first on a connection".to_owned()), &[])
             }
             Request::Open(interface) => match self.keeper.open(interface) {
                 Ok((opened, queues)) => {

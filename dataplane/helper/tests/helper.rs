@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::{
+    fmt::Write as _,
     fs,
     net::UdpSocket,
     os::fd::{AsFd, AsRawFd},
@@ -43,8 +44,24 @@ impl Host {
         entries.into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
     }
 
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("weft.toml")
+    }
+
     fn connect(&self) -> Client {
-        Client::connect(&self.socket(), Path::new(env!("CARGO_BIN_EXE_weft-helper"))).unwrap()
+        let program = Path::new(env!("CARGO_BIN_EXE_weft-helper"));
+        Client::connect(&self.socket(), program, Some(&self.config())).unwrap()
+    }
+
+    /// Writes a configuration with these attachments, where they are.
+    fn configure(&self, attachments: &[(&str, &Path)]) {
+        let mut text = "[[environment]]\nid = \"acme\"\n".to_owned();
+        for (name, netns) in attachments {
+            let netns = netns.display();
+            writeln!(text, "[[environment.attachment]]\nname = \"{name}\"\nnetns = \"{netns}\"")
+                .unwrap();
+        }
+        fs::write(self.config(), text).unwrap();
     }
 
     /// The process that serves this host.
@@ -152,6 +169,7 @@ fn comes_out(queues: &[TunQueue]) -> bool {
 #[test]
 fn a_daemon_that_comes_back_gets_the_same_interface_and_what_waits_in_it() {
     let (host, container) = (Host::new(), Container::new());
+    host.configure(&[("web-1", &container.path())]);
     let first = host.connect();
     let (opened, queues) = first.open(&interface(&container, "web-1")).unwrap();
     assert_eq!((opened.origin, queues.len()), (Origin::New, 2));
@@ -182,6 +200,7 @@ fn a_daemon_that_comes_back_gets_the_same_interface_and_what_waits_in_it() {
 #[test]
 fn another_number_of_workers_gets_another_number_of_queues() {
     let (host, container) = (Host::new(), Container::new());
+    host.configure(&[("web-1", &container.path())]);
     for (i, queues) in [2, 1, 3, 2].into_iter().enumerate() {
         let client = host.connect();
         let wanted = Interface { queues, ..interface(&container, "web-1") };
@@ -197,6 +216,7 @@ fn another_number_of_workers_gets_another_number_of_queues() {
 #[test]
 fn what_the_next_daemon_does_not_want_goes() {
     let (host, one, other) = (Host::new(), Container::new(), Container::new());
+    host.configure(&[("web-1", &one.path()), ("web-2", &other.path())]);
     let client = host.connect();
     client.open(&interface(&one, "web-1")).unwrap();
     client.open(&interface(&other, "web-2")).unwrap();
@@ -209,18 +229,20 @@ fn what_the_next_daemon_does_not_want_goes() {
     // Other fields make another interface, and so does another container under the same path.
     let wanted = Interface { mtu: 1300, ..interface(&one, "web-1") };
     assert_eq!(client.open(&wanted).unwrap().0.origin, Origin::New);
+    host.configure(&[("web-1", &other.path())]);
     let wanted = interface(&other, "web-1");
     assert_eq!(client.open(&wanted).unwrap().0.origin, Origin::New);
     assert_eq!((one.interfaces(), other.interfaces()), (vec![], vec!["weft0".to_owned()]));
     client.end().unwrap();
     assert!(other.interfaces().is_empty());
     wait_for("the end of the helper", || host.helper().is_none());
-    assert_eq!(fs::read_dir(host.folder.path()).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(host.folder.path()).unwrap().count(), 1, "the configuration");
 }
 
 #[test]
 fn interfaces_stay_when_daemon_and_helper_are_killed() {
     let (host, container) = (Host::new(), Container::new());
+    host.configure(&[("web-1", &container.path()), ("web-2", &container.path())]);
     let client = host.connect();
     drop(client.open(&interface(&container, "web-1")).unwrap());
     let socket = container.udp();
@@ -246,6 +268,7 @@ fn interfaces_stay_when_daemon_and_helper_are_killed() {
 #[test]
 fn what_was_left_and_is_not_wanted_goes() {
     let (host, one, other) = (Host::new(), Container::new(), Container::new());
+    host.configure(&[("web-1", &one.path()), ("web-2", &other.path())]);
     let client = host.connect();
     drop(client.open(&interface(&one, "web-1")).unwrap());
     drop(client.open(&interface(&other, "web-2")).unwrap());
@@ -263,6 +286,7 @@ fn what_was_left_and_is_not_wanted_goes() {
 #[test]
 fn nothing_of_another_container_is_adopted() {
     let (host, own) = (Host::new(), Container::new());
+    host.configure(&[("web-1", &own.path())]);
     let client = host.connect();
     drop(client.open(&interface(&own, "web-1")).unwrap());
     host.kill();
@@ -270,12 +294,15 @@ fn nothing_of_another_container_is_adopted() {
     // The record now names another namespace, with an interface that looks the same.
     let stranger = Container::new();
     let elsewhere = Host::new();
+    elsewhere.configure(&[("web-1", &stranger.path())]);
     let other = elsewhere.connect();
     other.open(&interface(&stranger, "web-1")).unwrap();
     let [record] = &host.records()[..] else { panic!("one record") };
     let text = fs::read_to_string(record).unwrap();
     let (from, to) = (own.path(), stranger.path());
     fs::write(record, text.replace(from.to_str().unwrap(), to.to_str().unwrap())).unwrap();
+    // Even if the configuration has changed as well.
+    host.configure(&[("web-1", &stranger.path())]);
     let client = host.connect();
     let error = client.open(&interface(&stranger, "web-1")).unwrap_err().to_string();
     assert!(error.contains("has an interface weft0 already"), "{error}");
@@ -285,6 +312,7 @@ fn nothing_of_another_container_is_adopted() {
 #[test]
 fn records_that_are_none_are_removed() {
     let (host, container) = (Host::new(), Container::new());
+    host.configure(&[("web-1", &container.path()), ("web-2", &container.path())]);
     let client = host.connect();
     drop(client.open(&interface(&container, "web-1")).unwrap());
     host.kill();
@@ -302,6 +330,7 @@ fn records_that_are_none_are_removed() {
 #[test]
 fn it_ends_when_nobody_needs_it() {
     let (host, container) = (Host::new(), Container::new());
+    host.configure(&[("web-1", &container.path()), ("web-2", &container.path())]);
     let client = host.connect();
     drop(client.open(&interface(&container, "web-1")).unwrap());
     drop(client);
@@ -309,7 +338,7 @@ fn it_ends_when_nobody_needs_it() {
     assert!(host.helper().is_some(), "it has an interface to keep");
     drop(container);
     wait_for("the end of the helper", || host.helper().is_none());
-    assert_eq!(fs::read_dir(host.folder.path()).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(host.folder.path()).unwrap().count(), 1, "the configuration");
 }
 
 #[test]
@@ -329,6 +358,7 @@ fn signals_end_it_whatever_its_starter_holds_back() {
 #[test]
 fn it_is_started_again_when_it_is_gone() {
     let (host, container) = (Host::new(), Container::new());
+    host.configure(&[("web-1", &container.path()), ("web-2", &container.path())]);
     let client = host.connect();
     let (_, queues) = client.open(&interface(&container, "web-1")).unwrap();
     host.kill();
@@ -344,6 +374,7 @@ fn it_is_started_again_when_it_is_gone() {
 #[test]
 fn what_is_wrong_is_said() {
     let (host, container) = (Host::new(), Container::new());
+    host.configure(&[("web-1", &container.path()), ("web-2", &container.path())]);
     let client = host.connect();
     for (wanted, expected) in [
         (
@@ -372,10 +403,49 @@ fn what_is_wrong_is_said() {
     let error = client.open(&interface(&container, "web-2")).unwrap_err().to_string();
     assert!(error.contains("has an interface weft0 already"), "{error}");
 
-    let nowhere = Client::connect(&host.socket(), Path::new("/no/such/weft-helper"));
+    let config = host.config();
+    let nowhere = Client::connect(&host.socket(), Path::new("/no/such/weft-helper"), Some(&config));
     assert!(nowhere.is_ok(), "one is there");
     let elsewhere = Host::new();
-    let error = Client::connect(&elsewhere.socket(), Path::new("/no/such/weft-helper"));
+    let error = Client::connect(&elsewhere.socket(), Path::new("/no/such/weft-helper"), None);
     let error = error.unwrap_err().to_string();
     assert!(error.contains("cannot start /no/such/weft-helper"), "{error}");
+}
+
+#[test]
+fn only_namespaces_that_are_meant_are_entered() {
+    let (host, meant, stranger) = (Host::new(), Container::new(), Container::new());
+    host.configure(&[("web-1", &meant.path())]);
+    let client = host.connect();
+    for wanted in [
+        // Somebody else's container, under a name that is right and under one that nobody knows.
+        Interface { netns: stranger.path(), ..interface(&meant, "web-1") },
+        interface(&stranger, "web-9"),
+        interface(&meant, "web-9"),
+    ] {
+        let error = client.open(&wanted).unwrap_err().to_string();
+        assert!(error.contains("is not registered for"), "{error}");
+    }
+    // The daemon, which this process is here, cannot say what is meant.
+    let error = weft_helper::register(&host.socket(), name("web-9"), &stranger.path()).unwrap_err();
+    assert!(error.to_string().contains("the daemon may not register"), "{error}");
+    assert!(meant.interfaces().is_empty() && stranger.interfaces().is_empty());
+    client.open(&interface(&meant, "web-1")).unwrap();
+}
+
+#[test]
+fn a_helper_with_another_configuration_makes_room() {
+    let (host, container) = (Host::new(), Container::new());
+    host.configure(&[("web-1", &container.path())]);
+    let client = host.connect();
+    drop(client.open(&interface(&container, "web-1")).unwrap());
+    let first = host.helper().unwrap();
+    let other = host.folder.path().join("other.toml");
+    fs::copy(host.config(), &other).unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_weft-helper"));
+    let client = Client::connect(&host.socket(), program, Some(&other)).unwrap();
+    assert_ne!(host.helper().unwrap(), first);
+    let (opened, _) = client.open(&interface(&container, "web-1")).unwrap();
+    assert_eq!(opened.origin, Origin::Adopted);
+    client.end().unwrap();
 }

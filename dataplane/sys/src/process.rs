@@ -98,6 +98,20 @@ pub fn clock_is_synchronised() -> io::Result<bool> {
     Ok(state != libc::TIME_ERROR && clock.status & libc::STA_UNSYNC == 0)
 }
 
+/// The version of Landlock in this kernel (`landlock_create_ruleset(2)`), at least 1.
+///
+/// # Errors
+/// `ENOSYS` where it is not built in, `EOPNOTSUPP` where it is switched off at boot.
+pub fn landlock_version() -> io::Result<u32> {
+    const VERSION: libc::c_uint = 1;
+    let none = std::ptr::null::<libc::c_void>();
+    // SAFETY: with this flag the call takes no ruleset: a null pointer and a length of 0.
+    let version =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0_usize, VERSION) };
+    let version = check(i32::try_from(version).unwrap_or(-1))?;
+    Ok(version.unsigned_abs())
+}
+
 /// Bytes of memory that the process holds now (resident set).
 ///
 /// # Errors
@@ -134,6 +148,11 @@ mod tests {
         assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }, 0);
         assert_eq!((limit.rlim_cur, limit.rlim_max), (raised, raised));
         assert_eq!(descriptor_limit().unwrap(), raised);
+    }
+
+    #[test]
+    fn landlock_is_there() {
+        assert!(landlock_version().unwrap() >= 1);
     }
 
     #[test]

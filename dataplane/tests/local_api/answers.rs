@@ -57,6 +57,9 @@ async fn a_namespace_is_attached_watched_and_detached() {
     let mut globex = client.watch_events(watch_of("globex")).await.unwrap().into_inner();
 
     let request = attach_request(&container, "10.40.0.9");
+    let refused = client.attach(request.clone()).await;
+    assert_eq!(code(refused), Code::FailedPrecondition, "nobody has said that it is meant");
+    daemon.register(&request.name, &container);
     let made = client.attach(request.clone()).await.unwrap().into_inner();
     assert!(made.created);
     assert_eq!(interfaces(&container), ["lo", "weft0"]);
@@ -98,6 +101,7 @@ async fn a_namespace_is_attached_watched_and_detached() {
     wait_for_event(&mut all, EventKind::Detached).await;
 
     // What is attached when it stops is gone afterwards.
+    daemon.register(&request.name, &container);
     client.attach(request).await.unwrap();
     daemon.stop();
     assert_eq!(interfaces(&container), ["lo"]);
@@ -116,6 +120,7 @@ async fn status_and_metrics_tell_the_same() {
     let daemon = lab.start(1);
     let container = Netns::create().unwrap();
     let request = attach_request(&container, "10.40.0.9");
+    daemon.register(&request.name, &container);
     daemon.client().await.attach(request).await.unwrap();
 
     let status = status_of(&daemon).await;

@@ -174,6 +174,13 @@ impl Daemon {
         weft_api::client(weft_api::connect(&self.socket).await.unwrap())
     }
 
+    /// As `weft net attach` does it before it asks the daemon.
+    pub(crate) fn register(&self, attachment: &str, netns: &Netns) {
+        let name = ("acme".to_owned(), attachment.to_owned()).try_into().unwrap();
+        let helper = weft_helper::socket_beside(&self.socket);
+        weft_helper::register(&helper, name, Path::new(&path_of(netns))).unwrap();
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -44,6 +44,7 @@ async fn many_interfaces_are_removed_in_time() {
             addresses: vec![format!("10.40.1.{i}")],
             share: None,
         };
+        daemon.register(&request.name, container);
         client.attach(request).await.unwrap();
     }
     daemon.stop();
@@ -77,6 +78,7 @@ async fn what_is_attached_waits_for_the_next_daemon() {
     let container = Netns::create().unwrap();
     let mut daemon = lab.start(1);
     let request = attach_request(&container, "10.40.0.9");
+    daemon.register(&request.name, &container);
     daemon.client().await.attach(request.clone()).await.unwrap();
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.wait(STOP_LIMIT).code(), Some(0));
