@@ -18,7 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::namespace::Namespace;
-use crate::process::{POLL, TERM_GRACE, run_regardless};
+use crate::process::{POLL, TERM_GRACE, run_regardless, wait_for};
 
 /// Prefix of every namespace's name; the maker's process id follows.
 const PREFIX: &str = "wt";
@@ -101,6 +101,25 @@ impl World {
         self.lock().retain(|other| other != ns);
         end_processes(std::slice::from_ref(&ns.name().to_owned()));
         delete(ns.name())
+    }
+
+    /// Removes a namespace and waits until it is really gone, not only its name. A wire to `witness`
+    /// tells: it ends with the namespace.
+    ///
+    /// # Errors
+    /// When something keeps the namespace alive for longer than `limit`.
+    pub fn remove_for_good(
+        &self,
+        ns: &Namespace,
+        witness: &Namespace,
+        limit: Duration,
+    ) -> Result<()> {
+        let name = ns.name();
+        witness.ip(&format!("link add w0 type veth peer name w1 netns {name}"))?;
+        self.remove(ns)?;
+        wait_for("the end of the namespace", limit, || {
+            Ok((!witness.interfaces()?.contains(&"w0".into())).then_some(()))
+        })
     }
 
     /// Temporary directory; goes with the world.

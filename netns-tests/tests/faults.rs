@@ -15,7 +15,9 @@ use netns_tests::traffic::datagrams::{Flow, send};
 use netns_tests::traffic::heartbeat::Heartbeat;
 use netns_tests::traffic::iperf::{Iperf, iperf};
 use netns_tests::vxlan;
-use netns_tests::{ACME, Context, Family, Faults, Load, Plan, Result, Site, Way, ensure, scenario};
+use netns_tests::{
+    ACME, Context, Family, Faults, Load, Plan, Relay, Result, Site, Way, World, ensure, scenario,
+};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 
@@ -30,13 +32,19 @@ fn percent(part: u64, whole: u64) -> f64 {
     100.0 * part as f64 / whole.max(1) as f64
 }
 
+/// Two hosts with a relay between them.
+fn rough(world: &World) -> Result<(Site, Relay)> {
+    let mut site = Site::prepare(world, &Plan::pair().relayed())?;
+    let relay = site.relay(seed())?;
+    site.start()?;
+    site.settle()?;
+    Ok((site, relay))
+}
+
 #[test]
 fn what_the_network_loses_is_lost_and_nothing_else() {
     scenario(Load::Heavy, |world| {
-        let mut site = Site::prepare(world, &Plan::pair().relayed())?;
-        let relay = site.relay(seed())?;
-        site.start()?;
-        site.settle()?;
+        let (site, relay) = rough(world)?;
         let (a, b) = (site.container(ACME, "a1")?.clone(), site.container(ACME, "b1")?.clone());
         let packets = extent(20_000, 200_000);
         let mut figures = Vec::new();
@@ -67,10 +75,7 @@ fn what_the_network_loses_is_lost_and_nothing_else() {
 #[test]
 fn whatever_is_repeated_or_late_arrives_once() {
     scenario(Load::Heavy, |world| {
-        let mut site = Site::prepare(world, &Plan::pair().relayed())?;
-        let relay = site.relay(seed())?;
-        site.start()?;
-        site.settle()?;
+        let (site, relay) = rough(world)?;
         let (a, b) = (site.container(ACME, "a1")?.clone(), site.container(ACME, "b1")?.clone());
         relay.faults_of(Way::There, Faults { duplicate: 0.5, reorder: 0.5, ..Faults::NONE });
         let drops = |site: &Site| site.daemon("host-b")?.status()?.drops(Some(ACME));

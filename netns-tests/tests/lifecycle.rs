@@ -1,7 +1,6 @@
 //! Start, reload, stop, and what is left afterwards: nothing.
 
 use std::collections::BTreeSet;
-use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use netns_tests::plan::PORT;
 use netns_tests::process::{pause, wait_for};
 use netns_tests::site::{OVERLAY_INTERFACE, SETTLE_LIMIT, reach};
 use netns_tests::status::number;
-use netns_tests::topology::{Joined, UNDERLAY_INTERFACE, Underlay};
+use netns_tests::topology::UNDERLAY_INTERFACE;
 use netns_tests::traffic::datagrams::{Flow, send};
 use netns_tests::traffic::ping::once;
 use netns_tests::{ACME, BETA, Context, Family, Load, Plan, Result, Site, World, ensure, scenario};
@@ -200,13 +199,7 @@ fn everything_is_gone_after_the_namespaces_are_deleted() {
         let mut site = Site::up(world, &Plan::pair().two_each())?;
         let witness = world.namespace("witness")?;
         let doomed = site.container(ACME, "a1")?.clone();
-        // A wire whose other end tells when the namespace is really gone, not only its name.
-        let name = doomed.ns.name();
-        witness.ip(&format!("link add w0 type veth peer name w1 netns {name}"))?;
-        world.remove(&doomed.ns)?;
-        wait_for("the end of the namespace", SETTLE_LIMIT, || {
-            Ok((!witness.interfaces()?.contains(&"w0".into())).then_some(()))
-        })?;
+        world.remove_for_good(&doomed.ns, &witness, SETTLE_LIMIT)?;
         // The others do not notice, also while packets for the dead one keep coming.
         let (a2, b1) = (site.container(ACME, "a2")?, site.container(ACME, "b1")?);
         for _ in 0..3 {
@@ -334,45 +327,6 @@ fn a_daemon_opens_as_many_descriptors_as_its_hard_limit_allows() {
         let soft = line.and_then(|line| line.split_whitespace().next()).context("no such limit")?;
         ensure!(soft == hard.to_string(), "soft limit {soft}, hard limit {hard}");
         Ok(())
-    });
-}
-
-/// Connections that are opened and then left alone.
-const STALLED: usize = 5_000;
-
-#[test]
-fn stalled_connections_do_not_keep_a_good_peer_out() {
-    scenario(Load::Heavy, |world| {
-        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-        let mut plan = Plan::pair();
-        plan.underlay = Underlay { joined: Joined::Bridge, ..Underlay::default() };
-        plan.hosts.push("host-c".into());
-        let mut site = Site::prepare(world, &plan)?;
-        site.start_host("host-a")?;
-        // host-c holds thousands of connections open, and opens new ones as they are closed.
-        let evil = site.topology.host("host-c")?.ns.clone();
-        let to = site.endpoint("host-a")?;
-        let stalled = evil.enter(|| {
-            let mut open = Vec::new();
-            for _ in 0..STALLED {
-                if let Ok(stream) = TcpStream::connect_timeout(&to, LIMIT) {
-                    stream.set_nonblocking(true)?;
-                    open.push(stream);
-                }
-            }
-            Ok(open)
-        })?;
-        println!("{} connections stalled", stalled.len());
-        ensure!(stalled.len() > STALLED / 2);
-        let start = Instant::now();
-        site.start_host("host-b")?;
-        reach(site.container(ACME, "b1")?, site.container(ACME, "a1")?)?;
-        let took = start.elapsed();
-        ensure!(took < Duration::from_secs(10), "the good peer waited {took:?}");
-        let resident = site.daemon("host-a")?.resident_bytes()?;
-        ensure!(resident < 64 << 20, "{resident} bytes");
-        site.assert_healthy()
     });
 }
 

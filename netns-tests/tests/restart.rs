@@ -134,14 +134,8 @@ fn an_adopted_interface_does_not_outlive_its_container() {
         let doomed = site.container(ACME, "a1")?.clone();
         let b1 = site.container(ACME, "b1")?.clone();
         reach(&b1, &doomed)?;
-        // A wire whose other end tells when the namespace is really gone, not only its name.
         let witness = world.namespace("witness")?;
-        let name = doomed.ns.name();
-        witness.ip(&format!("link add w0 type veth peer name w1 netns {name}"))?;
-        world.remove(&doomed.ns)?;
-        wait_for("the end of the namespace", SETTLE_LIMIT, || {
-            Ok((!witness.interfaces()?.contains(&"w0".into())).then_some(()))
-        })?;
+        world.remove_for_good(&doomed.ns, &witness, SETTLE_LIMIT)?;
         let status = site.daemon("host-a")?.status()?;
         ensure!(status.attachment(ACME, "a1")?["state"] == "gone", "{:#}", status.0);
         reach(&b1, site.container(ACME, "a2")?)?;

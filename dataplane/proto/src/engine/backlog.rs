@@ -27,6 +27,9 @@ use turns::{Queue, Source, Turns};
 /// Bytes that wait in one worker in all: 32 ms at 1 Gbit/s.
 const BYTES_MAX: usize = 4 << 20;
 
+/// Flows of an attachment that are told apart: of a hundred at a time some two share a number.
+const FLOWS: u16 = 4096;
+
 /// A packet with its virtio header, and where it came from.
 pub(super) struct Waiting {
     pub(super) from: AttachmentSlot,
@@ -48,10 +51,10 @@ pub(super) struct Place<'a> {
     pub(super) from: AttachmentSlot,
     pub(super) attachment_share: &'a Share,
     /// Flows of an attachment that share a number wait for each other.
-    pub(super) flow: u8,
+    pub(super) flow: u16,
 }
 
-type Flows = Turns<u8, Queue>;
+type Flows = Turns<u16, Queue>;
 type Attachments = Turns<AttachmentSlot, Flows>;
 
 /// All packets of a worker that wait.
@@ -133,8 +136,8 @@ impl Backlog {
     }
 }
 
-/// A number for the flow of a packet of an attachment: the same for all of its packets.
-pub(super) fn flow_of(inner: &Inner, packet: &[u8]) -> u8 {
+/// A number below [`FLOWS`] for the flow of a packet of an attachment: the same for all of its packets.
+pub(super) fn flow_of(inner: &Inner, packet: &[u8]) -> u16 {
     let mut hasher = FxHasher::default();
     (inner.source, inner.destination, inner.protocol).hash(&mut hasher);
     if matches!(inner.protocol, protocol::TCP | protocol::UDP) && inner.fragment == Fragment::Whole
@@ -143,7 +146,8 @@ pub(super) fn flow_of(inner: &Inner, packet: &[u8]) -> u8 {
         packet.get(at..at + 4).hash(&mut hasher);
     }
     // The upper bits are the better mixed ones.
-    hasher.finish().to_be_bytes()[0]
+    let [high, low, ..] = hasher.finish().to_be_bytes();
+    u16::from_be_bytes([high, low]) / (u16::MAX / FLOWS + 1)
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl Bench {
                 environment_share: &sender.environment,
                 from,
                 attachment_share: &sender.attachment,
-                flow,
+                flow: flow.into(),
             };
             self.backlog.push(&place, &packet, |from| self.dropped.push(from));
         }
