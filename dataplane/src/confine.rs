@@ -36,7 +36,7 @@ const LANDLOCK: ABI = ABI::V6;
 pub struct Places {
     /// Folders of the configuration and the certificates that it names: read at a reload.
     pub read: Vec<PathBuf>,
-    /// The API's folder, where its socket is removed at the end.
+    /// The API's folder, where its socket is removed at the end; none if others have files there, too.
     pub remove: Vec<PathBuf>,
     /// What the daemon keeps for the next one.
     pub write: Vec<PathBuf>,
@@ -51,8 +51,14 @@ impl Places {
         let mut read: Vec<_> = files.chain([file]).map(folder).collect();
         read.sort_unstable();
         read.dedup();
-        Self { read, remove: vec![folder(&config.api)], write: vec![state.to_owned()] }
+        let remove = [folder(&config.api)].into_iter().filter(|f| !is_shared(f)).collect();
+        Self { read, remove, write: vec![state.to_owned()] }
     }
+}
+
+/// Whether a folder is everybody's.
+fn is_shared(folder: &Path) -> bool {
+    ["/", "/run", "/var/run", "/tmp", "/var/tmp"].iter().any(|shared| folder == Path::new(shared))
 }
 
 fn folder(file: &Path) -> PathBuf {
@@ -139,4 +145,18 @@ fn allow(
         }
     }
     Ok(ruleset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_folder_of_its_own_is_cleaned_up() {
+        for (api, is_own) in
+            [("/run/weft/weftd.sock", true), ("/run/weftd.sock", false), ("/tmp/weftd.sock", false)]
+        {
+            assert_eq!(!is_shared(&folder(Path::new(api))), is_own, "{api}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::{
         unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
     },
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -52,6 +53,8 @@ impl std::fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
+/// Pause after a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections that may be silent at a time.
 const NEWCOMERS_MAX: usize = 8;
 
@@ -145,7 +148,11 @@ impl Server {
                 if self.newcomers.len() >= NEWCOMERS_MAX {
                     self.newcomers.remove(0);
                 }
-                self.newcomers.push(accept_with(listener, SocketFlags::CLOEXEC)?);
+                match accept_with(listener, SocketFlags::CLOEXEC) {
+                    Ok(newcomer) => self.newcomers.push(newcomer),
+                    // No descriptor is left: whoever comes waits until one is.
+                    Err(_) => thread::sleep(ACCEPT_PAUSE),
+                }
                 self.idle_looks = 0;
             }
             if self.client.is_none() && self.newcomers.is_empty() && !arrives {
