@@ -17,7 +17,7 @@ use weft_types::{AttachmentName, EnvironmentId, HostId};
 
 use crate::{
     api::request,
-    node::{AttachSpec, PeerSpec},
+    model::{AttachSpec, PeerSpec},
 };
 
 /// Only the daemon reads and writes there.

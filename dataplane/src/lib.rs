@@ -5,6 +5,7 @@ pub mod confine;
 pub mod kept;
 pub mod logging;
 pub mod metrics;
+pub mod model;
 pub mod node;
 pub mod worker;
 

@@ -16,9 +16,9 @@ mod handle;
 mod handshakes;
 mod link;
 mod listener;
-mod model;
 mod reload;
 mod sessions;
+mod share;
 mod slots;
 mod status;
 mod timers;
@@ -50,11 +50,11 @@ use crate::{
     worker::{self, Command, EngineChoice, IdleWorker, Worker, WorkerEvent, WorkerSetup},
 };
 
-pub use handle::{NodeHandle, Request};
-pub use model::{
+pub use crate::model::{
     AttachSpec, AttachmentState, AttachmentStatus, EnvironmentStatus, EventKind, NodeEvent,
     PeerSpec, PeerStatus, RequestError, SessionState, Status, Traffic, WorkerStatus,
 };
+pub use handle::{NodeHandle, Request};
 
 use directory::Directory;
 use environment::EnvironmentState;

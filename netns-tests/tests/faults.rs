@@ -423,7 +423,7 @@ fn tcp_loses_no_more_by_it_than_in_a_plain_tunnel() {
         vxlan::join(1, Family::V4, (&hosts[0], &va), (&hosts[1], &vb))?;
         let ways = [(&a.ns, &b.ns, b.address(Family::V4)), (&va, &vb, vxlan::address(1, 2))];
         let iperf_of = Iperf {
-            time: Duration::from_secs(extent(2, 6)),
+            time: Duration::from_secs(extent(2, 4)),
             congestion: "cubic",
             ..Iperf::default()
         };
@@ -432,7 +432,7 @@ fn tcp_loses_no_more_by_it_than_in_a_plain_tunnel() {
             lose(&site, loss)?;
             let mut rates = [Vec::new(), Vec::new()];
             // One after the other, again and again: what else the machine does meets both.
-            for _ in 0..extent(3, 7) {
+            for _ in 0..extent(3, 5) {
                 for ((from, to, address), rates) in ways.iter().zip(&mut rates) {
                     rates.push(iperf(to, from, *address, &iperf_of)?.bits_per_second);
                 }

@@ -186,12 +186,21 @@ struct Attachment {
 struct Link {
     environment: EnvironmentSlot,
     way: Way,
-    /// When it was last said that the peer is elsewhere.
-    elsewhere: Option<Instant>,
+    /// What was last said of the peer's being elsewhere.
+    elsewhere: Option<Elsewhere>,
     active: Option<SessionId>,
     path: PathMtu,
     pending: Pending,
     counters: Arc<LinkCounters>,
+}
+
+/// A peer's datagrams come from another address, on this way.
+#[derive(Clone, Copy)]
+struct Elsewhere {
+    ip: IpAddr,
+    /// When it may be said again.
+    again: Instant,
+    pause: Duration,
 }
 
 /// The packet path of one worker. See the module documentation.

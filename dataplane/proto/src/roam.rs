@@ -56,8 +56,10 @@ impl Way {
     }
 }
 
-/// How often at most a worker says that a peer's datagrams come from elsewhere.
+/// How often at most a worker says that a peer's datagrams come from elsewhere. While it is not followed
+/// there, the pause doubles.
 pub const SEEN_EVERY: Duration = Duration::from_millis(50);
+pub(crate) const SEEN_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How long a number may take to come back.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// Numbers that may be out at a time.

@@ -11,7 +11,7 @@ use weft_config::{
 };
 use weft_types::{AttachmentName, EnvironmentId, HostId, NameError};
 
-use crate::node::{AttachSpec, PeerSpec};
+use crate::model::{AttachSpec, PeerSpec};
 
 /// Longest path of a namespace in bytes: `PATH_MAX` less the closing zero.
 const NETNS_LEN_MAX: usize = 4095;

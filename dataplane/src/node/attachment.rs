@@ -10,8 +10,8 @@ use weft_sys::tun::TunQueue;
 use weft_types::{AttachmentName, EnvironmentId, WORKERS_MAX};
 
 use super::{
-    AttachSpec, AttachmentState, EventKind, Node, NodeEvent, Origin, Owner, RequestError,
-    environment::proto_share, not_kept,
+    AttachSpec, AttachmentState, EventKind, Node, NodeEvent, Origin, Owner, RequestError, not_kept,
+    share::proto_share,
 };
 use crate::worker::Command;
 
@@ -176,8 +176,9 @@ impl Node {
         Ok(())
     }
 
-    /// Plans an attachment of the configuration, or one that is restored. Each interface takes the kernel milliseconds and there
-    /// may be thousands, so they are made one by one between everything else.
+    /// Plans an attachment of the configuration, or one that is restored. Each interface takes the
+    /// kernel milliseconds and there may be thousands, so they are made one by one between everything
+    /// else.
     pub(super) fn plan_attachment(
         &mut self,
         environment: &EnvironmentId,

@@ -1,19 +1,19 @@
 //! Environments of this host: adding, removing, routes, credentials.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::SystemTime};
 
 use weft_config::Share;
 use weft_handshake::{Environment, KeyExchange, TrustedTime};
 use weft_pki::{Credentials, TrustAnchor};
 use weft_proto::{
-    AttachmentSlot, EnvironmentCounters, EnvironmentSlot, LinkSlot, NewEnvironment, Pace,
-    RouteTable, Target, Weight,
+    AttachmentSlot, EnvironmentCounters, EnvironmentSlot, LinkSlot, NewEnvironment, RouteTable,
+    Target,
 };
 use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
 
 use super::{
     EnvironmentPlace, EventKind, Node, NodeEvent, Owner, RequestError, attachment::AttachmentEntry,
-    gateways, link::PeerEntry,
+    gateways, link::PeerEntry, share::proto_share,
 };
 use crate::worker::Command;
 
@@ -23,6 +23,8 @@ pub(super) struct EnvironmentState {
     pub(super) subnets: Vec<Subnet>,
     pub(super) share: Share,
     pub(super) tls: Arc<Environment>,
+    /// What the next daemon will know of the time.
+    pub(super) kept_time: Option<SystemTime>,
     pub(super) attachments: BTreeMap<AttachmentName, AttachmentEntry>,
     pub(super) peers: BTreeMap<HostId, PeerEntry>,
 }
@@ -127,6 +129,7 @@ impl Node {
             subnets,
             share,
             tls,
+            kept_time: known,
             attachments: BTreeMap::new(),
             peers: BTreeMap::new(),
         };
@@ -229,13 +232,4 @@ fn tls_environment(
 
 fn not_here(id: &EnvironmentId) -> RequestError {
     RequestError::NotFound(format!("environment {id} is not configured on this host"))
-}
-
-/// A share as workers know it, with one pace for all of them.
-pub(super) fn proto_share(share: Share) -> weft_proto::Share {
-    let bits_per_second = share.egress_mbit_max.map(|mbit| u64::from(mbit) * 1_000_000);
-    weft_proto::Share {
-        weight: Weight::new(share.weight),
-        pace: bits_per_second.map(|rate| Arc::new(Pace::new(Instant::now(), rate))),
-    }
 }

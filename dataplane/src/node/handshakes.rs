@@ -16,6 +16,9 @@ use weft_types::{EnvironmentId, HostId, ReceiverIndex, WorkerId};
 
 use super::{EventKind, Message, Node, NodeEvent};
 
+/// How much of what is known of the time the next daemon may not know.
+const TIME_KEPT_EVERY: Duration = Duration::from_secs(3600);
+
 /// What became of the handshakes with one peer.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Tally {
@@ -149,7 +152,6 @@ impl Node {
         entry.tally.time += established.elapsed;
         entry.tally.last_error.clear();
         let slot = entry.slot;
-        self.keep_time(&environment);
         tracing::info!(
             environment = environment.as_str(),
             peer = host.as_str(),
@@ -160,15 +162,20 @@ impl Node {
         if let Err(error) = self.install_session(slot, established) {
             tracing::error!(%error, "a lane has an impossible number");
         }
+        self.keep_time(&environment);
     }
 
-    /// The next daemon is to know what this one knows of the time.
-    fn keep_time(&self, environment: &EnvironmentId) {
-        let Some(state) = self.environments.get(environment) else { return };
-        if let Some(known) = state.tls.time().known()
-            && let Err(error) = self.kept.time(environment, known)
-        {
-            tracing::warn!(%error, "what is known of the time is not kept");
+    /// The next daemon is to know what this one knows of the time, to the hour. Last of all: the peer
+    /// may send already, and a disk takes its time.
+    fn keep_time(&mut self, environment: &EnvironmentId) {
+        let Some(state) = self.environments.get_mut(environment) else { return };
+        let Some(known) = state.tls.time().known() else { return };
+        if state.kept_time.is_some_and(|kept| known < kept + TIME_KEPT_EVERY) {
+            return;
+        }
+        match self.kept.time(environment, known) {
+            Ok(()) => state.kept_time = Some(known),
+            Err(error) => tracing::warn!(%error, "what is known of the time is not kept"),
         }
     }
 

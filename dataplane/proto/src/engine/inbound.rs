@@ -9,10 +9,13 @@ use weft_wire::{
 };
 
 use super::{
-    AttachmentSlot, Engine, EnvironmentSlot, Event, Io, LinkSlot, SessionId,
+    AttachmentSlot, Elsewhere, Engine, EnvironmentSlot, Event, Io, LinkSlot, SessionId,
     join::{Join, PacketId, Start},
 };
-use crate::{DropReason, Target, roam::SEEN_EVERY};
+use crate::{
+    DropReason, Target,
+    roam::{SEEN_EVERY, SEEN_PAUSE_MAX},
+};
 
 /// An opened datagram: its plaintext stands behind the open run in the join buffer.
 struct Opened {
@@ -69,17 +72,23 @@ impl Engine {
         }
     }
 
-    /// Says that a peer is elsewhere, if it is.
+    /// Says that a peer is elsewhere, if it is; ever more rarely while that comes to nothing.
     #[inline]
     fn look_whence(&mut self, now: Instant, authentic: Authentic, from: SocketAddr) {
         let Authentic { link, session, is_home } = authentic;
         let Some(link) = self.links.get_mut(link) else { return };
-        if link.way.leads_to(&from, is_home)
-            || link.elsewhere.is_some_and(|at| now < at + SEEN_EVERY)
-        {
+        if link.way.leads_to(&from, is_home) {
             return;
         }
-        link.elsewhere = Some(now);
+        let ip = from.ip();
+        let pause = match link.elsewhere {
+            Some(said) if said.ip == ip && now < said.again => return,
+            // Another place is another matter, but not at every datagram.
+            Some(said) if said.ip != ip && now + said.pause < said.again + SEEN_EVERY => return,
+            Some(said) if said.ip == ip => (said.pause * 2).min(SEEN_PAUSE_MAX),
+            _ => SEEN_EVERY,
+        };
+        link.elsewhere = Some(Elsewhere { ip, again: now + pause, pause });
         Self::push_event(&mut self.events, Event::Elsewhere { session, from, is_home });
     }
 

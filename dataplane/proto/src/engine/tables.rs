@@ -100,6 +100,7 @@ impl Engine {
             && link.way != way
         {
             link.way = way;
+            link.elsewhere = None;
             link.path.reset();
             link.counters.datagram_max.set(link.path.current().into());
         }

@@ -49,6 +49,21 @@ fn a_datagram_from_elsewhere_is_said_and_moves_nothing() {
     let sent = a_datagram(&mut pair);
     pair.b.receive_from(ELSEWHERE, &sent);
     assert_eq!(pair.b.events(), [elsewhere()]);
+    // Where nobody answers, ever more rarely.
+    pair.advance(SEEN_EVERY);
+    let sent = a_datagram(&mut pair);
+    pair.b.receive_from(ELSEWHERE, &sent);
+    assert_eq!(pair.b.events(), []);
+    pair.advance(SEEN_EVERY);
+    let sent = a_datagram(&mut pair);
+    pair.b.receive_from(ELSEWHERE, &sent);
+    assert_eq!(pair.b.events(), [elsewhere()]);
+    // A third place is another matter.
+    pair.advance(SEEN_EVERY);
+    let third = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), 40_000);
+    let sent = a_datagram(&mut pair);
+    pair.b.receive_from(third, &sent);
+    assert_eq!(pair.b.events().len(), 1);
     // From another port of the same host it is nothing new.
     pair.advance(SEEN_EVERY);
     let sent = a_datagram(&mut pair);

@@ -154,6 +154,8 @@ fn passages(suite: Suite, role: Role) -> Vec<Value> {
         ("probe, not padded", Control::Probe),
         ("arrived", Control::Arrived(1_472)),
         ("close", Control::Close),
+        ("challenge", Control::Challenge(0x0123_4567_89ab_cdef)),
+        ("answer", Control::Answer(0x0123_4567_89ab_cdef)),
     ];
     for (name, control) in messages {
         let now = pair.a.now;

@@ -279,7 +279,7 @@ pub struct NodeEvent {
 }
 
 impl NodeEvent {
-    pub(super) fn new(kind: EventKind, message: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: EventKind, message: impl Into<String>) -> Self {
         Self {
             kind,
             time: SystemTime::now(),
@@ -290,15 +290,15 @@ impl NodeEvent {
         }
     }
 
-    pub(super) fn of(self, environment: &EnvironmentId) -> Self {
+    pub(crate) fn of(self, environment: &EnvironmentId) -> Self {
         Self { environment: Some(environment.clone()), ..self }
     }
 
-    pub(super) fn attachment(self, name: &AttachmentName) -> Self {
+    pub(crate) fn attachment(self, name: &AttachmentName) -> Self {
         Self { attachment: Some(name.clone()), ..self }
     }
 
-    pub(super) fn peer(self, host: &HostId) -> Self {
+    pub(crate) fn peer(self, host: &HostId) -> Self {
         Self { host: Some(host.clone()), ..self }
     }
 }
