@@ -22,8 +22,8 @@ use landlock::{
 use rustix::{
     process::{Resource, Rlimit, setrlimit},
     thread::{
-        CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities,
-        set_no_new_privs,
+        CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
+        set_capabilities, set_no_new_privs,
     },
 };
 use weft_config::Config;
@@ -106,6 +106,7 @@ fn drop_capabilities(keeps_ipc_lock: bool) -> io::Result<()> {
     // A kernel without ambient capabilities has none to clear.
     let _ = clear_ambient_capability_set();
     let kept = if keeps_ipc_lock { CapabilitySet::IPC_LOCK } else { CapabilitySet::empty() };
+    let kept = kept & capabilities(None)?.permitted;
     let none = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: none })?;
     Ok(())

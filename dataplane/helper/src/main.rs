@@ -9,7 +9,9 @@ use std::{
 use anyhow::Context as _;
 use clap::Parser;
 use nix::sys::signal::SigSet;
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs,
+};
 
 /// Makes the interfaces of containers for weftd and keeps them while weftd is replaced.
 ///
@@ -44,7 +46,8 @@ fn main() -> ExitCode {
 /// Keeps what making interfaces in containers takes: to configure the network, to enter namespaces,
 /// and to look which one a process has.
 fn give_up_privileges() -> anyhow::Result<()> {
-    let kept = CapabilitySet::NET_ADMIN | CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE;
+    let needed = CapabilitySet::NET_ADMIN | CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE;
+    let kept = needed & capabilities(None)?.permitted;
     let none = CapabilitySet::empty();
     set_no_new_privs(true)?;
     set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: none })?;
