@@ -21,7 +21,8 @@ pub fn extent<T>(reduced: T, full: T) -> T {
     }
 }
 
-/// Says what came of a row. To be called when it holds; a row that does not fails its test.
+/// Says what came of a row. To be called when it holds; a row that does not fails its test, or says
+/// *missed* where it is a ratio that the build profile and the machine decide.
 pub fn row(fault: &str, must_hold: &str, figure: impl Display) {
     println!("{MARK} {fault} | {must_hold} | {figure}");
 }

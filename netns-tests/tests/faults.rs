@@ -150,6 +150,9 @@ fn a_daemon_that_is_killed_again_and_again_is_back_each_time() {
             site.daemon_mut("host-a")?.stop(Signal::SIGTERM, STOP_LIMIT)?;
             site.start_host("host-a")
         })?;
+        // In a few restarts beside other work one may take longer; not in the whole catalogue.
+        let limit = extent(Duration::from_secs(2), Duration::from_millis(100));
+        ensure!(p99(&gaps) <= limit, "{gaps:?}");
         row("planned restart", "at most 100 ms", figure(&gaps));
         site.assert_healthy()
     });
@@ -231,6 +234,7 @@ fn guessed_session_indices_cost_little_and_change_nothing() {
         site.ping_all()?;
         let figure =
             format!("{seen} guesses, 0 accepted, {each:.2} µs each, the kernel's part included");
+        ensure!(each < extent(10.0, 1.0), "{each} µs each");
         row("guessed session indices", "no state change, at most 1 µs each", figure);
         Ok(())
     });
@@ -441,7 +445,9 @@ fn tcp_loses_no_more_by_it_than_in_a_plain_tunnel() {
                 rates.sort_by(f64::total_cmp);
                 rates[rates.len() / 2]
             });
-            figures.push(format!("{:.2} at {loss} % ({:.0} Mbit/s)", ours / plain, ours / 1e6));
+            let ratio = ours / plain;
+            let word = if ratio < 0.9 { "missed: " } else { "" };
+            figures.push(format!("{word}{ratio:.2} at {loss} % ({:.0} Mbit/s)", ours / 1e6));
         }
         lose(&site, 0.0)?;
         row("TCP at a loss of 0.1, 1, 5 %", "0.9 × a plain UDP tunnel (VXLAN)", figures.join(", "));

@@ -11,8 +11,8 @@ use tokio::{io::AsyncReadExt, net::TcpListener};
 
 use super::lab::{DAY, Indices, Lab, Outcome, deadline, host, params, pipe, serve, shake, side};
 use crate::{
-    Environment, EnvironmentError, HandshakeError, KeyExchange, Role, ServerEnvironments, connect,
-    dial,
+    Environment, EnvironmentError, HandshakeError, KeyExchange, Role, ServerEnvironments,
+    TrustedTime, connect, dial,
     stream::{accept_tls, connect_tls},
 };
 
@@ -99,6 +99,28 @@ fn the_own_chain_is_judged_again_when_time_has_changed_something() {
     let first_end = own.own_chain_end(at(now)).unwrap();
     assert!(first_end < now + DAY / 8 + SECOND);
     assert_eq!(own.own_chain_end(at(first_end + SECOND)).unwrap(), end);
+}
+
+/// As if the wall clock had been set back by two days: the environment knows better.
+#[tokio::test]
+async fn whatever_the_clock_says_a_certificate_that_has_ended_is_refused() {
+    let now = SystemTime::now();
+    let lab = Lab::ending("acme", now + 10 * DAY);
+    let mut params = lab.params("host-a");
+    params.not_after = (now + 5 * DAY).into();
+    let host_a = lab.issue(&params);
+    // It ends in a day.
+    let b = lab.host("host-b");
+    let a = || lab.join(&host_a, KeyExchange::default());
+    let (client, _) = shake(&a(), "host-b", &[Arc::clone(&b)]).await;
+    client.unwrap();
+    let a = Arc::into_inner(a()).unwrap();
+    let a = Arc::new(a.with_time(Arc::new(TrustedTime::since(now + 2 * DAY))));
+    let (client, _) = shake(&a, "host-b", &[Arc::clone(&b)]).await;
+    assert_eq!(client.unwrap_err().label(), "certificate_expired");
+    // A server knows as well as a client.
+    let (_, server) = shake(&b, "host-a", &[a]).await;
+    assert_eq!(server.unwrap_err().label(), "certificate_expired");
 }
 
 #[tokio::test]

@@ -25,6 +25,13 @@ fn a_datagram(pair: &mut Pair) -> Vec<Sent> {
     pair.a.take_sent()
 }
 
+/// What B says of one more datagram that comes from there.
+fn said_of(pair: &mut Pair, from: SocketAddr) -> Vec<Event> {
+    let sent = a_datagram(pair);
+    pair.b.receive_from(from, &sent);
+    pair.b.events()
+}
+
 /// Where B sends.
 fn way_of_b(pair: &mut Pair) -> Way {
     pair.b.send(WEB, &udp_packet(flow("10.0.0.9", "10.0.0.2"), 100).complete());
@@ -42,28 +49,18 @@ fn a_datagram_from_elsewhere_is_said_and_moves_nothing() {
     assert_eq!(pair.b.events(), [Event::Alive(SESSION), elsewhere()]);
     assert_eq!(way_of_b(&mut pair), usual);
     // Not at every datagram.
-    let sent = a_datagram(&mut pair);
-    pair.b.receive_from(ELSEWHERE, &sent);
-    assert_eq!(pair.b.events(), []);
+    assert_eq!(said_of(&mut pair, ELSEWHERE), []);
     pair.advance(SEEN_EVERY);
-    let sent = a_datagram(&mut pair);
-    pair.b.receive_from(ELSEWHERE, &sent);
-    assert_eq!(pair.b.events(), [elsewhere()]);
+    assert_eq!(said_of(&mut pair, ELSEWHERE), [elsewhere()]);
     // Where nobody answers, ever more rarely.
     pair.advance(SEEN_EVERY);
-    let sent = a_datagram(&mut pair);
-    pair.b.receive_from(ELSEWHERE, &sent);
-    assert_eq!(pair.b.events(), []);
+    assert_eq!(said_of(&mut pair, ELSEWHERE), []);
     pair.advance(SEEN_EVERY);
-    let sent = a_datagram(&mut pair);
-    pair.b.receive_from(ELSEWHERE, &sent);
-    assert_eq!(pair.b.events(), [elsewhere()]);
+    assert_eq!(said_of(&mut pair, ELSEWHERE), [elsewhere()]);
     // A third place is another matter.
     pair.advance(SEEN_EVERY);
     let third = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), 40_000);
-    let sent = a_datagram(&mut pair);
-    pair.b.receive_from(third, &sent);
-    assert_eq!(pair.b.events().len(), 1);
+    assert_eq!(said_of(&mut pair, third).len(), 1);
     // From another port of the same host it is nothing new.
     pair.advance(SEEN_EVERY);
     let sent = a_datagram(&mut pair);
