@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use weft_proto::aead::Suite;
 use weft_proto::keys::{Role, SECRET_LEN, Secret};
 use weft_proto::lane::{Limits, ReceiveLane, SendLane};
-use weft_proto::roam::Way;
+use weft_proto::way::Way;
 use weft_proto::{
     AttachmentSlot, Engine, EnvironmentSlot, Io, LinkSlot, NewAttachment, NewEnvironment, NewLink,
     NewSession, SessionId, Share, Target, Undeliverable,

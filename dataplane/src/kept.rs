@@ -108,6 +108,7 @@ impl Kept {
             environment: environment.to_string(),
             host: spec.host.to_string(),
             endpoint: spec.endpoint.to_string(),
+            alternative_endpoints: spec.alternatives.iter().map(ToString::to_string).collect(),
             addresses: spec.addresses.iter().map(ToString::to_string).collect(),
             keepalive_seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
         };
@@ -218,6 +219,7 @@ mod tests {
         PeerSpec {
             host: "host-b".parse().unwrap(),
             endpoint: "192.0.2.2:5820".parse().unwrap(),
+            alternatives: vec!["192.0.2.3:5820".parse().unwrap()],
             addresses: vec!["10.40.0.3".parse().unwrap()],
             keepalive: Some(Duration::from_secs(25)),
         }

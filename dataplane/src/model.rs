@@ -34,6 +34,8 @@ pub struct PeerSpec {
     pub host: HostId,
     /// Where its daemon listens.
     pub endpoint: SocketAddr,
+    /// Where it listens as well, best first.
+    pub alternatives: Vec<SocketAddr>,
     /// Overlay addresses that live there.
     pub addresses: Vec<IpAddr>,
     /// Time without anything sent after which it is asked for an answer; never without.
@@ -133,6 +135,8 @@ pub struct PeerStatus {
     pub spec: PeerSpec,
     /// Where datagrams go to it, if that is not its endpoint.
     pub reached_at: Option<SocketAddr>,
+    /// Whether datagrams go over TCP, because UDP does not get through.
+    pub is_over_tcp: bool,
     /// What the session is doing.
     pub session: SessionState,
     /// Handshakes that succeeded.
@@ -241,6 +245,8 @@ pub enum EventKind {
     PeerAnswers,
     /// A peer is at another address.
     PeerMoved,
+    /// Datagrams go to a peer over TCP, or by UDP again.
+    PeerTransport,
     /// A peer was removed.
     PeerRemoved,
     /// A session carries data.

@@ -21,6 +21,7 @@ mod sessions;
 mod share;
 mod slots;
 mod status;
+mod streams;
 mod timers;
 
 use std::{
@@ -32,12 +33,13 @@ use std::{
 
 use anyhow::Context as _;
 use tokio::{
+    net::TcpStream,
     sync::{broadcast, mpsc, oneshot},
     task::JoinSet,
     time::MissedTickBehavior,
 };
 use weft_config::{Config, Placement};
-use weft_handshake::{Established, HandshakeError, ServerEnvironments};
+use weft_handshake::{Accepted, Established, HandshakeError, ServerEnvironments};
 use weft_helper::Client;
 use weft_proto::{
     AttachmentSlot, EnvironmentSlot, Event, IndexTable, LinkSlot, SessionId, silence,
@@ -115,7 +117,13 @@ enum Message {
         result: Box<Result<Established, HandshakeError>>,
     },
     /// A peer's handshake is over.
-    Accepted(Box<Result<Established, HandshakeError>>),
+    Accepted(Box<Result<Accepted<TcpStream>, HandshakeError>>),
+    /// Streams that this host began to open.
+    Opened {
+        environment: EnvironmentId,
+        host: HostId,
+        opened: streams::Opened,
+    },
 }
 
 /// The node's state. See the module documentation.
@@ -350,12 +358,16 @@ impl Node {
                 self.handle_connected(&environment, &host, endpoint, *result);
             }
             Message::Accepted(result) => self.handle_accepted(*result),
+            Message::Opened { environment, host, opened } => {
+                self.handle_opened(&environment, &host, opened);
+            }
         }
     }
 
     async fn handle_worker(&mut self, worker: WorkerId, event: WorkerEvent) {
         match event {
             WorkerEvent::QueueLost(slot) => self.handle_queue_lost(slot).await,
+            WorkerEvent::StreamLost(key) => self.handle_stream_lost(key),
             WorkerEvent::Engine(Event::NeedSession(link)) => self.handle_need(link),
             WorkerEvent::Engine(Event::Alive(id)) => self.handle_alive(id),
             WorkerEvent::Engine(Event::RekeySoon(id)) => self.handle_rekey_soon(id),

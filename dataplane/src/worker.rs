@@ -15,6 +15,7 @@ mod engine;
 mod epoll;
 mod pace;
 mod packet_io;
+mod streams;
 mod uring;
 
 use std::{
@@ -31,16 +32,18 @@ use tokio::sync::mpsc;
 use weft_config::Latency;
 use weft_proto::{Engine, EnvironmentCounters, Event};
 use weft_sys::{poll::Waker, thread, udp::UdpSocket};
-use weft_types::WorkerId;
+use weft_types::{WORKERS_MAX, WorkerId};
 
 pub use command::Command;
 pub use counters::WorkerCounters;
 pub use engine::{EngineChoice, EngineKind, choose_engine};
 pub use pace::Wait;
+pub use streams::StreamKey;
 
 use epoll::EpollDriver;
 use pace::Pace;
 use packet_io::PacketIo;
+use streams::Streams;
 use uring::UringDriver;
 use weft_proto::AttachmentSlot;
 
@@ -54,6 +57,8 @@ pub enum WorkerEvent {
     Engine(Event),
     /// An attachment's interface is gone: its namespace was deleted.
     QueueLost(AttachmentSlot),
+    /// A connection that carried datagrams has ended, not by a command.
+    StreamLost(StreamKey),
 }
 
 /// How a worker waits for packets and moves them; one implementation per kernel interface.
@@ -65,8 +70,8 @@ pub trait Driver {
     /// When waiting itself fails; the worker cannot go on then.
     fn turn(&mut self, engine: &mut Engine, wait: Wait) -> io::Result<Turn>;
 
-    /// The next attachment whose interface disappeared, if any.
-    fn poll_lost(&mut self) -> Option<AttachmentSlot>;
+    /// The next interface or stream that is gone without a command, if any.
+    fn poll_lost(&mut self) -> Option<WorkerEvent>;
 }
 
 /// What came of a turn.
@@ -141,7 +146,10 @@ impl Worker {
         let unattributed = Arc::<EnvironmentCounters>::default();
         let cpu = setup.cpu;
         let lane_port = setup.lane.local_addr()?.port();
-        let io = PacketIo::new(setup.lane, setup.group.try_clone()?, Arc::clone(&counters));
+        let number = u8::try_from(setup.id.as_usize()).unwrap_or(WORKERS_MAX);
+        let streams = Streams::new(number)?;
+        let listen = setup.group.try_clone()?;
+        let io = PacketIo::new(setup.lane, listen, streams, Arc::clone(&counters));
         let inbox = Inbox { inbox, waker: waker.clone() };
         let engine = Engine::new(setup.id, Arc::clone(&unattributed));
         let place = Place { id: setup.id, cpu, latency: setup.latency, events: setup.events };
@@ -232,8 +240,8 @@ impl Place {
             while let Some(event) = engine.poll_event() {
                 report(self.id, &self.events, WorkerEvent::Engine(event));
             }
-            while let Some(slot) = driver.poll_lost() {
-                report(self.id, &self.events, WorkerEvent::QueueLost(slot));
+            while let Some(event) = driver.poll_lost() {
+                report(self.id, &self.events, event);
             }
         }
     }

@@ -118,6 +118,9 @@ pub(crate) struct PeerAddArguments {
     /// Where its daemon listens
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) endpoint: SocketAddr,
+    /// Where it listens as well; may be given several times, best first
+    #[arg(long = "alternative-endpoint", value_name = "ADDRESS:PORT")]
+    pub(crate) alternatives: Vec<SocketAddr>,
     /// An overlay address that lives there; may be given several times
     #[arg(long = "address", value_name = "IP")]
     pub(crate) addresses: Vec<IpAddr>,

@@ -85,6 +85,7 @@ async fn add_peer(arguments: &PeerAddArguments, out: &mut impl Write) -> Result<
         environment: arguments.env.to_string(),
         host: arguments.host.to_string(),
         endpoint: arguments.endpoint.to_string(),
+        alternative_endpoints: arguments.alternatives.iter().map(ToString::to_string).collect(),
         addresses: arguments.addresses.iter().map(ToString::to_string).collect(),
         keepalive_seconds: arguments.keepalive_seconds.unwrap_or_default(),
     };

@@ -74,7 +74,9 @@ struct ShareJson {
 struct PeerJson<'a> {
     host: &'a str,
     endpoint: &'a str,
+    alternative_endpoints: &'a [String],
     reached_at: Option<&'a str>,
+    transport: &'static str,
     addresses: &'a [String],
     state: &'static str,
     role: Option<&'static str>,
@@ -170,7 +172,9 @@ fn peer(peer: &PeerStatus) -> PeerJson<'_> {
     PeerJson {
         host: &peer.host,
         endpoint: &peer.endpoint,
+        alternative_endpoints: &peer.alternative_endpoints,
         reached_at: text(&peer.reached_at),
+        transport: if peer.is_over_tcp { "tcp" } else { "udp" },
         addresses: &peer.addresses,
         state: session_state(peer.state()),
         role: session_role(peer.role()),
@@ -268,6 +272,7 @@ pub(crate) fn event_kind(kind: EventKind) -> &'static str {
         EventKind::PeerSilent => "peer_silent",
         EventKind::PeerAnswers => "peer_answers",
         EventKind::PeerMoved => "peer_moved",
+        EventKind::PeerTransport => "peer_transport",
         EventKind::PeerRemoved => "peer_removed",
         EventKind::SessionEstablished => "session_established",
         EventKind::SessionEnded => "session_ended",

@@ -218,6 +218,9 @@ pub(crate) fn session(peer: &PeerStatus) -> Span {
         return Span::new(Tone::Bad, format!("silent {}", duration(silent)));
     }
     match (state, peer.role()) {
+        (SessionState::Established, _) if peer.is_over_tcp => {
+            Span::new(Tone::Busy, format!("{word} (over TCP)"))
+        }
         (SessionState::Established, SessionRole::Unspecified) => Span::new(Tone::Good, word),
         (SessionState::Established, role) => {
             let role = json::session_role(role).unwrap_or_default();

@@ -235,6 +235,8 @@ fn acme(n: u64) -> EnvironmentStatus {
             key_age_ms: Some(48_000),
             datagram_max: Some(1_472),
             silent_ms: None,
+            alternative_endpoints: vec![],
+            is_over_tcp: false,
             reached_at: String::new(),
             handshakes_ok: 2,
             handshakes_failed: 0,

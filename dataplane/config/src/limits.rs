@@ -44,3 +44,5 @@ pub const EPOCH_SECONDS_LIMIT: u64 = 120;
 pub const REHANDSHAKE_SECONDS_LIMIT: u64 = 3_600;
 /// Shortest time between handshakes in seconds.
 pub const REHANDSHAKE_SECONDS_MIN: u64 = 5;
+/// Most places where a peer listens besides its endpoint.
+pub const ALTERNATIVES_MAX: usize = 7;

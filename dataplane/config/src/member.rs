@@ -15,8 +15,8 @@ use crate::{
     document::Table,
     host::{endpoint, path},
     limits::{
-        ADDRESSES_PER_PEER_MAX, EGRESS_MBIT_LIMIT, INTERFACE_LEN_MAX, KEEPALIVE_SECONDS_LIMITS,
-        WEIGHT_DEFAULT, WEIGHT_MAX,
+        ADDRESSES_PER_PEER_MAX, ALTERNATIVES_MAX, EGRESS_MBIT_LIMIT, INTERFACE_LEN_MAX,
+        KEEPALIVE_SECONDS_LIMITS, WEIGHT_DEFAULT, WEIGHT_MAX,
     },
     model::{self, Share},
     problem::{At, Report},
@@ -39,6 +39,7 @@ pub(crate) struct Attachment {
 pub(crate) struct Peer {
     host: Option<At<HostId>>,
     endpoint: Option<At<SocketAddr>>,
+    alternatives: Vec<At<SocketAddr>>,
     addresses: Vec<Option<IpAddr>>,
     keepalive_seconds: Option<u16>,
 }
@@ -62,6 +63,7 @@ impl Peer {
         Some(model::Peer {
             host: self.host?.value,
             endpoint: self.endpoint?.value,
+            alternatives: self.alternatives.into_iter().map(|at| at.value).collect(),
             addresses: self.addresses.into_iter().collect::<Option<_>>()?,
             keepalive_seconds: self.keepalive_seconds,
         })
@@ -175,9 +177,14 @@ pub(crate) fn peer(
     {
         report.about(host, format_args!("{} is this host; expected another one", host.value));
     }
+    let expected = "an array of ADDRESS:PORT or [IPv6]:PORT";
+    let alternatives = match table.has("alternative_endpoints") {
+        true => table.texts("alternative_endpoints", expected, ALTERNATIVES_MAX, report, endpoint),
+        false => Vec::new(),
+    };
     let endpoint = table.text("endpoint", "ADDRESS:PORT or [IPv6]:PORT", report, endpoint);
-    if let Some(endpoint) = &endpoint {
-        check_endpoint(endpoint, context.host.listen.as_ref(), report);
+    for place in endpoint.iter().chain(&alternatives) {
+        check_endpoint(place, context.host.listen.as_ref(), report);
     }
     let expected = "an array of overlay addresses";
     let addresses = table
@@ -190,7 +197,7 @@ pub(crate) fn peer(
     let keepalive = table.number_if_any("keepalive_seconds", KEEPALIVE_SECONDS_LIMITS, report);
     let keepalive_seconds = keepalive.and_then(|at| at.value.try_into().ok());
     table.finish(report);
-    Peer { host, endpoint, addresses, keepalive_seconds }
+    Peer { host, endpoint, alternatives, addresses, keepalive_seconds }
 }
 
 fn check_endpoint(endpoint: &At<SocketAddr>, listen: Option<&At<SocketAddr>>, report: &mut Report) {
@@ -227,7 +234,8 @@ pub(crate) fn check_unique_names(attachments: &[Attachment], report: &mut Report
 /// Reports every host and every endpoint that an earlier peer has.
 pub(crate) fn check_unique_hosts(peers: &[Peer], report: &mut Report) {
     check_unique(peers.iter().filter_map(|p| p.host.as_ref()), "peer", report);
-    check_unique(peers.iter().filter_map(|p| p.endpoint.as_ref()), "endpoint", report);
+    let endpoints = peers.iter().flat_map(|p| p.endpoint.iter().chain(&p.alternatives));
+    check_unique(endpoints, "endpoint", report);
 }
 
 fn check_unique<'a, T: Eq + Hash + std::fmt::Display + 'a>(

@@ -224,6 +224,9 @@ pub struct Peer {
     pub host: HostId,
     /// Where its daemon listens.
     pub endpoint: SocketAddr,
+    /// Where it listens as well, best first, at most [`crate::ALTERNATIVES_MAX`]: used when it does not answer at
+    /// a better place.
+    pub alternatives: Vec<SocketAddr>,
     /// Overlay addresses that live there, in the order of the file.
     pub addresses: Vec<IpAddr>,
     /// Seconds without anything sent after which it is asked for an answer, 1 to 3,600, so that

@@ -98,13 +98,15 @@ pub enum Change {
         share: Share,
     },
     /// Reach a peer elsewhere.
-    SetPeerEndpoint {
+    SetPeerEndpoints {
         /// Its environment.
         environment: EnvironmentId,
         /// The peer.
         host: HostId,
         /// Where its daemon listens from now on.
         endpoint: SocketAddr,
+        /// And as well, best first.
+        alternatives: Vec<SocketAddr>,
     },
     /// Ask a peer for an answer after another time without traffic.
     SetPeerKeepalive {
@@ -285,11 +287,12 @@ fn add_members(old: Option<&Environment>, new: &Environment, changes: &mut Vec<C
             changes.push(Change::AddPeer { environment: environment(), peer: peer.clone() });
             continue;
         };
-        if old.endpoint != peer.endpoint {
-            changes.push(Change::SetPeerEndpoint {
+        if old.endpoint != peer.endpoint || old.alternatives != peer.alternatives {
+            changes.push(Change::SetPeerEndpoints {
                 environment: environment(),
                 host: peer.host.clone(),
                 endpoint: peer.endpoint,
+                alternatives: peer.alternatives.clone(),
             });
         }
         if old.keepalive_seconds != peer.keepalive_seconds {

@@ -12,7 +12,7 @@ use weft_proto::{
     aead::Suite,
     keys::{Role, Secret},
     lane::{Limits, ReceiveLane, SendLane},
-    roam::Way,
+    way::Way,
 };
 use weft_types::{LaneId, ReceiverIndex, WorkerId};
 use weft_wire::{Ecn, Kind};

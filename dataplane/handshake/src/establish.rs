@@ -13,12 +13,12 @@ use weft_wire::hello::Hello;
 use crate::{
     environment::{Environment, ServerEnvironments},
     error::{HandshakeError, Step},
-    exchange::{Agreed, Frames},
+    exchange::{Agreed, Frames, Wish},
     exporter::SessionSecret,
     indices::IndexGuard,
     local::{LocalSide, Role},
     scrub::scrubbed,
-    stream::{accept_tls, check_application, connect_tls, end_tls, export},
+    stream::{accept_tls, check_application, connect_tls, drop_tls, end_tls, export},
     time::unix,
 };
 
@@ -52,6 +52,40 @@ pub struct Established {
     pub elapsed: Duration,
 }
 
+/// A connection that carries datagrams from now on, as [`weft_wire::record`]s. It began with TLS, which
+/// is over, and its keys are gone: datagrams are sealed with those of their sessions.
+#[derive(Debug)]
+pub struct Stream<S> {
+    /// The environment.
+    pub environment: EnvironmentId,
+    /// Who the peer is.
+    pub host: HostId,
+    /// Of which lanes, 0 to 63: those of this number, of either host.
+    pub number: u8,
+    /// The connection, with nothing read from it that belongs to a record.
+    pub connection: S,
+}
+
+/// What a peer's connection became.
+#[derive(Debug)]
+pub enum Accepted<S> {
+    /// A session.
+    Session(Box<Established>),
+    /// A stream for datagrams.
+    Stream(Stream<S>),
+}
+
+impl<S> Accepted<S> {
+    /// The session, if it became one.
+    #[must_use]
+    pub fn into_session(self) -> Option<Established> {
+        match self {
+            Self::Session(session) => Some(*session),
+            Self::Stream(_) => None,
+        }
+    }
+}
+
 /// Takes part in a handshake that a peer began, until `deadline` (at most [`DEADLINE`] from the
 /// accepted connection).
 ///
@@ -65,7 +99,7 @@ pub async fn accept<S, A>(
     environments: &ServerEnvironments,
     admit: A,
     deadline: Instant,
-) -> Result<Established, HandshakeError>
+) -> Result<Accepted<S>, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     A: FnOnce(&EnvironmentId, &VerifiedPeer) -> Option<LocalSide>,
@@ -91,12 +125,59 @@ where
     scrubbed(connect_unscrubbed(stream, environment, expected, local, deadline)).await
 }
 
+/// Asks the host `expected` that a connection carry datagrams, until `deadline`.
+///
+/// # Errors
+/// [`HandshakeError`].
+pub async fn connect_stream<S>(
+    stream: S,
+    environment: &Environment,
+    expected: &HostId,
+    number: u8,
+    deadline: Instant,
+) -> Result<Stream<S>, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    scrubbed(connect_stream_unscrubbed(stream, environment, expected, number, deadline)).await
+}
+
+async fn connect_stream_unscrubbed<S>(
+    stream: S,
+    environment: &Environment,
+    expected: &HostId,
+    number: u8,
+    deadline: Instant,
+) -> Result<Stream<S>, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    own_chain_end(environment)?;
+    let (peer, mut stream) = connect_tls(stream, environment, expected, deadline).await?;
+    let frames = async {
+        check_application(&stream)?;
+        Frames::new(&mut stream).ask_for_stream(number).await
+    };
+    let result = within(deadline, Step::Frames, frames).await;
+    if let Err(error) = result {
+        end_tls(stream, Some(&error), deadline).await;
+        return Err(error);
+    }
+    Ok(Stream {
+        environment: environment.id().clone(),
+        host: peer.identity.host,
+        number,
+        // The server has sent nothing behind its last frame, as it waits for a datagram.
+        connection: drop_tls(stream),
+    })
+}
+
 async fn accept_unscrubbed<S, A>(
     stream: S,
     environments: &ServerEnvironments,
     admit: A,
     deadline: Instant,
-) -> Result<Established, HandshakeError>
+) -> Result<Accepted<S>, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     A: FnOnce(&EnvironmentId, &VerifiedPeer) -> Option<LocalSide>,
@@ -109,17 +190,41 @@ where
             .then(|| admit(environment.id(), &peer))
             .flatten()
             .ok_or_else(|| HandshakeError::UnknownPeer(peer.identity.to_string()))?;
-        let agreed = Frames::new(&mut stream).agree(&local).await?;
+        let mut frames = Frames::new(&mut stream);
+        let params = match frames.receive_wish().await? {
+            Wish::Session(params) => params,
+            Wish::Stream(number) => {
+                // The client sends no datagram before it has read this.
+                frames.send_ready().await?;
+                return Ok(Agreement::Stream(number));
+            }
+        };
+        let agreed = frames.answer(&local, params).await?;
         let secret = export(&stream, &environment, &peer, Role::Server)?;
         let own_end = own_chain_end(&environment)?;
         Frames::new(&mut stream).send_ready().await?;
-        Ok((agreed, secret, own_end))
+        Ok(Agreement::Session(agreed, secret, own_end))
     };
     let result = within(deadline, Step::Frames, frames).await;
+    if let Ok(Agreement::Stream(number)) = result {
+        let (environment, host) = (environment.id().clone(), peer.identity.host);
+        let connection = drop_tls(stream);
+        return Ok(Accepted::Stream(Stream { environment, host, number, connection }));
+    }
     end_tls(stream, result.as_ref().err(), deadline).await;
-    let (agreed, secret, own_end) = result?;
+    let Agreement::Session(agreed, secret, own_end) = result? else {
+        return Err(HandshakeError::Closed(Step::Frames));
+    };
     let not_after = peer.not_after.min(own_end);
-    Ok(Established::new(agreed, secret, &environment, peer, not_after, Role::Server, begun))
+    let role = Role::Server;
+    let session = Established::new(agreed, secret, &environment, peer, not_after, role, begun);
+    Ok(Accepted::Session(Box::new(session)))
+}
+
+/// What a server agreed to.
+enum Agreement {
+    Session(Agreed, SessionSecret, SystemTime),
+    Stream(u8),
 }
 
 async fn connect_unscrubbed<S>(

@@ -18,6 +18,14 @@ pub(crate) struct Agreed {
     pub(crate) local_params: Hello,
 }
 
+/// What a client wants of a connection.
+pub(crate) enum Wish {
+    /// A session; it said this of itself.
+    Session(Hello),
+    /// To send datagrams of this number's lanes on it.
+    Stream(u8),
+}
+
 /// Frames on a TLS stream.
 pub(crate) struct Frames<'a, T> {
     stream: &'a mut T,
@@ -29,14 +37,46 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Frames<'a, T> {
         Self { stream, received: Vec::new() }
     }
 
-    /// Hellos, then indices, both ways.
+    /// Hellos, then indices, both ways; the client's part.
     pub(crate) async fn agree(&mut self, local: &LocalSide) -> Result<Agreed, HandshakeError> {
-        let local_params = local.params.hello();
-        self.send(&Frame::Hello(local_params)).await?;
+        self.send(&Frame::Hello(local.params.hello())).await?;
         let peer_params = match self.receive().await? {
             Frame::Hello(hello) => hello,
             other => return Err(unexpected(&other, "hello")),
         };
+        self.exchange_indices(local, peer_params).await
+    }
+
+    /// What a client wants.
+    pub(crate) async fn receive_wish(&mut self) -> Result<Wish, HandshakeError> {
+        match self.receive().await? {
+            Frame::Hello(hello) => Ok(Wish::Session(hello)),
+            Frame::Stream(number) => Ok(Wish::Stream(number)),
+            other => Err(unexpected(&other, "hello or stream")),
+        }
+    }
+
+    /// The server's part, after the client's hello.
+    pub(crate) async fn answer(
+        &mut self,
+        local: &LocalSide,
+        peer_params: Hello,
+    ) -> Result<Agreed, HandshakeError> {
+        self.send(&Frame::Hello(local.params.hello())).await?;
+        self.exchange_indices(local, peer_params).await
+    }
+
+    /// Asks that the connection carry datagrams of this number's lanes.
+    pub(crate) async fn ask_for_stream(&mut self, number: u8) -> Result<(), HandshakeError> {
+        self.send(&Frame::Stream(number)).await?;
+        self.receive_ready().await
+    }
+
+    async fn exchange_indices(
+        &mut self,
+        local: &LocalSide,
+        peer_params: Hello,
+    ) -> Result<Agreed, HandshakeError> {
         let local_indices = IndexGuard::allocate(&local.indices, peer_params.lanes)?;
         self.send(&Frame::Indices(local_indices.to_vec())).await?;
         let peer_indices = match self.receive().await? {
@@ -49,6 +89,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Frames<'a, T> {
                 expected: local.params.lanes,
             }));
         }
+        let local_params = local.params.hello();
         Ok(Agreed { local_indices, peer_indices, peer_params, local_params })
     }
 

@@ -13,6 +13,16 @@
 //!    ▼ exporter, drop TLS, close         ▼ exporter, drop TLS, close
 //! ```
 //!
+//! Or, where UDP does not get through, the connection stays to carry datagrams, which are sealed with
+//! their sessions' keys as always ([`Stream`]):
+//!
+//! ```text
+//!    │ ── certificate, Finished, Stream ▶│
+//!    │ ◀──────────────────────── Ready ─ │
+//!    ▼ drop TLS                          ▼ drop TLS
+//!    │ ◀══ records with datagrams ═════▶ │
+//! ```
+//!
 //! What holds on every path:
 //! - One environment's authority judges a peer; no function sees two environments' roots, except
 //!   the table that picks one by tag.
@@ -46,7 +56,7 @@ mod verifier;
 pub use dial::{RACE_AFTER, dial};
 pub use environment::{Environment, EnvironmentError, KeyExchange, ServerEnvironments};
 pub use error::{Fault, HandshakeError, ProtocolError, Step};
-pub use establish::{DEADLINE, Established, accept, connect};
+pub use establish::{Accepted, DEADLINE, Established, Stream, accept, connect, connect_stream};
 pub use exporter::{EXPORTER_LABEL, ExporterContext, SessionSecret};
 pub use indices::{Exhausted, IndexAllocator, IndexGuard};
 pub use local::{LocalParams, LocalSide, Role};

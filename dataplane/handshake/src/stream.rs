@@ -100,13 +100,18 @@ pub(crate) async fn end_tls<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     // Polls once: sends the alert, if there is room.
     let _ = timeout_at(Instant::now(), stream.shutdown()).await;
-    let socket = match stream {
-        TlsStream::Client(stream) => stream.into_inner().0,
-        TlsStream::Server(stream) => stream.into_inner().0,
-    };
+    let socket = drop_tls(stream);
     match error {
         None | Some(HandshakeError::Timeout(_)) => {}
         Some(_) => linger(socket, deadline).await,
+    }
+}
+
+/// Ends TLS without a word: what follows on the connection is something else.
+pub(crate) fn drop_tls<S>(stream: TlsStream<S>) -> S {
+    match stream {
+        TlsStream::Client(stream) => stream.into_inner().0,
+        TlsStream::Server(stream) => stream.into_inner().0,
     }
 }
 

@@ -8,6 +8,7 @@ mod memory;
 mod offer;
 mod resumption;
 mod strangers;
+mod streams;
 
 /// The daemon has the same one; `memory` looks at what is left.
 #[global_allocator]

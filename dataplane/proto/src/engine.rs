@@ -28,7 +28,7 @@ use weft_wire::Ecn;
 
 use crate::{
     AttachmentCounters, Bucket, EnvironmentCounters, LinkCounters, RouteTable, Share,
-    path::PathMtu, roam::Way,
+    path::PathMtu, way::Way,
 };
 use backlog::Backlog;
 use join::Join;

@@ -16,6 +16,7 @@ mod bucket;
 mod counters;
 mod drop_reason;
 mod engine;
+pub mod fallback;
 mod indices;
 pub mod keys;
 pub mod lane;
@@ -26,6 +27,7 @@ pub mod replay;
 pub mod roam;
 mod route;
 pub mod silence;
+pub mod way;
 
 pub use bucket::Bucket;
 pub use counters::{AttachmentCounters, Counter64, EnvironmentCounters, LinkCounters};

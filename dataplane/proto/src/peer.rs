@@ -22,6 +22,8 @@ use crate::{SessionId, keys::Role};
 const RETIRE: Duration = Duration::from_secs(10);
 /// How long a session may stay without an authenticated datagram before it is given up.
 const PROVE_MAX: Duration = Duration::from_secs(30);
+/// After so long without one, UDP is taken not to get through: ten times its confirmation was asked for.
+const LATE_AFTER: Duration = Duration::from_secs(1);
 /// The host with the greater id leaves the regular handshakes to the other for so long.
 const SECOND_DELAY: Duration = Duration::from_secs(60);
 /// First pause after a failed handshake; it doubles up to [`RETRY_MAX`].
@@ -42,6 +44,8 @@ pub enum Action {
     Handshake,
     /// Send on this session from now on.
     Activate(SessionId),
+    /// A handshake of this host made a session, TCP gets through, and datagrams do not seem to.
+    Late,
     /// Count a handshake of this host as failed: it made a session, and no datagram of the peer came
     /// on it in time. Its removal follows.
     Unproven,
@@ -81,6 +85,8 @@ struct Known {
     established: Instant,
     expires: Instant,
     is_alive: bool,
+    /// When it is said to be late.
+    late: Option<Instant>,
     retires: Option<Instant>,
 }
 
@@ -246,6 +252,7 @@ impl Peer {
             established: now,
             expires: new.expires,
             is_alive: false,
+            late: (new.role == Role::Client).then_some(now + LATE_AFTER),
             retires: None,
         });
         if self.sessions.len() > SESSIONS_MAX
@@ -262,6 +269,7 @@ impl Peer {
             return;
         };
         session.is_alive = true;
+        session.late = None;
         self.choose(now);
     }
 
@@ -293,11 +301,16 @@ impl Peer {
             Handshake::Idle => self.regular_handshake(),
             Handshake::Running => None,
         };
-        self.sessions.iter().map(Self::end_of).chain(waiting).min()
+        let late = self.sessions.iter().filter_map(|s| s.late);
+        self.sessions.iter().map(Self::end_of).chain(waiting).chain(late).min()
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        for session in self.sessions.iter_mut().filter(|s| s.late.is_some_and(|at| at <= now)) {
+            session.late = None;
+            self.actions.push_back(Action::Late);
+        }
         let due: Vec<_> =
             self.sessions.iter().filter(|s| Self::end_of(s) <= now).copied().collect();
         let had_active = self.active.is_some();

@@ -16,6 +16,8 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(500);
 const ASK_AFTER: Duration = Duration::from_millis(500);
 /// Silence after which a handshake is due. Three questions and their answers are lost by then.
 const SILENT_AFTER: Duration = Duration::from_secs(2);
+/// Silence after which the peer is looked for at its other places.
+const LOOK_FOR_AFTER: Duration = Duration::from_secs(1);
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +77,12 @@ impl Silence {
         }
     }
 
+    /// Whether the peer has left a question unanswered, so that it may be elsewhere.
+    #[must_use]
+    pub fn is_to_be_looked_for(&self, now: Instant) -> bool {
+        self.since.is_some_and(|since| now >= since + LOOK_FOR_AFTER)
+    }
+
     /// For how long packets have gone and nothing has come, from the first look that saw it on.
     #[must_use]
     pub fn silent_for(&self, now: Instant) -> Option<Duration> {
@@ -126,6 +134,8 @@ mod tests {
         assert_eq!(watch(&mut silence, start, counts), [Fine, Fine, Ask, Ask, Ask, Silent, Silent]);
         let now = start + LOOK_EVERY * 6;
         assert_eq!(silence.silent_for(now), Some(LOOK_EVERY * 5));
+        assert!(silence.is_to_be_looked_for(now));
+        assert!(!silence.is_to_be_looked_for(start + LOOK_EVERY * 2), "the question is on its way");
         assert_eq!(silence.look(now + LOOK_EVERY, (10, 6), None), Fine);
         assert_eq!(silence.silent_for(now + LOOK_EVERY), None);
     }

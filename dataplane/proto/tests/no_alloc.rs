@@ -13,7 +13,7 @@ use weft_proto::{
     aead::Suite,
     keys::{Role, Secret},
     lane::{Limits, ReceiveLane, SendLane},
-    roam::Way,
+    way::Way,
 };
 use weft_sim::packet::{Flow, Packet, Transport, tcp};
 use weft_types::{LaneId, ReceiverIndex, WorkerId};

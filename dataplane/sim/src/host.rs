@@ -14,7 +14,7 @@ use weft_proto::{
     keys::{Role, Secret},
     lane::{Limits, ReceiveLane, SendLane},
     peer::{self, Action, Peer},
-    roam::Way,
+    way::Way,
 };
 use weft_types::{HostId, LaneId, ReceiverIndex, WorkerId};
 use weft_wire::Ecn;
@@ -249,6 +249,8 @@ impl Host {
                 }
                 Action::Unproven => {}
                 Action::Remove { id, say_so } => self.remove(now, id, say_so),
+                // Nothing but UDP is simulated.
+                Action::Late => {}
             }
         }
     }

@@ -1,13 +1,18 @@
 //! From what is asked to what the node understands. Whether it makes sense on this host is the
 //! node's to say; here it only has to be readable.
 
-use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use tonic::Status;
 use weft_api::v1;
 use weft_config::{
-    EGRESS_MBIT_LIMIT, INTERFACE_DEFAULT, KEEPALIVE_SECONDS_LIMITS, Share, WEIGHT_DEFAULT,
-    WEIGHT_MAX,
+    ALTERNATIVES_MAX, EGRESS_MBIT_LIMIT, INTERFACE_DEFAULT, KEEPALIVE_SECONDS_LIMITS, Share,
+    WEIGHT_DEFAULT, WEIGHT_MAX,
 };
 use weft_types::{AttachmentName, EnvironmentId, HostId, NameError};
 
@@ -69,15 +74,24 @@ pub(super) fn detach(
 }
 
 pub(crate) fn add_peer(request: &v1::AddPeerRequest) -> Result<(EnvironmentId, PeerSpec), Status> {
-    let expected = "expected ADDRESS:PORT or [ADDRESS]:PORT";
-    let endpoint = request.endpoint.parse();
+    let others = &request.alternative_endpoints;
+    if others.len() > ALTERNATIVES_MAX {
+        let expected = format!("expected at most {ALTERNATIVES_MAX}");
+        return Err(wrong("alternative_endpoints", &others.len().to_string(), expected));
+    }
+    let others = others.iter().map(|text| endpoint("alternative_endpoints", text));
     let spec = PeerSpec {
         host: name("host", &request.host)?,
-        endpoint: endpoint.map_err(|_| wrong("endpoint", &request.endpoint, expected))?,
+        endpoint: endpoint("endpoint", &request.endpoint)?,
+        alternatives: others.collect::<Result<_, _>>()?,
         addresses: addresses(&request.addresses)?,
         keepalive: keepalive(request.keepalive_seconds)?,
     };
     Ok((name("environment", &request.environment)?, spec))
+}
+
+fn endpoint(field: &str, text: &str) -> Result<SocketAddr, Status> {
+    text.parse().map_err(|_| wrong(field, text, "expected ADDRESS:PORT or [ADDRESS]:PORT"))
 }
 
 fn keepalive(seconds: u32) -> Result<Option<Duration>, Status> {
@@ -214,10 +228,21 @@ mod tests {
             endpoint: "[2001:db8::2]:5820".into(),
             addresses: vec!["10.40.0.3".into()],
             keepalive_seconds: 25,
+            alternative_endpoints: vec!["[2001:db8::3]:5821".into()],
         };
         let (environment, spec) = add_peer(&request).unwrap();
         assert_eq!((environment.as_str(), spec.host.as_str()), ("acme", "host-b"));
         assert_eq!(spec.endpoint, "[2001:db8::2]:5820".parse().unwrap());
+        assert_eq!(spec.alternatives, ["[2001:db8::3]:5821".parse().unwrap()]);
+        let wrong =
+            |alternative_endpoints| v1::AddPeerRequest { alternative_endpoints, ..request.clone() };
+        let refusal = refused(add_peer(&wrong(vec!["host-c".into()])));
+        assert!(refusal.starts_with("alternative_endpoints: \"host-c\": expected"), "{refusal}");
+        let refusal = refused(add_peer(&wrong(vec!["192.0.2.9:1".into(); 8])));
+        assert!(
+            refusal.starts_with("alternative_endpoints: \"8\": expected at most 7"),
+            "{refusal}"
+        );
         for endpoint in ["", "host-b:5820", "192.0.2.2", "2001:db8::2:5820"] {
             let wrong = v1::AddPeerRequest { endpoint: endpoint.into(), ..request.clone() };
             assert!(refused(add_peer(&wrong)).contains("expected ADDRESS:PORT"));

@@ -87,6 +87,8 @@ fn peer(peer: &PeerStatus) -> v1::PeerStatus {
     let mut to = v1::PeerStatus {
         host: peer.spec.host.to_string(),
         endpoint: peer.spec.endpoint.to_string(),
+        alternative_endpoints: peer.spec.alternatives.iter().map(ToString::to_string).collect(),
+        is_over_tcp: peer.is_over_tcp,
         reached_at: peer.reached_at.map(|at| at.to_string()).unwrap_or_default(),
         addresses: texts(&peer.spec.addresses),
         handshakes_ok: peer.handshakes_ok,
@@ -171,9 +173,11 @@ mod tests {
             spec: PeerSpec {
                 host: "host-b".parse().unwrap(),
                 endpoint: "[2001:db8::2]:5820".parse().unwrap(),
+                alternatives: vec!["[2001:db8::3]:5820".parse().unwrap()],
                 addresses: vec!["10.40.0.3".parse().unwrap()],
                 keepalive: None,
             },
+            is_over_tcp: true,
             reached_at: Some("[2001:db8::9]:40001".parse().unwrap()),
             session,
             handshakes_ok: 5,
@@ -295,6 +299,8 @@ mod tests {
             let expected = v1::PeerStatus {
                 host: "host-b".into(),
                 endpoint: "[2001:db8::2]:5820".into(),
+                alternative_endpoints: vec!["[2001:db8::3]:5820".into()],
+                is_over_tcp: true,
                 reached_at: "[2001:db8::9]:40001".into(),
                 addresses: vec!["10.40.0.3".into()],
                 state: state.into(),

@@ -145,6 +145,11 @@ const METRICS: &[Metric] = &[
             });
         },
     ),
+    gauge(
+        "weft_peer_over_tcp",
+        "1 while datagrams go to the peer over TCP, because UDP does not get through.",
+        |s, out| peers(s, out, |p| Some(u8::from(p.is_over_tcp))),
+    ),
     counter("weft_peer_handshakes_total", "Handshakes that succeeded.", |s, out| {
         peers(s, out, |p| Some(p.handshakes_ok));
     }),

@@ -7,9 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::net::TcpStream;
 use weft_handshake::{
-    DEADLINE, Established, Exhausted, HandshakeError, IndexAllocator, LocalSide, Role, connect,
-    dial,
+    Accepted, DEADLINE, Established, Exhausted, HandshakeError, IndexAllocator, LocalSide, Role,
+    connect, dial,
 };
 use weft_proto::IndexTable;
 use weft_types::{EnvironmentId, HostId, ReceiverIndex, WorkerId};
@@ -86,10 +87,7 @@ impl Node {
         let mut side: LocalSide = entry.side.clone();
         side.params.generation = entry.machine.next_generation();
         let tls = Arc::clone(&state.tls);
-        // A peer that has moved may be back where it was.
-        let is_second = entry.failures % 2 == 1;
-        let (home, away) = (entry.spec.endpoint, entry.roaming.listens_at());
-        let endpoint = if is_second { home } else { away };
+        let endpoint = entry.roaming.calls_at(entry.failures);
         let local = self.config.listen.ip();
         let (environment, host) = (environment.clone(), host.clone());
         let inbox = self.inbox.clone();
@@ -133,9 +131,10 @@ impl Node {
     }
 
     /// A handshake that a peer began is over.
-    pub(super) fn handle_accepted(&mut self, result: Result<Established, HandshakeError>) {
+    pub(super) fn handle_accepted(&mut self, result: Result<Accepted<TcpStream>, HandshakeError>) {
         match result {
-            Ok(established) => self.handle_established(established),
+            Ok(Accepted::Session(established)) => self.handle_established(*established),
+            Ok(Accepted::Stream(stream)) => self.handle_stream(stream),
             Err(error) => {
                 self.listener.count_rejected(error.label());
                 tracing::info!(cause = error.label(), %error, "refused a handshake");

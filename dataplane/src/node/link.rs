@@ -9,9 +9,11 @@ use std::{
 use weft_handshake::{HandshakeError, LocalParams, LocalSide};
 use weft_proto::{
     Counter64, LinkCounters, LinkSlot, NewLink, SessionId,
+    fallback::Fallback,
     peer::{Action, Peer, State},
-    roam::{Challenge, Roaming},
+    roam::{Answer, Challenge, Roaming},
     silence::{Silence, Verdict},
+    way::Via,
 };
 use weft_types::{EnvironmentId, HostId, WorkerId};
 
@@ -39,6 +41,7 @@ pub(super) struct PeerEntry {
     pub(super) tally: Tally,
     pub(super) silence: Silence,
     pub(super) roaming: Roaming,
+    pub(super) fallback: Fallback,
     /// Handshakes of ours that failed since one succeeded.
     pub(super) failures: u32,
 }
@@ -82,11 +85,12 @@ impl Node {
             entry.origin = by;
         }
         let endpoint = spec.endpoint;
-        let moved = entry.spec.endpoint != endpoint;
+        let places = |spec: &PeerSpec| (spec.endpoint, spec.alternatives.clone());
+        let moved = places(&entry.spec) != places(&spec);
         let host = spec.host.clone();
         entry.spec = spec;
         if moved {
-            entry.roaming.handle_configured(endpoint);
+            entry.roaming.handle_configured(endpoint, &entry.spec.alternatives);
             self.use_ways(environment, &host);
         }
         self.publish_routes(environment);
@@ -142,17 +146,8 @@ impl Node {
                 spec.host
             )));
         }
-        let (endpoint, listen) = (spec.endpoint, self.config.listen);
-        if endpoint.is_ipv4() != listen.is_ipv4() {
-            return Err(RequestError::Invalid(format!(
-                "endpoint {endpoint} is of another IP version than this host's listen address \
-                 {listen}"
-            )));
-        }
-        if endpoint.port() == 0 || endpoint.ip().is_unspecified() || endpoint.ip().is_multicast() {
-            return Err(RequestError::Invalid(format!(
-                "endpoint {endpoint} is nobody's; expected ADDRESS:PORT or [ADDRESS]:PORT"
-            )));
+        for place in std::iter::once(&spec.endpoint).chain(&spec.alternatives) {
+            check_endpoint(*place, self.config.listen)?;
         }
         if spec.addresses.len() > PEER_ADDRESSES_MAX || state.peers.len() >= PEERS_MAX {
             return Err(RequestError::Limit(format!(
@@ -197,10 +192,12 @@ impl Node {
         self.directory.insert(environment, &host, side.clone());
         self.links_by_slot.insert(slot, (environment.clone(), host.clone()));
         let (tally, silence) = (Tally::default(), Silence::default());
-        let roaming = Roaming::new(endpoint, self.workers.len());
+        let roaming = Roaming::new(endpoint, &spec.alternatives, self.workers.len());
+        let fallback = Fallback::new(self.workers.len());
         let failures = 0;
         let entry = PeerEntry {
             roaming,
+            fallback,
             failures,
             spec,
             origin,
@@ -287,9 +284,19 @@ impl Node {
         let (Ok(one), Ok(other)) = (getrandom::u64(), getrandom::u64()) else { return };
         let (worker, numbers) = (worker.as_usize(), [one, other]);
         let challenges = peer.roaming.handle_seen(now, worker, from, is_home, numbers);
-        for Challenge { worker, way, number } in challenges {
-            self.workers[worker].send(Command::Challenge(id, way, number));
+        if challenges.is_empty() {
+            // It came by UDP from where it should, while datagrams go another way.
+            peer.fallback.handle_heard(now);
+            self.drive_peer(&environment, &host);
         }
+        for challenge in challenges {
+            self.challenge(id, challenge);
+        }
+    }
+
+    pub(super) fn challenge(&self, id: SessionId, challenge: Challenge) {
+        let Challenge { worker, way, number } = challenge;
+        self.workers[worker].send(Command::Challenge(id, way, number));
     }
 
     /// A peer is where it was asked.
@@ -297,20 +304,30 @@ impl Node {
         let Some(entry) = self.sessions.get(&id) else { return };
         let (environment, host) = (entry.environment.clone(), entry.host.clone());
         let Some(peer) = self.peer_mut(&environment, &host) else { return };
-        if !peer.roaming.handle_answer(Instant::now(), number) {
-            return;
+        let now = Instant::now();
+        let answer = peer.roaming.handle_answer(now, number);
+        if answer != Answer::Unknown {
+            peer.fallback.handle_udp_works(now);
         }
         let to = peer.roaming.moved_to().unwrap_or(peer.spec.endpoint);
-        self.use_ways(&environment, &host);
-        self.listener.authenticated(to.ip());
-        let event = NodeEvent::new(EventKind::PeerMoved, format!("it is at {to} now"));
-        self.publish(event.of(&environment).peer(&host));
+        if answer == Answer::Moved {
+            self.use_ways(&environment, &host);
+            self.listener.authenticated(to.ip());
+            let event = NodeEvent::new(EventKind::PeerMoved, format!("it is at {to} now"));
+            self.publish(event.of(&environment).peer(&host));
+        }
+        self.drive_peer(&environment, &host);
     }
 
     /// Lets all workers send where the peer is.
     pub(super) fn use_ways(&mut self, environment: &EnvironmentId, host: &HostId) {
         let Some(entry) = self.peer_mut(environment, host) else { return };
-        let (slot, ways) = (entry.slot, entry.roaming.ways().to_vec());
+        let (slot, mut ways) = (entry.slot, entry.roaming.ways().to_vec());
+        if entry.fallback.is_streaming() {
+            for way in &mut ways {
+                way.via = Via::Stream(slot);
+            }
+        }
         for (worker, way) in self.workers.iter().zip(ways) {
             worker.send(Command::SetWay(slot, way));
         }
@@ -335,6 +352,7 @@ impl Node {
             };
             if let Some(entry) = self.peer_mut(&environment, &host) {
                 entry.machine.handle_timeout(now);
+                entry.fallback.handle_timeout(now);
             }
             self.drive_peer(&environment, &host);
         }
@@ -367,6 +385,7 @@ impl Node {
         }
         let mut silent = Vec::new();
         let mut asked = Vec::new();
+        let mut challenges = Vec::new();
         for (environment, state) in &mut self.environments {
             for (host, entry) in &mut state.peers {
                 let State::Active { id, .. } = entry.machine.state() else { continue };
@@ -376,6 +395,10 @@ impl Node {
                 let counts = (sum(|c| &c.sent_datagrams), sum(|c| &c.received_datagrams));
                 let was_silent = entry.silence.silent_for(now).is_some();
                 let verdict = entry.silence.look(now, counts, entry.spec.keepalive);
+                let is_lost = entry.silence.is_to_be_looked_for(now);
+                // Without random numbers nothing is asked that could be answered.
+                let places = entry.roaming.look(now, is_lost, || getrandom::u64().ok());
+                challenges.extend(places.into_iter().map(|place| (id, place)));
                 if verdict != Verdict::Fine {
                     asked.push(id);
                 }
@@ -388,6 +411,9 @@ impl Node {
         // One lane asks for all: whoever answers on any of them is there.
         for id in asked {
             self.workers[0].send(Command::Ask(id));
+        }
+        for (id, challenge) in challenges {
+            self.challenge(id, challenge);
         }
         for (environment, host, was_silent, is_silent) in silent {
             if was_silent != is_silent {
@@ -416,6 +442,11 @@ impl Node {
                         NodeEvent::new(EventKind::SessionEstablished, "session carries data");
                     self.publish(event.of(environment).peer(host));
                 }
+                Action::Late => {
+                    if let Some(entry) = self.peer_mut(environment, host) {
+                        entry.fallback.handle_blocked(Instant::now());
+                    }
+                }
                 Action::Unproven => {
                     self.count_failure(environment, host, &HandshakeError::Unproven);
                 }
@@ -425,8 +456,10 @@ impl Node {
                 }
             }
         }
+        self.drive_fallback(environment, host);
         if let Some(entry) = self.peer_mut(environment, host) {
-            let (slot, timeout) = (entry.slot, entry.machine.poll_timeout());
+            let timeouts = [entry.machine.poll_timeout(), entry.fallback.poll_timeout()];
+            let (slot, timeout) = (entry.slot, timeouts.into_iter().flatten().min());
             self.peer_timers.set(slot, timeout);
         }
     }
@@ -438,6 +471,20 @@ impl Node {
             self.publish(event.of(environment).peer(host));
         }
     }
+}
+
+fn check_endpoint(endpoint: SocketAddr, listen: SocketAddr) -> Result<(), RequestError> {
+    if endpoint.is_ipv4() != listen.is_ipv4() {
+        return Err(RequestError::Invalid(format!(
+            "endpoint {endpoint} is of another IP version than this host's listen address {listen}"
+        )));
+    }
+    if endpoint.port() == 0 || endpoint.ip().is_unspecified() || endpoint.ip().is_multicast() {
+        return Err(RequestError::Invalid(format!(
+            "endpoint {endpoint} is nobody's; expected ADDRESS:PORT or [ADDRESS]:PORT"
+        )));
+    }
+    Ok(())
 }
 
 pub(super) fn no_peer(environment: &EnvironmentId, host: &HostId) -> RequestError {

@@ -15,6 +15,7 @@ impl From<&weft_config::Peer> for PeerSpec {
         Self {
             host: peer.host.clone(),
             endpoint: peer.endpoint,
+            alternatives: peer.alternatives.clone(),
             addresses: peer.addresses.clone(),
             keepalive: seconds.map(Duration::from_secs),
         }
@@ -160,10 +161,10 @@ impl Node {
             Change::ReplaceCredentials { environment, anchor, credentials } => {
                 self.replace_credentials(&environment, anchor, credentials)?;
             }
-            Change::SetPeerEndpoint { environment, host, endpoint } => {
+            Change::SetPeerEndpoints { environment, host, endpoint, alternatives } => {
                 let entry = self.environment(&environment)?.peers.get(&host);
                 let entry = entry.ok_or_else(|| no_peer(&environment, &host))?;
-                let spec = PeerSpec { endpoint, ..entry.spec.clone() };
+                let spec = PeerSpec { endpoint, alternatives, ..entry.spec.clone() };
                 self.add_peer(&environment, spec, Origin::Configuration).await?;
             }
             Change::SetPeerKeepalive { environment, host, keepalive_seconds } => {

@@ -62,6 +62,7 @@ impl Node {
         self.sessions.insert(id, entry);
         if let Some(entry) = self.peer_mut(&environment, &host) {
             entry.roaming.handle_lanes(params.lanes);
+            entry.fallback.handle_lanes(params.lanes);
             entry.machine.handle_established(now, new);
         }
         self.drive_peer(&environment, &host);

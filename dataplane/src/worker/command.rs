@@ -1,13 +1,15 @@
 //! What the daemon asks of a worker.
 
-use std::sync::Arc;
+use std::{net::TcpStream, sync::Arc};
 
 use tokio::sync::oneshot;
 use weft_proto::{
     AttachmentSlot, EnvironmentSlot, LinkSlot, NewAttachment, NewEnvironment, NewLink, NewSession,
-    RouteTable, SessionId, Share, roam::Way,
+    RouteTable, SessionId, Share, fallback::Opener, way::Way,
 };
 use weft_sys::tun::TunQueue;
+
+use super::StreamKey;
 
 /// A change of a worker's tables. Carried out in order, between packets.
 pub enum Command {
@@ -32,7 +34,11 @@ pub enum Command {
     SetWay(LinkSlot, Way),
     /// See [`weft_proto::Engine::challenge`].
     Challenge(SessionId, Way, u64),
-    /// See [`weft_proto::Engine::remove_link`].
+    /// Datagrams of a link go and come on this connection as well, which does not block.
+    AddStream(StreamKey, TcpStream),
+    /// Closes the streams of a link that one side opened.
+    RemoveStreams(LinkSlot, Opener),
+    /// See [`weft_proto::Engine::remove_link`]. Its streams go, too.
     RemoveLink(LinkSlot),
     /// See [`weft_proto::Engine::install_session`].
     Install(Box<NewSession>),

@@ -3,14 +3,19 @@
 
 use std::{io, time::Instant};
 
-use weft_proto::{AttachmentSlot, Engine};
+use weft_proto::{
+    AttachmentSlot, Engine,
+    way::{Source, Via, Way},
+};
 use weft_sys::{tun::TunQueue, udp::Received};
 use weft_wire::Ecn;
 
-use super::{Command, Inbox, packet_io::PacketIo};
+use super::{Command, Inbox, WorkerEvent, packet_io::PacketIo};
 
 /// Packets read from one TUN before others have their turn.
 const TUN_BUDGET: usize = 64;
+/// Looks at ready streams before others have their turn.
+const STREAM_BUDGET: usize = 16;
 /// Unreadable packets of one TUN after which its settings are doubted.
 pub(super) const UNREADABLE_MAX: usize = 8;
 /// A superpacket of the largest size with its virtio header.
@@ -83,6 +88,7 @@ impl Desk {
         &mut self,
         now: Instant,
         message: Received<'_>,
+        by: Via,
         engine: &mut Engine,
     ) {
         if message.truncated {
@@ -92,8 +98,40 @@ impl Desk {
         let count = message.data.len().div_ceil(message.segment);
         self.io.counters.receive_datagrams.add(count as u64);
         let ecn = Ecn::from_bits(message.ecn);
-        let (from, segment) = (message.from, message.segment);
-        engine.handle_datagrams(now, from, ecn, segment, message.data, &mut self.io);
+        let (source, segment) = (Source::Udp(Way { to: message.from, via: by }), message.segment);
+        engine.handle_datagrams(now, source, ecn, segment, message.data, &mut self.io);
+    }
+
+    /// Reads the streams that something has come on, and writes to those that have room again. Gives
+    /// whether there may be more.
+    pub(super) fn drain_streams(&mut self, now: Instant, engine: &mut Engine) -> io::Result<bool> {
+        let mut is_ready = true;
+        for _ in 0..STREAM_BUDGET {
+            let ready = self.io.streams.ready()?;
+            is_ready = !ready.is_empty();
+            for at in ready {
+                self.read_stream(now, at, engine);
+            }
+            if !is_ready {
+                break;
+            }
+        }
+        engine.finish_receive(&mut self.io);
+        self.io.flush();
+        Ok(is_ready)
+    }
+
+    fn read_stream(&mut self, now: Instant, at: usize, engine: &mut Engine) {
+        let Some(mut reading) = self.io.streams.read(at) else { return };
+        self.io.counters.receive_batches.add(1);
+        let io = &mut self.io;
+        let result = reading.each(|segment, datagrams| {
+            io.counters.receive_datagrams.add(datagrams.len().div_ceil(segment) as u64);
+            // A mark would be TCP's own matter.
+            let outer = Ecn::NotEct;
+            engine.handle_datagrams(now, Source::Stream, outer, segment, datagrams, io);
+        });
+        self.io.streams.end_reading(reading, result.err());
     }
 
     /// A container with enough privilege may change header size, byte order and offloads of its
@@ -115,8 +153,10 @@ impl Desk {
         }
     }
 
-    pub(super) fn poll_lost(&mut self) -> Option<AttachmentSlot> {
-        self.lost.pop()
+    /// The next interface or stream that is gone without a command, if any.
+    pub(super) fn poll_lost(&mut self) -> Option<WorkerEvent> {
+        let queue = self.lost.pop().map(WorkerEvent::QueueLost);
+        queue.or_else(|| self.io.streams.poll_lost().map(WorkerEvent::StreamLost))
     }
 
     /// Carries out all commands that wait. Gives `false` after [`Command::Stop`].
@@ -154,11 +194,16 @@ impl Desk {
                     }
                 }
                 Command::AddLink(slot, new) => engine.add_link(slot, new),
-                Command::SetWay(slot, way) => engine.set_way(slot, way),
+                Command::SetWay(slot, way) => engine.set_way(now, slot, way),
                 Command::Challenge(id, way, number) => {
                     engine.challenge(now, id, way, number, &mut self.io);
                 }
-                Command::RemoveLink(slot) => engine.remove_link(slot),
+                Command::AddStream(key, socket) => self.io.streams.add(key, socket),
+                Command::RemoveStreams(slot, by) => self.io.streams.remove(slot, Some(by)),
+                Command::RemoveLink(slot) => {
+                    engine.remove_link(slot);
+                    self.io.streams.remove(slot, None);
+                }
                 Command::Install(new) => engine.install_session(now, *new),
                 Command::Activate(id) => engine.activate(now, id, &mut self.io),
                 Command::Ask(id) => engine.ask(now, id, &mut self.io),

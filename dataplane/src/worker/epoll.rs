@@ -2,7 +2,7 @@
 
 use std::{io, os::fd::AsFd, time::Instant};
 
-use weft_proto::{AttachmentSlot, Engine};
+use weft_proto::{AttachmentSlot, Engine, way::Via};
 use weft_sys::{
     poll::{Epoll, Events},
     tun::TunQueue,
@@ -10,7 +10,7 @@ use weft_sys::{
 };
 
 use super::{
-    Driver, Inbox, Turn, Wait,
+    Driver, Inbox, Turn, Wait, WorkerEvent,
     desk::{Desk, Watch},
     packet_io::PacketIo,
     timeout,
@@ -24,6 +24,7 @@ const RECEIVE_BUDGET: usize = 16;
 const TOKEN_WAKER: u64 = 0;
 const TOKEN_GROUP: u64 = 1;
 const TOKEN_LANE: u64 = 2;
+const TOKEN_STREAMS: u64 = 3;
 /// Tokens from here on are attachment slots.
 const TOKEN_TUN: u64 = 1 << 32;
 
@@ -53,6 +54,7 @@ impl EpollDriver {
         epoll.add(inbox.waker.as_fd(), TOKEN_WAKER, false)?;
         epoll.add(group.as_fd(), TOKEN_GROUP, false)?;
         epoll.add(io.lane.as_fd(), TOKEN_LANE, false)?;
+        epoll.add(io.streams.as_fd(), TOKEN_STREAMS, false)?;
         Ok(Self {
             epoll,
             events: Some(Events::with_capacity(EVENTS_MAX)),
@@ -64,11 +66,14 @@ impl EpollDriver {
 
     fn drain_socket(&mut self, now: Instant, is_group: bool, engine: &mut Engine) {
         for _ in 0..RECEIVE_BUDGET {
-            let socket = if is_group { &self.group } else { &self.desk.io.lane };
+            let (socket, by) = match is_group {
+                true => (&self.group, Via::Listen),
+                false => (&self.desk.io.lane, Via::Lane),
+            };
             let Ok(messages) = socket.receive(&mut self.receive) else { break };
             self.desk.io.counters.receive_batches.add(1);
             for i in 0..messages {
-                self.desk.handle_received(now, self.receive.message_mut(i), engine);
+                self.desk.handle_received(now, self.receive.message_mut(i), by, engine);
             }
             if self.receive.drained() {
                 break;
@@ -94,6 +99,8 @@ impl Driver for EpollDriver {
                 TOKEN_WAKER => goes_on = self.desk.obey(now, engine, &mut self.epoll),
                 TOKEN_GROUP => self.drain_socket(now, true, engine),
                 TOKEN_LANE => self.drain_socket(now, false, engine),
+                // What is left is said again.
+                TOKEN_STREAMS => self.desk.drain_streams(now, engine).map(drop)?,
                 token => {
                     #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
                     let slot = AttachmentSlot(token as u32);
@@ -114,7 +121,7 @@ impl Driver for EpollDriver {
         })
     }
 
-    fn poll_lost(&mut self) -> Option<AttachmentSlot> {
+    fn poll_lost(&mut self) -> Option<WorkerEvent> {
         self.desk.poll_lost()
     }
 }

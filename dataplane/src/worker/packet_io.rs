@@ -1,24 +1,26 @@
-//! Where a worker's packets go: TUN queues and the lane socket.
+//! Where a worker's packets go: TUN queues, UDP sockets and streams.
 
 use std::{io, sync::Arc};
 
-use weft_buffers::Batch;
+use weft_buffers::{Batch, Outgoing};
 use weft_proto::{
     AttachmentSlot, Io, Undeliverable,
-    roam::{Via, Way},
+    way::{Via, Way},
 };
 use weft_sys::{tun::TunQueue, udp::UdpSocket};
 use weft_wire::Ecn;
 
-use super::WorkerCounters;
+use super::{WorkerCounters, streams::Streams};
 
 /// The outgoing side of a worker.
 pub(super) struct PacketIo {
     pub(super) lane: UdpSocket,
     /// That of the group, for peers that only answers reach.
     listen: UdpSocket,
+    /// For peers that UDP does not reach.
+    pub(super) streams: Streams,
     batch: Batch,
-    /// From which of both the batch goes.
+    /// By which of them the batch goes.
     via: Via,
     /// The path is slower than the containers.
     is_congested: bool,
@@ -29,11 +31,17 @@ pub(super) struct PacketIo {
 }
 
 impl PacketIo {
-    pub(super) fn new(lane: UdpSocket, listen: UdpSocket, counters: Arc<WorkerCounters>) -> Self {
+    pub(super) fn new(
+        lane: UdpSocket,
+        listen: UdpSocket,
+        streams: Streams,
+        counters: Arc<WorkerCounters>,
+    ) -> Self {
         counters.gso.set(1);
         Self {
             lane,
             listen,
+            streams,
             batch: Batch::default(),
             via: Via::Lane,
             is_congested: false,
@@ -59,35 +67,30 @@ impl PacketIo {
         self.queues.get(usize::from(slot)).and_then(Option::as_ref)
     }
 
-    /// From which the batch goes.
-    fn socket(&self) -> &UdpSocket {
+    /// The UDP socket that the batch goes from.
+    fn socket(&self) -> Option<&UdpSocket> {
         match self.via {
-            Via::Lane => &self.lane,
-            Via::Listen => &self.listen,
+            Via::Lane => Some(&self.lane),
+            Via::Listen => Some(&self.listen),
+            Via::Stream(_) => None,
         }
     }
 
     fn check_room(&mut self) {
         self.unchecked = 0;
-        self.is_congested = self.socket().queued().is_ok_and(|bytes| bytes >= ON_THE_WAY_MAX);
+        let queued = self.socket().map(UdpSocket::queued);
+        self.is_congested = queued.is_some_and(|q| q.is_ok_and(|bytes| bytes >= ON_THE_WAY_MAX));
     }
 
     /// Sends what waits in the batch.
     pub(super) fn flush(&mut self) {
         let Some(out) = self.batch.content() else { return };
         let count = out.count as u64;
-        let socket = self.socket();
-        let sent = match socket.send(&out.to, out.ecn, out.segment, out.data) {
-            // The buffer is full: the path is slower than we are. A short wait hands that back to
-            // the containers, whose interface queues fill meanwhile. It ends early when half of the
-            // buffer is empty; at its end there may be room for this batch all the same.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let _ = socket.wait_writable(SEND_WAIT);
-                socket.send(&out.to, out.ecn, out.segment, out.data)
-            }
-            result => result,
+        let sent = match self.via {
+            Via::Lane => send(&self.lane, &out, &self.counters),
+            Via::Listen => send(&self.listen, &out, &self.counters),
+            Via::Stream(link) => self.streams.send(link, out.segment, out.data),
         };
-        self.counters.gso.set(socket.gso_enabled().into());
         self.unchecked += out.data.len();
         self.batch.clear();
         if self.unchecked >= CHECK_BYTES {
@@ -102,6 +105,21 @@ impl PacketIo {
             }
         }
     }
+}
+
+fn send(socket: &UdpSocket, out: &Outgoing<'_>, counters: &WorkerCounters) -> io::Result<()> {
+    let sent = match socket.send(&out.to, out.ecn, out.segment, out.data) {
+        // The buffer is full: the path is slower than we are. A short wait hands that back to
+        // the containers, whose interface queues fill meanwhile. It ends early when half of the
+        // buffer is empty; at its end there may be room for this batch all the same.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            let _ = socket.wait_writable(SEND_WAIT);
+            socket.send(&out.to, out.ecn, out.segment, out.data)
+        }
+        result => result,
+    };
+    counters.gso.set(socket.gso_enabled().into());
+    sent
 }
 
 /// Bytes on their way to the interface above which packets wait in the engine, where each flow waits

@@ -14,7 +14,7 @@
 
 use std::{io, os::fd::AsFd, time::Instant};
 
-use weft_proto::{AttachmentSlot, Engine};
+use weft_proto::{AttachmentSlot, Engine, way::Via};
 use weft_sys::{
     ring::{Completion, Ring, is_exhausted},
     tun::TunQueue,
@@ -22,7 +22,7 @@ use weft_sys::{
 };
 
 use super::{
-    Driver, Inbox, Turn, Wait,
+    Driver, Inbox, Turn, Wait, WorkerEvent,
     desk::{Desk, UNREADABLE_MAX, Watch},
     packet_io::PacketIo,
     timeout,
@@ -31,6 +31,7 @@ use super::{
 const TOKEN_WAKER: u64 = 0;
 const TOKEN_GROUP: u64 = 1;
 const TOKEN_LANE: u64 = 2;
+const TOKEN_STREAMS: u64 = 3;
 /// Tokens from here on are of queues: below this bit the number of the watch, then the slot.
 const TOKEN_TUN: u64 = 1 << 61;
 const WATCH_SHIFT: u32 = 32;
@@ -42,6 +43,8 @@ pub(super) struct UringDriver {
     group: UdpSocket,
     desk: Desk,
     is_started: bool,
+    /// Streams are ready that nothing says again.
+    has_streams: bool,
 }
 
 /// The ring, and which TUN queues it reads.
@@ -108,13 +111,14 @@ impl Watch for Queues {
 impl UringDriver {
     pub(super) fn new(group: UdpSocket, io: PacketIo, inbox: Inbox) -> io::Result<Self> {
         let queues = Queues { ring: Ring::new()?, watched: Vec::new(), watches: 0 };
-        Ok(Self { queues, group, desk: Desk::new(io, inbox), is_started: false })
+        let desk = Desk::new(io, inbox);
+        Ok(Self { queues, group, desk, is_started: false, has_streams: false })
     }
 
     /// On the worker's own thread.
     fn start(&mut self) -> io::Result<()> {
         self.queues.ring.start()?;
-        for token in [TOKEN_WAKER, TOKEN_GROUP, TOKEN_LANE] {
+        for token in [TOKEN_WAKER, TOKEN_GROUP, TOKEN_LANE, TOKEN_STREAMS] {
             self.arm(token)?;
         }
         self.is_started = true;
@@ -124,6 +128,7 @@ impl UringDriver {
     fn arm(&mut self, token: u64) -> io::Result<()> {
         match token {
             TOKEN_WAKER => self.queues.ring.watch(self.desk.inbox.waker.as_fd(), token),
+            TOKEN_STREAMS => self.queues.ring.watch(self.desk.io.streams.as_fd(), token),
             TOKEN_GROUP => self.queues.ring.receive(self.group.as_fd(), token),
             _ => self.queues.ring.receive(self.desk.io.lane.as_fd(), token),
         }
@@ -137,7 +142,9 @@ impl UringDriver {
     ) -> io::Result<()> {
         if let Some(mut loan) = completion.loan {
             let message = self.queues.ring.message_mut(&mut loan);
-            self.desk.handle_received(now, message, engine);
+            let is_group = completion.token == TOKEN_GROUP;
+            let by = if is_group { Via::Listen } else { Via::Lane };
+            self.desk.handle_received(now, message, by, engine);
             self.queues.ring.give_back(loan);
         }
         if completion.more { Ok(()) } else { self.arm(completion.token) }
@@ -203,6 +210,7 @@ impl Driver for UringDriver {
         if !self.is_started {
             self.start()?;
         }
+        let wait = if self.has_streams { Wait::Look } else { wait };
         self.queues.ring.wait(timeout(engine, wait))?;
         let now = Instant::now();
         let mut goes_on = true;
@@ -214,6 +222,12 @@ impl Driver for UringDriver {
                     goes_on &= self.desk.obey(now, engine, &mut self.queues);
                     if !completion.more {
                         self.arm(TOKEN_WAKER)?;
+                    }
+                }
+                TOKEN_STREAMS => {
+                    self.has_streams = true;
+                    if !completion.more {
+                        self.arm(TOKEN_STREAMS)?;
                     }
                 }
                 TOKEN_GROUP | TOKEN_LANE => {
@@ -230,17 +244,20 @@ impl Driver for UringDriver {
             self.desk.io.counters.receive_batches.add(1);
             engine.finish_receive(&mut self.desk.io);
         }
+        if self.has_streams {
+            self.has_streams = self.desk.drain_streams(now, engine)?;
+        }
         self.desk.io.flush();
         engine.handle_timeout(now, &mut self.desk.io);
         self.desk.io.flush();
         Ok(match goes_on {
             false => Turn::Stop,
-            true if completions > 0 => Turn::Worked(now),
+            true if completions > 0 || self.has_streams => Turn::Worked(now),
             true => Turn::Idle,
         })
     }
 
-    fn poll_lost(&mut self) -> Option<AttachmentSlot> {
+    fn poll_lost(&mut self) -> Option<WorkerEvent> {
         self.desk.poll_lost()
     }
 }

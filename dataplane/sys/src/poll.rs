@@ -41,6 +41,17 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_ADD, fd, &raw mut event)
     }
 
+    /// Also reports, or no longer, that `fd`, which is in the set without `edge`, can be written to.
+    ///
+    /// # Errors
+    /// `NotFound` when `fd` is not in the set.
+    pub fn report_writable(&self, fd: BorrowedFd<'_>, token: u64, wanted: bool) -> io::Result<()> {
+        let writable = if wanted { libc::EPOLLOUT } else { 0 };
+        let mut event =
+            libc::epoll_event { events: (libc::EPOLLIN | writable).cast_unsigned(), u64: token };
+        self.control(libc::EPOLL_CTL_MOD, fd, &raw mut event)
+    }
+
     /// Takes `fd` out. Closing a descriptor that was never duplicated does the same.
     ///
     /// # Errors
@@ -152,6 +163,8 @@ pub struct Event {
     pub token: u64,
     /// There is something to read.
     pub readable: bool,
+    /// There is room to write, if that is reported.
+    pub writable: bool,
     /// It failed or the other side is gone; reading says why.
     pub failed: bool,
 }
@@ -170,6 +183,7 @@ impl Events {
             Event {
                 token: event.u64,
                 readable: bits & libc::EPOLLIN != 0,
+                writable: bits & libc::EPOLLOUT != 0,
                 failed: bits & (libc::EPOLLERR | libc::EPOLLHUP) != 0,
             }
         })
@@ -209,6 +223,13 @@ impl Waker {
         let mut count = [0_u8; 8];
         // SAFETY: the pointer and length describe `count`, which is exclusively ours to write.
         unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+    }
+}
+
+impl AsFd for Epoll {
+    /// Readable while something in the set is ready: a set can be in another set.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

@@ -177,6 +177,7 @@ async fn peers_come_and_go() {
         endpoint: "127.0.0.2:5820".into(),
         addresses: vec!["10.40.0.3".into()],
         keepalive_seconds: 0,
+        alternative_endpoints: vec![],
     };
     assert!(client.add_peer(peer.clone()).await.unwrap().into_inner().created);
     assert!(!client.add_peer(peer.clone()).await.unwrap().into_inner().created);

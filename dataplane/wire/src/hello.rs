@@ -9,6 +9,9 @@
 //!    │ ◀─────────────────── Indices │
 //!    │ ◀───────────────────── Ready │   only after the client's Indices
 //!
+//!    │ Stream ────────────────────▶ │   instead of all that: the connection stays, for datagrams
+//!    │ ◀───────────────────── Ready │   the last byte of TLS
+//!
 //!  frame   0        1         2               4
 //!          ┌────────┬─────────┬───────────────┬──────────────
 //!          │ type   │ version │ body length   │ body
@@ -17,6 +20,7 @@
 //!  Hello   1: lanes u8 (1..=64) │ flags u8 │ datagram_max u16 BE (≥ 1232) │ instance 16 B │ generation u32 BE
 //!  Indices 2: count u8 (1..=64) │ count × index u32 BE
 //!  Ready   3: empty
+//!  Stream  4: number u8 (0..=63)
 //! ```
 //!
 //! Everything that is not exactly of this form is an error: unknown types and versions, lengths
@@ -43,6 +47,7 @@ const FLAG_NO_AES: u8 = 1 << 1;
 const TYPE_HELLO: u8 = 1;
 const TYPE_INDICES: u8 = 2;
 const TYPE_READY: u8 = 3;
+const TYPE_STREAM: u8 = 4;
 
 const INDICES_LEN_MAX: usize = 1 + LANES_MAX as usize * INDEX_LEN;
 const _: () = assert!(INDICES_LEN_MAX <= BODY_LEN_MAX);
@@ -73,8 +78,12 @@ pub enum Frame {
     Hello(Hello),
     /// Second frame of each side: the sender's receiver indices, by lane of the other side.
     Indices(Vec<ReceiverIndex>),
-    /// Third frame of the server: it has verified the client and knows its indices.
+    /// Last frame of the server: it has verified the client, and knows its indices if it asked for a
+    /// session.
     Ready,
+    /// Only frame of a client that asks for no session: the connection is to carry datagrams of the two
+    /// hosts in this environment (see [`crate::record`]), those of lane `number` of either.
+    Stream(u8),
 }
 
 /// Why bytes are not a frame, or a frame cannot be written.
@@ -82,7 +91,7 @@ pub enum Frame {
 #[non_exhaustive]
 pub enum FrameError {
     /// No such type.
-    #[error("frame type {0} is unknown; expected 1 to 3")]
+    #[error("frame type {0} is unknown; expected 1 to 4")]
     Type(u8),
     /// Another version.
     #[error("frame version {0} is unknown; expected {VERSION}")]
@@ -114,6 +123,9 @@ pub enum FrameError {
     /// An index whose top byte is no worker.
     #[error("index {0:?} names no worker; expected a top byte of 0 to 63")]
     Worker(ReceiverIndex),
+    /// A stream's number out of range.
+    #[error("number of a stream is {0}; expected 0 to 63")]
+    Stream(u8),
     /// An index twice.
     #[error("index {0:?} occurs twice")]
     Repeated(ReceiverIndex),
@@ -127,6 +139,7 @@ impl Frame {
             Self::Hello(_) => "hello",
             Self::Indices(_) => "indices",
             Self::Ready => "ready",
+            Self::Stream(_) => "stream",
         }
     }
 
@@ -154,6 +167,10 @@ impl Frame {
                 }
             }
             Self::Ready => put_header(out, TYPE_READY, 0),
+            Self::Stream(number) => {
+                put_header(out, TYPE_STREAM, 1);
+                out.push(*number);
+            }
         }
         Ok(())
     }
@@ -180,6 +197,16 @@ impl Frame {
         let frame = match kind {
             TYPE_HELLO => Self::Hello(decode_hello(body, length)?),
             TYPE_INDICES => Self::Indices(decode_indices(body, length)?),
+            TYPE_STREAM => match *body {
+                [number] => Self::Stream(number),
+                _ => {
+                    return Err(FrameError::Length {
+                        frame: "stream",
+                        found: length,
+                        expected: "1",
+                    });
+                }
+            },
             _ => Self::Ready,
         };
         frame.check()?;
@@ -200,6 +227,8 @@ impl Frame {
             }
             Self::Indices(indices) => check_indices(indices),
             Self::Ready => Ok(()),
+            Self::Stream(number) if *number >= LANES_MAX => Err(FrameError::Stream(*number)),
+            Self::Stream(_) => Ok(()),
         }
     }
 }
@@ -231,6 +260,7 @@ fn check_length(kind: u8, length: u16) -> Result<(), FrameError> {
             ("indices", fits, "1 + 4 × 1 to 64")
         }
         TYPE_READY => ("ready", body == 0, "0"),
+        TYPE_STREAM => ("stream", body == 1, "1"),
         _ => return Err(FrameError::Type(kind)),
     };
     if fits {

@@ -21,6 +21,7 @@ pub mod hello;
 pub mod icmp;
 mod inner;
 mod metadata;
+pub mod record;
 mod run;
 pub mod virtio;
 

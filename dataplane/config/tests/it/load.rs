@@ -66,6 +66,17 @@ fn shares_are_read() {
 }
 
 #[test]
+fn other_endpoints_are_read() {
+    let more =
+        "alternative_endpoints = [\"198.51.100.2:5820\", \"203.0.113.2:7000\"]\n  endpoint = ";
+    let config = Fixture::new().load(&GOOD.replacen("endpoint = ", more, 1)).unwrap();
+    let peer = &config.environments[0].peers[0];
+    let places: Vec<_> = peer.alternatives.iter().map(ToString::to_string).collect();
+    assert_eq!(places, ["198.51.100.2:5820", "203.0.113.2:7000"]);
+    assert!(config.environments[1].peers[0].alternatives.is_empty());
+}
+
+#[test]
 fn a_keepalive_is_read() {
     let text = GOOD.replacen("[\"10.40.0.3\", \"10.40.0.4\"]", "[]\n  keepalive_seconds = 25", 1);
     let config = Fixture::new().load(&text).unwrap();

@@ -157,10 +157,11 @@ impl Daemon {
                 assert_ne!(attachment.share, share, "a change changes something");
                 attachment.share = share;
             }
-            Change::SetPeerEndpoint { environment, host, endpoint } => {
+            Change::SetPeerEndpoints { environment, host, endpoint, alternatives } => {
                 let peer = self.peer(&environment, &host);
-                assert_ne!(peer.endpoint, endpoint, "a change changes something");
-                peer.endpoint = endpoint;
+                let running = (peer.endpoint, &peer.alternatives);
+                assert_ne!(running, (endpoint, &alternatives), "a change changes something");
+                (peer.endpoint, peer.alternatives) = (endpoint, alternatives);
             }
             Change::SetPeerKeepalive { environment, host, keepalive_seconds } => {
                 let peer = self.peer(&environment, &host);
@@ -241,6 +242,7 @@ prop_compose! {
         let peers = peers.iter().enumerate().filter_map(|(i, port)| port.map(|port| Peer {
             host: HostId::new(&format!("host-{i}")).unwrap(),
             endpoint: format!("192.0.2.{}:{}", 2 + i, 5820 + port).parse().unwrap(),
+            alternatives: ["198.51.100.2:5820".parse().unwrap()][..usize::from(port % 2)].to_vec(),
             addresses: owned(1 + MEMBERS + i),
             keepalive_seconds: (ranges % 2 == 1).then_some(port + 1),
         }));
@@ -301,7 +303,7 @@ fn touched(change: &Change) -> Option<(EnvironmentId, String)> {
         }
         Change::RemovePeer { environment, host }
         | Change::SetPeerAddresses { environment, host, .. }
-        | Change::SetPeerEndpoint { environment, host, .. }
+        | Change::SetPeerEndpoints { environment, host, .. }
         | Change::SetPeerKeepalive { environment, host, .. } => (environment, host.to_string()),
         Change::SetAttachmentShare { environment, name, .. } => (environment, name.to_string()),
         Change::AddPeer { environment, peer } => (environment, peer.host.to_string()),

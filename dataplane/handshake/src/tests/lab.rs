@@ -207,7 +207,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     local: LocalSide,
 ) -> Outcome {
     let environments = ServerEnvironments::new(environments).unwrap();
-    accept(stream, &environments, |_, _| Some(local), deadline()).await
+    let accepted = accept(stream, &environments, |_, _| Some(local), deadline()).await;
+    accepted.map(|accepted| accepted.into_session().expect("a session was asked for"))
 }
 
 /// A handshake between two good programs: client outcome, server outcome.

@@ -11,7 +11,7 @@ use weft_types::ReceiverIndex;
 
 use super::lab::{Indices, Lab, Outcome, deadline, host, pipe, serve, side};
 use crate::{
-    Exhausted, IndexAllocator, LocalSide, ServerEnvironments, connect,
+    Exhausted, IndexAllocator, LocalSide, ServerEnvironments, accept, connect, connect_stream,
     stream::{accept_tls, connect_tls},
     test_hooks::{EXPORTER_SECRET, occurrences_in_process, set_key_log},
 };
@@ -87,6 +87,26 @@ async fn no_exporter_secret_remains() {
     assert_eq!(found.len(), 2, "{found:#x?}");
     drop((client, server));
     assert_eq!(occurrences(&complement), [], "wiped on drop");
+}
+
+#[tokio::test]
+async fn none_remains_while_a_connection_stays() {
+    let captured = capture();
+    let _alone = SEARCH.lock().await;
+    let lab = Lab::new("acme");
+    let (a, b) = (lab.host("host-a"), lab.host("host-b"));
+    let (near, far) = pipe();
+    let (indices, name) = (Indices::new(), host("host-b"));
+    let (environments, local) = (ServerEnvironments::new([b]).unwrap(), side(2, &indices));
+    let streams = tokio::join!(
+        connect_stream(near, &a, &name, 0, deadline()),
+        accept(far, &environments, |_, _| Some(local), deadline())
+    );
+    assert!(streams.0.is_ok() && streams.1.is_ok());
+    let captured = captured.lock().unwrap().clone();
+    assert_eq!(captured.len(), 2);
+    assert_eq!(occurrences(&captured[0]), [], "the exporter secret is still in memory");
+    drop(streams);
 }
 
 /// A task may go on on another thread each time it is polled: all their stacks count.

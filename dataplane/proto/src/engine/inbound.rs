@@ -15,6 +15,7 @@ use super::{
 use crate::{
     DropReason, Target,
     roam::{SEEN_EVERY, SEEN_PAUSE_MAX},
+    way::Source,
 };
 
 /// An opened datagram: its plaintext stands behind the open run in the join buffer.
@@ -46,12 +47,12 @@ pub(super) struct Superpacket<'a> {
 
 impl Engine {
     /// Takes what one receive gave: `data` is one datagram, or several of `segment` bytes each
-    /// (the last may be shorter) that the kernel merged, all from one address. Only the kernel's word
+    /// (the last may be shorter) that the kernel merged, all from one source. Only the kernel's word
     /// splits them; a length field that differs costs its own datagram and no other.
     pub fn handle_datagrams(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        source: impl Into<Source>,
         outer: Ecn,
         segment: usize,
         data: &[u8],
@@ -60,15 +61,16 @@ impl Engine {
         if data.is_empty() {
             self.unattributed.dropped(DropReason::Header);
         }
+        let source = source.into();
         let mut authentic = None;
         for datagram in data.chunks(segment.max(1)) {
-            match self.handle_datagram(now, outer, datagram, io) {
+            match self.handle_datagram(now, source, outer, datagram, io) {
                 Ok(session) => authentic = session.or(authentic),
                 Err(reason) => self.unattributed.dropped(reason),
             }
         }
-        if let Some(authentic) = authentic {
-            self.look_whence(now, authentic, from);
+        if let (Some(authentic), Source::Udp(back)) = (authentic, source) {
+            self.look_whence(now, authentic, back.to);
         }
     }
 
@@ -106,6 +108,7 @@ impl Engine {
     fn handle_datagram(
         &mut self,
         now: Instant,
+        source: Source,
         outer: Ecn,
         datagram: &[u8],
         io: &mut impl Io,
@@ -138,7 +141,7 @@ impl Engine {
         }
         let opened = Opened { header, link: link_slot, session, outer, len: opened.len };
         let result = match header.kind {
-            Kind::Control => self.open_control(now, &opened, io),
+            Kind::Control => self.open_control(now, source, &opened, io),
             Kind::Data => self.open_data(now, environment, &opened, io),
         };
         if let Err(reason) = result {
@@ -165,12 +168,13 @@ impl Engine {
     fn open_control(
         &mut self,
         now: Instant,
+        source: Source,
         opened: &Opened,
         io: &mut impl Io,
     ) -> Result<(), DropReason> {
         let body = self.join.behind().get(..opened.len).ok_or(DropReason::Control)?;
         let control = Control::decode(body).map_err(|_| DropReason::Control)?;
-        self.handle_control(now, opened.session, control, opened.header.length, io);
+        self.handle_control(now, source, opened.session, control, opened.header.length, io);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use crate::{
     DropReason,
     keys::{Role, scrub_stack},
     lane::{ReceiveLane, Rekey, SendLane, SendRefusal},
-    roam::Way,
+    way::{Source, Via, Way},
 };
 
 /// First pause before a `Confirm` is repeated; it doubles up to [`CONFIRM_PAUSE_MAX`].
@@ -239,9 +239,39 @@ impl Engine {
         self.send_padded(now, id, Some(way), control, CONTROL_DATAGRAM_LEN, io);
     }
 
+    /// Asks for confirmations at once that are not there yet: there is a way now that there was not.
+    pub(super) fn confirm_now(&mut self, now: Instant, link: LinkSlot) {
+        for session in self.sessions.values_mut().filter(|s| s.link == link) {
+            if session.confirm.is_some() {
+                session.confirm = Some((now, CONFIRM_PAUSE));
+                sooner(&mut self.next_tick, Some(now));
+            }
+        }
+    }
+
     /// Asks the peer for an answer on a session.
     pub fn ask(&mut self, now: Instant, id: SessionId, io: &mut impl Io) {
         self.send_control(now, id, Control::Probe, io);
+    }
+
+    /// Answers where datagrams go, and where the question came from if that is somewhere else: the peer
+    /// asks because one of its ways may be no good, and so may be one of ours (RFC 9000 section 8.2.2).
+    fn answer_challenge(
+        &mut self,
+        now: Instant,
+        source: Source,
+        id: SessionId,
+        number: u64,
+        io: &mut impl Io,
+    ) {
+        let answer = Control::Answer(number);
+        self.send_control(now, id, answer, io);
+        let usual = self.sessions.get(&id).and_then(|s| self.links.get(s.link)).map(|l| l.way);
+        if let (Some(usual), Source::Udp(back)) = (usual, source)
+            && (usual.to.ip() != back.to.ip() || matches!(usual.via, Via::Stream(_)))
+        {
+            self.send_padded(now, id, Some(back), answer, CONTROL_DATAGRAM_LEN, io);
+        }
     }
 
     pub(super) fn send_control(
@@ -287,6 +317,7 @@ impl Engine {
     pub(super) fn handle_control(
         &mut self,
         now: Instant,
+        source: Source,
         id: SessionId,
         control: Control,
         len: u16,
@@ -303,7 +334,7 @@ impl Engine {
             Control::Close => Self::push_event(&mut self.events, Event::Closed(id)),
             Control::Challenge(number) => {
                 Self::push_event(&mut self.events, Event::Challenged(id));
-                self.send_control(now, id, Control::Answer(number), io);
+                self.answer_challenge(now, source, id, number, io);
             }
             Control::Answer(number) => {
                 Self::push_event(&mut self.events, Event::Answered(id, number));

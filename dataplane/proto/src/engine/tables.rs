@@ -1,12 +1,12 @@
 //! Putting in and taking out what the engine judges packets by.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use super::{
     Attachment, AttachmentSlot, Engine, Environment, EnvironmentSlot, ICMP_BURST, ICMP_INTERVAL,
     Link, LinkSlot, NewAttachment, NewEnvironment, NewLink, pending::Pending,
 };
-use crate::{Bucket, DropReason, RouteTable, Share, path::PathMtu, roam::Way};
+use crate::{Bucket, DropReason, RouteTable, Share, path::PathMtu, way::Way};
 
 impl Engine {
     /// Adds an environment, without routes yet.
@@ -95,7 +95,7 @@ impl Engine {
     }
 
     /// Sends the link's datagrams another way from now on.
-    pub fn set_way(&mut self, slot: LinkSlot, way: Way) {
+    pub fn set_way(&mut self, now: Instant, slot: LinkSlot, way: Way) {
         if let Some(link) = self.links.get_mut(slot)
             && link.way != way
         {
@@ -103,6 +103,7 @@ impl Engine {
             link.elsewhere = None;
             link.path.reset();
             link.counters.datagram_max.set(link.path.current().into());
+            self.confirm_now(now, slot);
         }
     }
 

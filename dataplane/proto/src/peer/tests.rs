@@ -66,10 +66,34 @@ fn a_handshake_whose_session_is_never_proven_counts_as_failed_and_is_tried_again
     peer.handle_need();
     assert_eq!(actions(&mut peer), [Action::Handshake]);
     peer.handle_established(now, session(1, Role::Client, 1, now));
+    peer.handle_timeout(now + LATE_AFTER);
+    assert_eq!(actions(&mut peer), [Action::Late]);
     peer.handle_timeout(now + PROVE_MAX);
     let removal = Action::Remove { id: SessionId(1), say_so: true };
     assert_eq!(actions(&mut peer), [Action::Unproven, removal, Action::Handshake]);
     assert_eq!(peer.state(), State::Handshaking);
+}
+
+#[test]
+fn a_session_without_a_datagram_is_late_once_and_only_at_its_client() {
+    let now = Instant::now();
+    let mut peer = smaller();
+    peer.handle_established(now, session(1, Role::Client, 1, now));
+    assert_eq!(peer.poll_timeout(), Some(now + LATE_AFTER));
+    for _ in 0..2 {
+        peer.handle_timeout(now + LATE_AFTER);
+    }
+    assert_eq!(actions(&mut peer), [Action::Late]);
+    // A server may not send before it has heard, and cannot tell.
+    peer.handle_established(now, session(2, Role::Server, 2, now));
+    peer.handle_timeout(now + LATE_AFTER);
+    assert_eq!(actions(&mut peer), []);
+    // One that has had a datagram is not late.
+    peer.handle_established(now, session(3, Role::Client, 3, now));
+    peer.handle_alive(now, SessionId(3));
+    actions(&mut peer);
+    peer.handle_timeout(now + LATE_AFTER);
+    assert_eq!(actions(&mut peer), []);
 }
 
 /// Both hosts see the same two simultaneous handshakes, in any order, and pick the same.
@@ -266,6 +290,8 @@ fn a_session_that_waits_for_its_first_datagram_is_not_overtaken_by_another() {
     peer.handle_timeout(due);
     peer.handle_rekey_soon(SessionId(1));
     assert_eq!(actions(&mut peer), []);
+    peer.handle_timeout(due + LATE_AFTER);
+    assert_eq!(actions(&mut peer), [Action::Late]);
     assert_eq!(peer.poll_timeout(), Some(due + PROVE_MAX));
     // It never gets one: it is given up, and the next handshake begins.
     peer.handle_timeout(due + PROVE_MAX);

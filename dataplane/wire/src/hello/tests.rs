@@ -38,11 +38,14 @@ fn frames_have_these_bytes() {
         [2, 1, 0, 9, 2, 0x00, 0x12, 0x34, 0x56, 0x3f, 0xff, 0xff, 0xff]
     );
     assert_eq!(encoded(&Frame::Ready), [3, 1, 0, 0]);
+    assert_eq!(encoded(&Frame::Stream(5)), [4, 1, 0, 1, 5]);
 }
 
 #[test]
 fn a_frame_cut_at_any_byte_waits_for_more() {
-    for frame in [Frame::Hello(hello()), Frame::Indices(indices(64)), Frame::Ready] {
+    for frame in
+        [Frame::Hello(hello()), Frame::Indices(indices(64)), Frame::Ready, Frame::Stream(63)]
+    {
         let bytes = encoded(&frame);
         for cut in 0..bytes.len() {
             assert_eq!(Frame::decode(&bytes[..cut]), Ok(None), "{frame:?} at {cut}");
@@ -62,7 +65,7 @@ fn what_follows_a_frame_is_left_alone() {
 
 #[test]
 fn unknown_types_and_versions_are_refused_at_the_header() {
-    for kind in [0, 4, 255] {
+    for kind in [0, 5, 255] {
         assert_eq!(Frame::decode(&[kind, 1, 0, 0]), Err(FrameError::Type(kind)));
     }
     for version in [0, 2, 255] {
@@ -84,6 +87,8 @@ fn wrong_lengths_are_refused_at_the_header() {
         (2, 1025),
         (3, 1),
         (3, 65535),
+        (4, 0),
+        (4, 2),
     ] {
         let [high, low] = length.to_be_bytes();
         let refused = Frame::decode(&[kind, 1, high, low]);
@@ -104,6 +109,10 @@ fn values_out_of_range_are_refused_both_ways() {
         let mut bytes = encoded(&Frame::Hello(hello()));
         bytes[4] = n;
         assert_eq!(Frame::decode(&bytes), Err(FrameError::Lanes(n)));
+    }
+    for n in [LANES_MAX, 255] {
+        assert_eq!(Frame::Stream(n).encode(&mut Vec::new()), Err(FrameError::Stream(n)));
+        assert_eq!(Frame::decode(&[4, 1, 0, 1, n]), Err(FrameError::Stream(n)));
     }
     let mut bytes = encoded(&Frame::Hello(hello()));
     bytes[6..8].copy_from_slice(&1231u16.to_be_bytes());
@@ -153,6 +162,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             Frame::Indices(set.into_iter().map(index).collect())
         }),
         Just(Frame::Ready),
+        (0..LANES_MAX).prop_map(Frame::Stream),
     ]
 }
 

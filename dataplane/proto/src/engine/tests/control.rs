@@ -1,6 +1,7 @@
 //! Control messages, epochs and the ends of sessions.
 
 use super::*;
+use crate::way::Via;
 use weft_types::Epoch;
 use weft_wire::Control;
 
@@ -39,6 +40,22 @@ fn confirm_is_answered_and_then_no_longer_sent() {
     pair.a.send(WEB, &udp_packet(forth(4), 10).complete());
     pair.a_to_b();
     assert_eq!(pair.b.events(), []);
+}
+
+#[test]
+fn a_new_way_is_asked_for_a_confirmation_at_once() {
+    let mut pair = installed();
+    while pair.a.now < pair.b.now + ms(1000) {
+        pair.a.tick(ms(10));
+    }
+    pair.a.take_sent();
+    pair.a.tick(Duration::ZERO);
+    assert!(pair.a.io.datagrams.is_empty());
+    let way = Way { to: endpoint(1, 0), via: Via::Stream(LINK) };
+    pair.a.engine.set_way(pair.a.now, LINK, way);
+    pair.a.tick(Duration::ZERO);
+    let sent = pair.a.take_sent();
+    assert_eq!((sent.len(), sent[0].way), (1, way));
 }
 
 #[test]
@@ -273,7 +290,7 @@ fn a_new_session_takes_over_and_the_old_one_still_receives() {
 fn datagrams_follow_the_way_of_their_link() {
     let mut pair = Pair::new();
     let new = Way::direct(SocketAddr::new(addr("2001:db8::7"), 9));
-    pair.a.engine.set_way(LINK, new);
+    pair.a.engine.set_way(pair.a.now, LINK, new);
     pair.a.send(WEB, &udp_packet(forth(4), 10).complete());
     assert_eq!(pair.a.take_sent()[0].way, new);
 }

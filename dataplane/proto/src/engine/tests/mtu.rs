@@ -71,7 +71,7 @@ fn what_the_path_swallows_is_no_longer_sent_and_the_container_is_told() {
     // 44 bytes are the tunnel's own.
     assert_eq!(icmp[6..8], u16::try_from(found - 44).unwrap().to_be_bytes());
     // Another path is another matter.
-    pair.a.engine.set_way(LINK, Way::direct(endpoint(9, 0)));
+    pair.a.engine.set_way(pair.a.now, LINK, Way::direct(endpoint(9, 0)));
     pair.a.send(WEB, &packet);
     assert_eq!(pair.a.take_sent().len(), 1);
 }

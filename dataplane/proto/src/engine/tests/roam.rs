@@ -1,7 +1,10 @@
 //! Datagrams that come from another address than the peer's.
 
 use super::*;
-use crate::roam::{SEEN_EVERY, Via};
+use crate::{
+    roam::SEEN_EVERY,
+    way::{Source, Via},
+};
 
 const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)), 40_000);
 const NUMBER: u64 = 0x0123_4567_89ab_cdef;
@@ -102,9 +105,48 @@ fn a_challenge_goes_where_it_is_told_and_its_answer_where_the_peer_was() {
     pair.b.receive_from(ELSEWHERE, &answer);
     let said = pair.b.events();
     assert!(said.contains(&Event::Answered(SESSION, NUMBER)), "{said:?}");
-    pair.b.engine.set_way(LINK, way);
+    pair.b.engine.set_way(pair.b.now, LINK, way);
     assert_eq!(way_of_b(&mut pair), way);
     // The other environment's link has its own way.
     pair.b.send(OTHER, &udp_packet(flow("10.0.0.9", "10.0.0.2"), 100).complete());
     assert_eq!(pair.b.take_sent()[0].way, Way::direct(endpoint(0, 1)));
+}
+
+/// The peer asks because its usual way may be no good, and so may be ours.
+#[test]
+fn an_answer_goes_where_the_question_came_from_as_well() {
+    let mut pair = Pair::new();
+    let usual = Way::direct(endpoint(1, 0));
+    let asked_from = |pair: &mut Pair, source: Source| {
+        let way = Way::direct(endpoint(0, 0));
+        pair.b.engine.challenge(pair.b.now, SESSION, way, NUMBER, &mut pair.b.io);
+        let Sent { bytes, .. } = &pair.b.take_sent()[0];
+        let (now, io) = (pair.a.now, &mut pair.a.io);
+        pair.a.engine.handle_datagrams(now, source, Ecn::NotEct, bytes.len(), bytes, io);
+        pair.a.take_sent().into_iter().map(|sent| sent.way).collect::<Vec<_>>()
+    };
+    let back = Way { to: ELSEWHERE, via: Via::Listen };
+    assert_eq!(asked_from(&mut pair, Source::Udp(back)), [usual, back]);
+    assert_eq!(asked_from(&mut pair, usual.to.into()), [usual]);
+    assert_eq!(asked_from(&mut pair, Source::Stream), [usual]);
+    // By stream, where UDP may not get through: what came by UDP is answered by both.
+    let stream = Way { to: usual.to, via: Via::Stream(LINK) };
+    pair.a.engine.set_way(pair.a.now, LINK, stream);
+    assert_eq!(asked_from(&mut pair, usual.to.into()), [stream, usual]);
+}
+
+#[test]
+fn what_comes_on_a_stream_says_nothing_of_a_place_and_by_udp_it_does_meanwhile() {
+    let mut pair = Pair::new();
+    let sent = a_datagram(&mut pair);
+    let (now, bytes) = (pair.b.now, &sent[0].bytes);
+    let io = &mut pair.b.io;
+    pair.b.engine.handle_datagrams(now, Source::Stream, Ecn::NotEct, bytes.len(), bytes, io);
+    assert_eq!(pair.b.events(), [Event::Alive(SESSION)]);
+    let way = Way { to: endpoint(0, 0), via: Via::Stream(LINK) };
+    pair.b.engine.set_way(pair.b.now, LINK, way);
+    assert_eq!(way_of_b(&mut pair), way);
+    let from = endpoint(0, 0);
+    let said = said_of(&mut pair, from);
+    assert_eq!(said, [Event::Elsewhere { session: SESSION, from, is_home: true }]);
 }
