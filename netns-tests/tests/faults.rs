@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use netns_tests::daemon::STOP_LIMIT;
 use netns_tests::fault::{extent, p99, row};
+use netns_tests::filter::lose;
 use netns_tests::plan::PORT;
 use netns_tests::process::{pause, run_ok, wait_for};
 use netns_tests::seeded::{Seeded, seed};
@@ -383,35 +384,6 @@ fn a_full_disk_is_said_and_harms_nothing() {
         row("full disk", "no exit; data plane alive; clear error", refused.stderr.trim());
         Ok(())
     });
-}
-
-/// Loses a share of what arrives at both hosts.
-fn lose(site: &Site, percent: f64) -> Result<()> {
-    for host in ["host-a", "host-b"] {
-        let ns = &site.topology.host(host)?.ns;
-        let _ = ns.run("nft delete table inet weft-loss", LIMIT)?;
-        if percent == 0.0 {
-            continue;
-        }
-        ns.run_ok("nft add table inet weft-loss", LIMIT)?;
-        let chain =
-            "nft add chain inet weft-loss in { type filter hook prerouting priority -400 ; }";
-        ns.run_ok(chain, LIMIT)?;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "at most 1,000"
-        )]
-        let share = (percent * 10.0) as u32;
-        ns.run_ok(
-            &format!(
-                "nft add rule inet weft-loss in iifname {UNDERLAY_INTERFACE} numgen random mod 1000 < \
-                 {share} drop"
-            ),
-            LIMIT,
-        )?;
-    }
-    Ok(())
 }
 
 #[test]

@@ -113,7 +113,7 @@ impl Fallback {
         self.lanes = lanes.clamp(1, LANES_MAX);
     }
 
-    /// TCP reaches the peer, and datagrams come to nothing.
+    /// Datagrams come to nothing. If TCP does not reach the peer either, nothing changes.
     pub fn handle_blocked(&mut self, now: Instant) {
         if self.is_opening || self.open_again.is_some_and(|at| now < at) {
             return;

@@ -22,8 +22,8 @@ use crate::{SessionId, keys::Role};
 const RETIRE: Duration = Duration::from_secs(10);
 /// How long a session may stay without an authenticated datagram before it is given up.
 const PROVE_MAX: Duration = Duration::from_secs(30);
-/// After so long without one, UDP is taken not to get through: ten times its confirmation was asked for.
-const LATE_AFTER: Duration = Duration::from_secs(1);
+/// After so long without one, UDP is taken not to get through: five times its confirmation was asked for.
+const LATE_AFTER: Duration = Duration::from_millis(500);
 /// The host with the greater id leaves the regular handshakes to the other for so long.
 const SECOND_DELAY: Duration = Duration::from_secs(60);
 /// First pause after a failed handshake; it doubles up to [`RETRY_MAX`].

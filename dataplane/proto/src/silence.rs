@@ -16,7 +16,7 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(500);
 const ASK_AFTER: Duration = Duration::from_millis(500);
 /// Silence after which a handshake is due. Three questions and their answers are lost by then.
 const SILENT_AFTER: Duration = Duration::from_secs(2);
-/// Silence after which the peer is looked for at its other places.
+/// Silence after which the peer is looked for at its other places, and over TCP.
 const LOOK_FOR_AFTER: Duration = Duration::from_secs(1);
 
 /// What is to be done.

@@ -385,7 +385,7 @@ impl Node {
         }
         let mut silent = Vec::new();
         let mut asked = Vec::new();
-        let mut challenges = Vec::new();
+        let (mut challenges, mut lost) = (Vec::new(), Vec::new());
         for (environment, state) in &mut self.environments {
             for (host, entry) in &mut state.peers {
                 let State::Active { id, .. } = entry.machine.state() else { continue };
@@ -396,6 +396,10 @@ impl Node {
                 let was_silent = entry.silence.silent_for(now).is_some();
                 let verdict = entry.silence.look(now, counts, entry.spec.keepalive);
                 let is_lost = entry.silence.is_to_be_looked_for(now);
+                if is_lost && !entry.fallback.is_streaming() {
+                    entry.fallback.handle_blocked(now);
+                    lost.push((environment.clone(), host.clone()));
+                }
                 // Without random numbers nothing is asked that could be answered.
                 let places = entry.roaming.look(now, is_lost, || getrandom::u64().ok());
                 challenges.extend(places.into_iter().map(|place| (id, place)));
@@ -414,6 +418,9 @@ impl Node {
         }
         for (id, challenge) in challenges {
             self.challenge(id, challenge);
+        }
+        for (environment, host) in lost {
+            self.drive_peer(&environment, &host);
         }
         for (environment, host, was_silent, is_silent) in silent {
             if was_silent != is_silent {

@@ -1,0 +1,73 @@
+//! What a network does to datagrams and connections, by nftables in the hosts' own namespaces.
+
+use std::time::Duration;
+
+use crate::namespace::Namespace;
+use crate::plan::PORT;
+use crate::topology::UNDERLAY_INTERFACE;
+use crate::{Result, Site};
+
+const LIMIT: Duration = Duration::from_secs(5);
+/// The ports of a daemon: that on which it listens and those that its workers send from.
+const PORTS: std::ops::RangeInclusive<u16> = PORT..=PORT + 512;
+
+/// Loses a share of what arrives at both hosts.
+///
+/// # Errors
+/// When nft refuses.
+pub fn lose(site: &Site, percent: f64) -> Result<()> {
+    for host in ["host-a", "host-b"] {
+        let ns = &site.topology.host(host)?.ns;
+        let _ = ns.run("nft delete table inet weft-loss", LIMIT)?;
+        if percent == 0.0 {
+            continue;
+        }
+        ns.run_ok("nft add table inet weft-loss", LIMIT)?;
+        let chain =
+            "nft add chain inet weft-loss in { type filter hook prerouting priority -400 ; }";
+        ns.run_ok(chain, LIMIT)?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "at most 1,000"
+        )]
+        let share = (percent * 10.0) as u32;
+        ns.run_ok(
+            &format!(
+                "nft add rule inet weft-loss in iifname {UNDERLAY_INTERFACE} numgen random mod 1000 < \
+                 {share} drop"
+            ),
+            LIMIT,
+        )?;
+    }
+    Ok(())
+}
+
+/// Drops the daemons' UDP that arrives at a host, as a filter on the way would: its sender learns nothing.
+///
+/// # Errors
+/// When nft refuses.
+pub fn block_udp_to(ns: &Namespace) -> Result<()> {
+    ns.run_ok("nft add table inet weft-udp", LIMIT)?;
+    ns.run_ok(
+        "nft add chain inet weft-udp in { type filter hook prerouting priority -400 ; }",
+        LIMIT,
+    )?;
+    let (first, last) = (PORTS.start(), PORTS.end());
+    ns.run_ok(
+        &format!(
+            "nft add rule inet weft-udp in iifname {UNDERLAY_INTERFACE} udp dport {first}-{last} counter \
+             drop"
+        ),
+        LIMIT,
+    )?;
+    Ok(())
+}
+
+/// Lets it through again.
+///
+/// # Errors
+/// When nft refuses.
+pub fn unblock_udp_to(ns: &Namespace) -> Result<()> {
+    ns.run_ok("nft delete table inet weft-udp", LIMIT).map(drop)
+}
