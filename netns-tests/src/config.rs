@@ -104,6 +104,9 @@ pub struct Peer {
     pub host: String,
     /// `address:port`.
     pub endpoint: String,
+    /// Further ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alternative_endpoints: Vec<String>,
     /// Overlay addresses that live there.
     pub addresses: Vec<String>,
 }

@@ -71,3 +71,24 @@ pub fn block_udp_to(ns: &Namespace) -> Result<()> {
 pub fn unblock_udp_to(ns: &Namespace) -> Result<()> {
     ns.run_ok("nft delete table inet weft-udp", LIMIT).map(drop)
 }
+
+/// Drops everything that arrives on an interface of the underlay, as a cable that is cut.
+///
+/// # Errors
+/// When nft refuses.
+pub fn cut(ns: &Namespace, interface: &str) -> Result<()> {
+    ns.run_ok("nft add table inet weft-cut", LIMIT)?;
+    ns.run_ok(
+        "nft add chain inet weft-cut in { type filter hook prerouting priority -400 ; }",
+        LIMIT,
+    )?;
+    ns.run_ok(&format!("nft add rule inet weft-cut in iifname {interface} drop"), LIMIT).map(drop)
+}
+
+/// Joins it again.
+///
+/// # Errors
+/// When nft refuses.
+pub fn mend(ns: &Namespace) -> Result<()> {
+    ns.run_ok("nft delete table inet weft-cut", LIMIT).map(drop)
+}

@@ -55,6 +55,8 @@ pub fn dial(
     identity: Option<&Identity>,
 ) -> Result<Verdict> {
     let mut stream = connect(ns, to, server_name, identity)?;
+    // A server says nothing before it knows what is wanted. If it has gone already, reading says so.
+    let _ = session::say_hello(&mut stream);
     Ok(first_byte(&mut stream))
 }
 

@@ -174,6 +174,7 @@ impl Site {
             Ok(Peer {
                 host: other.clone(),
                 endpoint: endpoint.to_string(),
+                alternative_endpoints: Vec::new(),
                 addresses: addresses.map(|address| address.to_string()).collect(),
             })
         });

@@ -271,6 +271,7 @@ fn many_peers_are_taken_and_too_many_refused() {
         let peer = |number: u16, addresses: Vec<String>| Peer {
             host: format!("host-{number}"),
             endpoint: format!("192.0.2.{}:5820", 100 + number % 100),
+            alternative_endpoints: Vec::new(),
             addresses,
         };
         let many = (1..=PEERS)

@@ -116,6 +116,7 @@ fn reload_in_all_ways(world: &World, site: &mut Site) -> Result<()> {
     config.environment(ACME).peers.push(Peer {
         host: "host-z".into(),
         endpoint: "192.0.2.200:5820".into(),
+        alternative_endpoints: Vec::new(),
         addresses: vec!["10.40.9.9".into()],
     });
     site.reload("host-a")?;

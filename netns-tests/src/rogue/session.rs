@@ -103,11 +103,7 @@ impl Session {
         identity: &Identity,
     ) -> Result<Self> {
         let mut stream = connect(ns, to, server_name, Some(identity))?;
-        let mut hello = vec![1, 1];
-        hello.extend(DATAGRAM_MAX.to_be_bytes());
-        hello.extend([0x5a; 16]);
-        hello.extend(1_u32.to_be_bytes());
-        write_frame(&mut stream, HELLO, &hello)?;
+        say_hello(&mut stream)?;
         let theirs = read_frame(&mut stream, HELLO)?;
         let lanes = *theirs.first().context("empty hello")?;
         let mut indices = vec![lanes];
@@ -209,6 +205,15 @@ fn expand<const N: usize>(secret: &[u8], info: &[&[u8]]) -> Result<[u8; N]> {
     let filled = prk.expand(info, Len(N)).and_then(|okm| okm.fill(&mut out));
     filled.ok().context("HKDF")?;
     Ok(out)
+}
+
+/// The first frame of either side.
+pub(super) fn say_hello(stream: &mut impl Write) -> Result<()> {
+    let mut hello = vec![1, 1];
+    hello.extend(DATAGRAM_MAX.to_be_bytes());
+    hello.extend([0x5a; 16]);
+    hello.extend(1_u32.to_be_bytes());
+    write_frame(stream, HELLO, &hello)
 }
 
 fn write_frame(stream: &mut impl Write, kind: u8, body: &[u8]) -> Result<()> {
