@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use netns_tests::config::KeyLimits;
 use netns_tests::daemon::STOP_LIMIT;
 use netns_tests::fault::row;
+use netns_tests::filter::block_udp_to;
 use netns_tests::process::{pause, wait_for};
 use netns_tests::seeded::seed;
 use netns_tests::site::{OVERLAY_INTERFACE, SETTLE_LIMIT, reach};
@@ -226,6 +227,28 @@ fn not_after_the_peer_is_gone() {
             let again = heard(world, site, "again")?;
             ensure!(again > 50, "the canary is heard again: {again}");
             Ok(())
+        })
+    });
+}
+
+/// Where UDP does not get through, what goes over TCP is as sealed, also while the way changes.
+#[test]
+fn not_over_tcp() {
+    scenario(Load::Heavy, |world| {
+        let mut site = Site::up(world, &plan())?;
+        no_canary(world, &mut site, DATA_LEAST, |site| {
+            pause(Duration::from_millis(300))?;
+            for host in ["host-a", "host-b"] {
+                block_udp_to(&site.topology.host(host)?.ns)?;
+            }
+            wait_for("datagrams go over TCP", SETTLE_LIMIT, || {
+                let status = site.daemon("host-a")?.status()?;
+                Ok((status.peer(ACME, "host-b")?["transport"] == "tcp").then_some(()))
+            })?;
+            // Until they are opened again the first time.
+            site.daemon_mut("host-b")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+            site.start_host("host-b")?;
+            reach(site.container(ACME, "a1")?, site.container(ACME, "b1")?)
         })
     });
 }
