@@ -3,7 +3,8 @@
 #   scripts/fuzz.sh [SECONDS] [TARGET...]
 # Inputs that add coverage are kept in target/fuzz/corpus, inputs that crash in
 # target/fuzz/artifacts. The stable compiler is enough: its LLVM pass makes the coverage counters,
-# and libFuzzer does not need the address sanitizer (no fuzzed crate has unsafe code of its own).
+# and libFuzzer does not need the address sanitizer (of ours only weft-sys has unsafe code, which
+# `make miri` looks at).
 set -euo pipefail
 cd "$(dirname "$0")/../dataplane/fuzz"
 

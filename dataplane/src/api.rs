@@ -8,7 +8,7 @@
 
 mod event;
 mod incoming;
-pub(crate) mod request;
+pub mod request;
 mod status;
 mod watch;
 

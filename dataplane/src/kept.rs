@@ -37,6 +37,39 @@ pub enum Thing {
     Peer(EnvironmentId, PeerSpec),
 }
 
+impl Thing {
+    /// Reads what [`Thing::encode`] wrote; `kind` is how the file's name ends.
+    ///
+    /// # Errors
+    /// What is wrong, in one sentence.
+    pub fn parse(kind: &str, bytes: &[u8]) -> Result<Self, String> {
+        let malformed = |error: prost::DecodeError| error.to_string();
+        let refused = |status: tonic::Status| status.message().to_owned();
+        match kind {
+            ATTACHMENT => {
+                let request = v1::AttachRequest::decode(bytes).map_err(malformed)?;
+                let (environment, spec) = request::attach(request).map_err(refused)?;
+                Ok(Self::Attachment(environment, spec))
+            }
+            PEER => {
+                let request = v1::AddPeerRequest::decode(bytes).map_err(malformed)?;
+                let (environment, spec) = request::add_peer(&request).map_err(refused)?;
+                Ok(Self::Peer(environment, spec))
+            }
+            _ => Err("expected the name of an attachment or a peer".to_owned()),
+        }
+    }
+
+    /// The end of the file's name, and what is in it.
+    #[must_use]
+    pub fn encode(&self) -> (&'static str, Vec<u8>) {
+        match self {
+            Self::Attachment(environment, spec) => (ATTACHMENT, attachment(environment, spec)),
+            Self::Peer(environment, spec) => (PEER, peer(environment, spec)),
+        }
+    }
+}
+
 /// The folder.
 #[derive(Debug)]
 pub struct Kept {
@@ -87,32 +120,12 @@ impl Kept {
         environment: &EnvironmentId,
         spec: &AttachSpec,
     ) -> io::Result<()> {
-        let request = v1::AttachRequest {
-            environment: environment.to_string(),
-            name: spec.name.to_string(),
-            netns: spec.netns.to_string_lossy().into_owned(),
-            interface: spec.interface.clone(),
-            addresses: spec.addresses.iter().map(ToString::to_string).collect(),
-            share: Some(v1::Share {
-                weight: spec.share.weight.into(),
-                egress_mbit_max: spec.share.egress_mbit_max.unwrap_or(0),
-            }),
-        };
-        self.write(&self.attachment_file(environment, &spec.name), &request.encode_to_vec())
+        self.write(&self.attachment_file(environment, &spec.name), &attachment(environment, spec))
     }
 
     /// Keeps a peer.
     pub(crate) fn peer(&self, environment: &EnvironmentId, spec: &PeerSpec) -> io::Result<()> {
-        let seconds = spec.keepalive.map_or(0, |keepalive| keepalive.as_secs());
-        let request = v1::AddPeerRequest {
-            environment: environment.to_string(),
-            host: spec.host.to_string(),
-            endpoint: spec.endpoint.to_string(),
-            alternative_endpoints: spec.alternatives.iter().map(ToString::to_string).collect(),
-            addresses: spec.addresses.iter().map(ToString::to_string).collect(),
-            keepalive_seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
-        };
-        self.write(&self.peer_file(environment, &spec.host), &request.encode_to_vec())
+        self.write(&self.peer_file(environment, &spec.host), &peer(environment, spec))
     }
 
     /// Keeps what is known of the time in an environment.
@@ -177,23 +190,38 @@ impl Kept {
     }
 }
 
+fn attachment(environment: &EnvironmentId, spec: &AttachSpec) -> Vec<u8> {
+    let request = v1::AttachRequest {
+        environment: environment.to_string(),
+        name: spec.name.to_string(),
+        netns: spec.netns.to_string_lossy().into_owned(),
+        interface: spec.interface.clone(),
+        addresses: spec.addresses.iter().map(ToString::to_string).collect(),
+        share: Some(v1::Share {
+            weight: spec.share.weight.into(),
+            egress_mbit_max: spec.share.egress_mbit_max.unwrap_or(0),
+        }),
+    };
+    request.encode_to_vec()
+}
+
+fn peer(environment: &EnvironmentId, spec: &PeerSpec) -> Vec<u8> {
+    let seconds = spec.keepalive.map_or(0, |keepalive| keepalive.as_secs());
+    let request = v1::AddPeerRequest {
+        environment: environment.to_string(),
+        host: spec.host.to_string(),
+        endpoint: spec.endpoint.to_string(),
+        alternative_endpoints: spec.alternatives.iter().map(ToString::to_string).collect(),
+        addresses: spec.addresses.iter().map(ToString::to_string).collect(),
+        keepalive_seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
+    };
+    request.encode_to_vec()
+}
+
 fn read(path: &Path) -> Result<Thing, String> {
     let bytes = fs::read(path).map_err(|error| error.to_string())?;
-    let malformed = |error: prost::DecodeError| error.to_string();
-    let refused = |status: tonic::Status| status.message().to_owned();
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some(ATTACHMENT) => {
-            let request = v1::AttachRequest::decode(&*bytes).map_err(malformed)?;
-            let (environment, spec) = request::attach(request).map_err(refused)?;
-            Ok(Thing::Attachment(environment, spec))
-        }
-        Some(PEER) => {
-            let request = v1::AddPeerRequest::decode(&*bytes).map_err(malformed)?;
-            let (environment, spec) = request::add_peer(&request).map_err(refused)?;
-            Ok(Thing::Peer(environment, spec))
-        }
-        _ => Err("expected the name of an attachment or a peer".to_owned()),
-    }
+    let kind = path.extension().and_then(|extension| extension.to_str());
+    Thing::parse(kind.unwrap_or_default(), &bytes)
 }
 
 fn remove(path: &Path) {

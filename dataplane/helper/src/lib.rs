@@ -34,4 +34,6 @@ pub use client::{Client, ClientError, register, socket_beside};
 pub use message::{
     Interface, MESSAGE_LEN_MAX, Name, Opened, Origin, ParseError, Reply, Request, VERSION,
 };
+pub use permit::namespaces;
+pub use record::Record;
 pub use server::{ServeError, serve};

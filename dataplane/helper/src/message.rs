@@ -88,6 +88,14 @@ impl Interface {
         Self { queues: other.queues, ..self.clone() } == *other
     }
 
+    /// What the form of a message does not say by itself.
+    pub(crate) fn check(&self) -> Result<(), ParseError> {
+        match self.queues {
+            1..=QUEUES_MAX => Ok(()),
+            queues => Err(ParseError(format!("queues {queues}: expected 1 to {QUEUES_MAX}"))),
+        }
+    }
+
     pub(crate) fn options<'a>(&self, name: &'a str, queues: u8) -> TunOptions<'a> {
         TunOptions {
             name,
@@ -203,13 +211,28 @@ impl Request {
     /// When it is none, or a field is out of bounds.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
         let request: Self = decode(bytes)?;
-        if let Self::Open(interface) = &request
-            && !(1..=QUEUES_MAX).contains(&interface.queues)
-        {
-            let queues = interface.queues;
-            return Err(ParseError(format!("queues {queues}: expected 1 to {QUEUES_MAX}")));
+        if let Self::Open(interface) = &request {
+            interface.check()?;
         }
         Ok(request)
+    }
+}
+
+impl Reply {
+    /// Writes a reply as the helper does.
+    ///
+    /// # Errors
+    /// When it is longer than [`MESSAGE_LEN_MAX`].
+    pub fn encode(&self) -> Result<Vec<u8>, ParseError> {
+        encode(self)
+    }
+
+    /// Reads a reply as the daemon does.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
+        decode(bytes)
     }
 }
 

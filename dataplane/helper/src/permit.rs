@@ -105,13 +105,18 @@ impl Permits {
             return Err(io::Error::other(format!("expected at most {FILE_LEN_MAX} bytes")));
         }
         let text = fs::read_to_string(file)?;
-        self.configured = parse(&text, file.parent().unwrap_or(Path::new("")))?;
+        self.configured = namespaces(&text, file.parent().unwrap_or(Path::new("")))?;
         self.seen = Some(looks);
         Ok(())
     }
 }
 
-fn parse(text: &str, base: &Path) -> io::Result<BTreeMap<Name, PathBuf>> {
+/// The namespace of every attachment that a configuration names; paths are relative to `base`. It
+/// reads every configuration that `weftd` takes.
+///
+/// # Errors
+/// When it is no configuration.
+pub fn namespaces(text: &str, base: &Path) -> io::Result<BTreeMap<Name, PathBuf>> {
     let file: File = toml::from_str(text).map_err(io::Error::other)?;
     let mut found = BTreeMap::new();
     for environment in file.environment {

@@ -13,7 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::message::{Interface, Name};
+use crate::message::{Interface, Name, ParseError, decode};
 
 /// Only the helper reads and writes there.
 const FOLDER_MODE: u32 = 0o700;
@@ -22,7 +22,7 @@ const UNFINISHED: &str = ".new";
 
 /// What is known of an interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Record {
+pub struct Record {
     pub(crate) interface: Interface,
     /// The namespace's number, which no other has or had since the host was started.
     pub(crate) netns_cookie: u64,
@@ -30,6 +30,26 @@ pub(crate) struct Record {
     pub(crate) ifindex: u32,
     /// The start of the host to which the numbers belong.
     boot: String,
+}
+
+impl Record {
+    /// Reads what [`Record::encode`] wrote.
+    ///
+    /// # Errors
+    /// When it is no record, or a field is out of bounds.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
+        let record: Self = decode(bytes)?;
+        record.interface.check()?;
+        Ok(record)
+    }
+
+    /// What is in the file.
+    ///
+    /// # Errors
+    /// When a path is not UTF-8.
+    pub fn encode(&self) -> io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(self)?)
+    }
 }
 
 /// The records of one helper.
@@ -50,7 +70,7 @@ impl Records {
             let path = entry?.path();
             let record = fs::read(&path)
                 .ok()
-                .and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok())
+                .and_then(|bytes| Record::parse(&bytes).ok())
                 .filter(|record| record.boot == boot);
             match record {
                 Some(record) if path == file(folder, &record.interface.name) => found.push(record),
@@ -75,7 +95,7 @@ impl Records {
         let mut unfinished = path.clone().into_os_string();
         unfinished.push(UNFINISHED);
         let written = File::create(&unfinished)
-            .and_then(|mut file| file.write_all(&serde_json::to_vec(record)?))
+            .and_then(|mut file| file.write_all(&record.encode()?))
             .and_then(|()| fs::rename(&unfinished, &path));
         if written.is_err() {
             // It is removed at the next start otherwise.
@@ -98,4 +118,26 @@ impl Records {
 /// Names have no dots and no slashes.
 fn file(folder: &Path, name: &Name) -> PathBuf {
     folder.join(format!("{}.{}", name.environment, name.attachment))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_no_helper_would_write_is_none() {
+        let text = |queues: u8| {
+            format!(
+                r#"{{"interface":{{"name":["acme","web-1"],"netns":"/run/netns/web1",
+                "interface":"weft0","addresses":[["10.40.0.2",16]],"queues":{queues},"mtu":1408,
+                "gso_max_size":60500,"gso_max_segs":64,"queue_len":1000}},
+                "netns_cookie":7,"ifindex":2,"boot":"b"}}"#
+            )
+        };
+        let record = Record::parse(text(2).as_bytes()).unwrap();
+        assert_eq!(Record::parse(&record.encode().unwrap()).unwrap(), record);
+        for queues in [0, weft_sys::tun::QUEUES_MAX + 1] {
+            assert!(Record::parse(text(queues).as_bytes()).is_err());
+        }
+    }
 }

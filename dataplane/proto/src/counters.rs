@@ -1,8 +1,9 @@
 //! Counters that one worker writes and anybody reads.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-use crate::DropReason;
+use crate::{
+    DropReason,
+    sync::{AtomicU64, Ordering::Relaxed},
+};
 
 /// A number with one writer. Reading it from another thread gives some recent value; adding is a
 /// plain load and store, since nobody else writes.

@@ -29,6 +29,11 @@ mod route;
 pub mod silence;
 pub mod way;
 
+/// The atomics of files that `weft-loom` compiles with others.
+mod sync {
+    pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
+}
+
 pub use bucket::Bucket;
 pub use counters::{AttachmentCounters, Counter64, EnvironmentCounters, LinkCounters};
 pub use drop_reason::DropReason;

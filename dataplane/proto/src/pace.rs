@@ -1,12 +1,11 @@
 //! Shares of a path that is too slow for all: weights, and limits that hold whatever is free.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
+
+use crate::sync::{AtomicU64, Ordering};
 
 /// What an environment or an attachment may send to other hosts.
 #[derive(Debug, Clone, Default)]

@@ -1,5 +1,5 @@
 //! From what is asked to what the node understands. Whether it makes sense on this host is the
-//! node's to say; here it only has to be readable.
+//! node's to say; here it only has to be readable. A refusal begins with the name of its field.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -25,7 +25,11 @@ const INTERFACE_LEN_MAX: usize = 15;
 /// Characters of a wrong value that an error repeats.
 const SHOWN_MAX: usize = 64;
 
-pub(crate) fn attach(request: v1::AttachRequest) -> Result<(EnvironmentId, AttachSpec), Status> {
+/// An attachment to make, and the environment that it belongs to.
+///
+/// # Errors
+/// `INVALID_ARGUMENT`, which names the field.
+pub fn attach(request: v1::AttachRequest) -> Result<(EnvironmentId, AttachSpec), Status> {
     let v1::AttachRequest { environment, name: id, netns, interface, addresses, share } = request;
     if !netns.starts_with('/') || netns.len() > NETNS_LEN_MAX {
         let expected = "expected an absolute path, for example /run/netns/web1";
@@ -67,13 +71,19 @@ fn share(share: v1::Share) -> Result<Share, Status> {
     Ok(Share { weight, egress_mbit_max: (limit > 0).then_some(limit) })
 }
 
-pub(super) fn detach(
-    request: &v1::DetachRequest,
-) -> Result<(EnvironmentId, AttachmentName), Status> {
+/// The attachment to remove.
+///
+/// # Errors
+/// `INVALID_ARGUMENT`, which names the field.
+pub fn detach(request: &v1::DetachRequest) -> Result<(EnvironmentId, AttachmentName), Status> {
     Ok((name("environment", &request.environment)?, name("name", &request.name)?))
 }
 
-pub(crate) fn add_peer(request: &v1::AddPeerRequest) -> Result<(EnvironmentId, PeerSpec), Status> {
+/// A peer to know, and the environment that it belongs to.
+///
+/// # Errors
+/// `INVALID_ARGUMENT`, which names the field.
+pub fn add_peer(request: &v1::AddPeerRequest) -> Result<(EnvironmentId, PeerSpec), Status> {
     let others = &request.alternative_endpoints;
     if others.len() > ALTERNATIVES_MAX {
         let expected = format!("expected at most {ALTERNATIVES_MAX}");
@@ -106,13 +116,19 @@ fn keepalive(seconds: u32) -> Result<Option<Duration>, Status> {
     }
 }
 
-pub(super) fn remove_peer(
-    request: &v1::RemovePeerRequest,
-) -> Result<(EnvironmentId, HostId), Status> {
+/// The peer to forget.
+///
+/// # Errors
+/// `INVALID_ARGUMENT`, which names the field.
+pub fn remove_peer(request: &v1::RemovePeerRequest) -> Result<(EnvironmentId, HostId), Status> {
     Ok((name("environment", &request.environment)?, name("host", &request.host)?))
 }
 
-pub(super) fn set_routes(
+/// The peer, and the addresses that live there from now on.
+///
+/// # Errors
+/// `INVALID_ARGUMENT`, which names the field.
+pub fn set_routes(
     request: &v1::SetRoutesRequest,
 ) -> Result<(EnvironmentId, HostId, Vec<IpAddr>), Status> {
     let environment = name("environment", &request.environment)?;
@@ -120,7 +136,10 @@ pub(super) fn set_routes(
 }
 
 /// One environment, or all when nothing is named.
-pub(super) fn filter(environment: &str) -> Result<Option<EnvironmentId>, Status> {
+///
+/// # Errors
+/// `INVALID_ARGUMENT`, which names the field.
+pub fn filter(environment: &str) -> Result<Option<EnvironmentId>, Status> {
     match environment {
         "" => Ok(None),
         id => name("environment", id).map(Some),

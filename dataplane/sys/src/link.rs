@@ -27,6 +27,7 @@ use crate::netns::Netns;
 use crate::syscall::{interface_index, interface_name, invalid_input};
 use request::Connection;
 
+pub use request::read_answers;
 pub use watch::AddressWatch;
 
 /// How an interface looks inside its namespace.

@@ -42,6 +42,7 @@ use crate::udp::Received;
 use enter::Handle;
 use pool::Pool;
 
+pub use message::read_message;
 pub use pool::Loan;
 
 /// Buffers for datagrams: 32 × 66 KiB = 2.1 MiB of address space for each ring, of which what was
@@ -221,7 +222,7 @@ impl Ring {
     /// When the loan is of a [`Ring::read`].
     #[inline]
     pub fn message_mut<'a>(&'a mut self, loan: &mut Loan) -> Received<'a> {
-        message::parse(self.datagrams.content(loan))
+        read_message(self.datagrams.content(loan))
     }
 
     /// What a [`Ring::read`] brought.

@@ -60,23 +60,8 @@ impl Connection {
             if received > self.buffer.len() {
                 return Err(io::Error::other("netlink answer is longer than 64 KiB"));
             }
-            let mut rest = &self.buffer[..];
-            while !rest.is_empty() {
-                let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-                    .map_err(io::Error::other)?;
-                let len = (answer.header.length as usize).next_multiple_of(4).min(rest.len());
-                rest = &rest[len..];
-                if answer.header.sequence_number != self.sequence {
-                    continue;
-                }
-                match answer.payload {
-                    NetlinkPayload::Error(error) if error.code.is_some() => {
-                        return Err(error.to_io());
-                    }
-                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(()),
-                    NetlinkPayload::InnerMessage(inner) => each(inner),
-                    _ => {}
-                }
+            if read_answers(&self.buffer, self.sequence, &mut each)? {
+                return Ok(());
             }
         }
     }
@@ -112,4 +97,36 @@ impl Connection {
             }
         }
     }
+}
+
+/// Reads one datagram of the kernel and hands each answer to the request `sequence` over; whether
+/// it was the last.
+///
+/// # Errors
+/// What the kernel answers instead, or when the datagram is malformed.
+pub fn read_answers(
+    datagram: &[u8],
+    sequence: u32,
+    mut each: impl FnMut(RouteNetlinkMessage),
+) -> io::Result<bool> {
+    let mut rest = datagram;
+    while !rest.is_empty() {
+        let answer =
+            NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
+        let len = (answer.header.length as usize).next_multiple_of(4).min(rest.len());
+        rest = &rest[len..];
+        if answer.header.sequence_number != sequence {
+            continue;
+        }
+        match answer.payload {
+            // Errors are negative numbers.
+            NetlinkPayload::Error(error) if error.code.is_some() => {
+                return Err(io::Error::from_raw_os_error(error.raw_code().saturating_neg()));
+            }
+            NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(true),
+            NetlinkPayload::InnerMessage(inner) => each(inner),
+            _ => {}
+        }
+    }
+    Ok(false)
 }

@@ -20,7 +20,7 @@ pub(super) const MESSAGE_LEN_MAX: usize = PAYLOAD_AT + RECEIVE_BUFFER_LEN;
 
 /// The message in `buffer`. One that is too short for its header counts as truncated.
 #[inline]
-pub(super) fn parse(buffer: &mut [u8]) -> Received<'_> {
+pub fn read_message(buffer: &mut [u8]) -> Received<'_> {
     let Some((head, payload)) = buffer.split_at_mut_checked(PAYLOAD_AT) else {
         return message(RawAddress::UNSPECIFIED, Control::default(), true, &mut []);
     };
