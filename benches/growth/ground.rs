@@ -282,6 +282,7 @@ fn peers(shape: Shape, host: usize, environment: usize, topology: &Topology) -> 
                 host: topology.hosts[other].name.clone(),
                 endpoint: format!("{}:{PORT}", topology.hosts[other].v4),
                 addresses,
+                keepalive_seconds: None,
             }
         })
         .collect()

@@ -175,6 +175,7 @@ impl Site {
                 host: other.clone(),
                 endpoint: endpoint.to_string(),
                 addresses: addresses.map(|address| address.to_string()).collect(),
+                keepalive_seconds: None,
             })
         });
         Ok(Environment {

@@ -272,6 +272,7 @@ fn many_peers_are_taken_and_too_many_refused() {
             host: format!("host-{number}"),
             endpoint: format!("192.0.2.{}:5820", 100 + number % 100),
             addresses,
+            keepalive_seconds: None,
         };
         let many = (1..=PEERS)
             .map(|n| peer(n.into(), (1..=ADDRESSES).map(|a| format!("10.40.{n}.{a}")).collect()));

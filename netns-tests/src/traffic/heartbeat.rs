@@ -15,8 +15,8 @@ use crate::namespace::Namespace;
 pub const BEAT: Duration = Duration::from_millis(5);
 /// A gap that is worth telling.
 pub const GAP_MIN: Duration = Duration::from_millis(25);
-/// A connection that stands still for so long has failed.
-const STALL_LIMIT: Duration = Duration::from_secs(30);
+/// A connection that stands still for so long has failed: TCP waits at most so long between two tries.
+const STALL_LIMIT: Duration = Duration::from_secs(120);
 
 /// A connection that is beating.
 #[derive(Debug)]
@@ -54,6 +54,12 @@ impl Heartbeat {
         let sending = std::thread::spawn(move || beat(stream, &stopped));
         let receiving = std::thread::spawn(move || listen(peer));
         Ok(Self { stop, sending, receiving })
+    }
+
+    /// Whether it goes on: only a failure ends it before [`Heartbeat::stop`].
+    #[must_use]
+    pub fn is_beating(&self) -> bool {
+        !self.sending.is_finished() && !self.receiving.is_finished()
     }
 
     /// Ends it and says how it went.
