@@ -114,8 +114,8 @@ enum Message {
         endpoint: SocketAddr,
         result: Box<Result<Established, HandshakeError>>,
     },
-    /// A peer's handshake is over.
-    Accepted(Box<Result<Established, HandshakeError>>),
+    /// A peer's handshake is done.
+    Accepted(Box<Established>),
 }
 
 /// The node's state. See the module documentation.
@@ -349,7 +349,7 @@ impl Node {
             Message::Connected { environment, host, endpoint, result } => {
                 self.handle_connected(&environment, &host, endpoint, *result);
             }
-            Message::Accepted(result) => self.handle_accepted(*result),
+            Message::Accepted(established) => self.handle_established(*established),
         }
     }
 

@@ -23,6 +23,7 @@ pub mod certificates;
 pub mod config;
 pub mod daemon;
 pub mod fault;
+pub mod flood;
 pub mod metrics;
 mod namespace;
 pub mod packets;

@@ -90,9 +90,9 @@ fn whatever_happens_connections_survive_and_nothing_leaks() {
         let mut watch = Watch::start(&site, &["host-a", "host-c"])?;
         let mut chaos = Chaos::new(world, &site, seed())?;
         let end = Instant::now() + time;
-        while Instant::now() < end {
+        // When traffic has failed, its end says why.
+        while Instant::now() < end && traffic.is_well() {
             chaos.strike(&mut site, &relay)?;
-            traffic.assert_well()?;
             watch.look()?;
         }
         let carried = traffic.stop()?;

@@ -132,18 +132,8 @@ impl Node {
         }
     }
 
-    /// A handshake that a peer began is over.
-    pub(super) fn handle_accepted(&mut self, result: Result<Established, HandshakeError>) {
-        match result {
-            Ok(established) => self.handle_established(established),
-            Err(error) => {
-                self.listener.count_rejected(error.label());
-                tracing::info!(cause = error.label(), %error, "refused a handshake");
-            }
-        }
-    }
-
-    fn handle_established(&mut self, established: Established) {
+    /// A handshake is done, whoever began it.
+    pub(super) fn handle_established(&mut self, established: Established) {
         let environment = established.environment.clone();
         let host = established.peer.identity.host.clone();
         // A peer that was removed while its handshake ran: the guard gives the indices back.

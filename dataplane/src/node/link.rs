@@ -82,11 +82,13 @@ impl Node {
             entry.origin = by;
         }
         let endpoint = spec.endpoint;
-        let moved = entry.spec.endpoint != endpoint;
+        let before = entry.spec.endpoint;
         let host = spec.host.clone();
         entry.spec = spec;
-        if moved {
+        if before != endpoint {
             entry.roaming.handle_configured(endpoint);
+            self.listener.expect_no_longer(before.ip());
+            self.listener.expect(endpoint.ip());
             self.use_ways(environment, &host);
         }
         self.publish_routes(environment);
@@ -195,6 +197,7 @@ impl Node {
         let mut machine = Peer::new(&self.config.host, &host, rehandshake);
         machine.handle_need();
         self.directory.insert(environment, &host, side.clone());
+        self.listener.expect(endpoint.ip());
         self.links_by_slot.insert(slot, (environment.clone(), host.clone()));
         let (tally, silence) = (Tally::default(), Silence::default());
         let roaming = Roaming::new(endpoint, self.workers.len());
@@ -240,6 +243,7 @@ impl Node {
         self.kept.forget_peer(environment, host);
         let Some(state) = self.environments.get_mut(environment) else { return };
         let Some(entry) = state.peers.remove(host) else { return };
+        self.listener.expect_no_longer(entry.spec.endpoint.ip());
         self.publish_routes(environment);
         self.command_all(|_| Command::RemoveLink(entry.slot));
         self.barrier().await;

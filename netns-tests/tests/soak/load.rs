@@ -125,14 +125,10 @@ impl Traffic {
         Ok(Self { counts, beats, loops })
     }
 
-    /// Fails when something has ended already: only a failure ends it.
-    ///
-    /// # Errors
-    /// Then; [`Traffic::stop`] says why.
-    pub(super) fn assert_well(&self) -> Result<()> {
-        ensure!(self.loops.iter().all(|thread| !thread.is_finished()), "traffic has failed");
-        ensure!(self.beats.iter().all(Heartbeat::is_beating), "a connection has ended");
-        Ok(())
+    /// Whether all of it goes on: only a failure ends anything.
+    pub(super) fn is_well(&self) -> bool {
+        self.loops.iter().all(|thread| !thread.is_finished())
+            && self.beats.iter().all(Heartbeat::is_beating)
     }
 
     /// Ends it and says what was carried.
@@ -142,14 +138,14 @@ impl Traffic {
     pub(super) fn stop(self) -> Result<Carried> {
         self.counts.stop.store(true, Ordering::Release);
         let mut carried = Carried { connections: self.beats.len(), ..Carried::default() };
-        for thread in self.loops {
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        }
         for (beat, (environment, from, to)) in self.beats.into_iter().zip(BEATS) {
             let beats = beat.stop().with_context(|| format!("{environment} {from} to {to}"))?;
             println!("{environment} {from} to {to}: longest pause {:?}", beats.longest_gap);
             carried.beats += beats.count;
             carried.longest_gap = carried.longest_gap.max(beats.longest_gap);
+        }
+        for thread in self.loops {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         }
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         carried.transfers = read(&self.counts.transfers);

@@ -207,7 +207,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     local: LocalSide,
 ) -> Outcome {
     let environments = ServerEnvironments::new(environments).unwrap();
-    accept(stream, &environments, |_, _| Some(local), deadline()).await
+    accept(stream, &environments, || true, |_, _| Some(local), deadline()).await
 }
 
 /// A handshake between two good programs: client outcome, server outcome.

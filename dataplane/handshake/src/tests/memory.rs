@@ -55,7 +55,7 @@ async fn the_search_finds_a_secret_while_tls_lives() {
     let name = host("host-b");
     let (client, server) = tokio::join!(
         connect_tls(near, &a, &name, deadline()),
-        accept_tls(far, &environments, deadline())
+        accept_tls(far, &environments, || true, deadline())
     );
     let captured = captured.lock().unwrap().clone();
     assert_eq!(captured.len(), 2, "one for each side");
