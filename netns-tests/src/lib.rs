@@ -32,6 +32,7 @@ pub mod plan;
 pub mod process;
 pub mod relay;
 pub mod rogue;
+pub mod secrets;
 pub mod seeded;
 pub mod site;
 pub mod status;

@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustls::{ClientConnection, ServerConnection, StreamOwned};
 
-pub use self::session::{Metadata, Parties, Session};
+pub use self::session::{Metadata, Parties, Secrets, Session};
 use crate::certificates::Identity;
 use crate::namespace::Namespace;
 
