@@ -86,7 +86,7 @@ fn is_schedule(bytes: &[u8], sbox: &[u8; 256]) -> bool {
     let mut round = 1;
     for i in 8..SCHEDULE_LEN / 4 {
         let mut word_before = word(i - 1);
-        if i % 8 == 0 {
+        if i.is_multiple_of(8) {
             word_before.rotate_left(1);
             word_before = substituted(word_before);
             word_before[0] ^= round;
@@ -140,13 +140,13 @@ mod tests {
         while out.len() < SCHEDULE_LEN {
             let i = out.len() / 4;
             let mut word: [u8; 4] = out[out.len() - 4..].try_into().unwrap();
-            if i % 8 == 0 {
+            if i.is_multiple_of(8) {
                 word.rotate_left(1);
             }
-            if i % 4 == 0 {
+            if i.is_multiple_of(4) {
                 word = word.map(|byte| sbox[usize::from(byte)]);
             }
-            if i % 8 == 0 {
+            if i.is_multiple_of(8) {
                 word[0] ^= round;
                 round <<= 1;
             }

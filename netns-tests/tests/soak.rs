@@ -92,7 +92,7 @@ fn whatever_happens_connections_survive_and_nothing_leaks() {
         let end = Instant::now() + time;
         // When traffic has failed, its end says why.
         while Instant::now() < end && traffic.is_well() {
-            chaos.strike(&mut site, &relay)?;
+            chaos.strike(&mut site, &relay, &traffic)?;
             watch.look()?;
         }
         let carried = traffic.stop()?;

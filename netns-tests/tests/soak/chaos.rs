@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::load::Traffic;
 use netns_tests::certificates::{Leaf, server_name};
 use netns_tests::daemon::STOP_LIMIT;
 use netns_tests::process::pause;
@@ -16,6 +17,9 @@ use nix::sys::signal::{Signal, kill};
 
 /// How long a fault lasts at most.
 const LASTS_MAX: Duration = Duration::from_millis(2_500);
+/// How long a connection may stand still after a fault. TCP's pauses double: what met a fault of five seconds
+/// three times waits ten at most, and a daemon that is called for five more.
+const MOVES_MAX: Duration = Duration::from_secs(30);
 /// Between two faults, at most.
 const CALM_MAX: Duration = Duration::from_millis(1_500);
 /// Payloads that underlays of 1,280, 1,360, 1,420 bytes carry, and one that carries all.
@@ -61,6 +65,7 @@ pub(super) struct Chaos {
     /// The number of host-c's address.
     at: String,
     back_max: Duration,
+    moves_max: Duration,
 }
 
 impl Chaos {
@@ -76,6 +81,7 @@ impl Chaos {
             guest: world.namespace("guest")?,
             at: site.topology.host("host-c")?.v4.to_string(),
             back_max: Duration::ZERO,
+            moves_max: Duration::ZERO,
         })
     }
 
@@ -83,7 +89,11 @@ impl Chaos {
     pub(super) fn summary(&self) -> String {
         let done = self.done.iter().map(|(kind, times)| format!("{kind:?} {times}").to_lowercase());
         let all = done.collect::<Vec<_>>().join(", ");
-        format!("faults: {all}; back after at most {} ms", self.back_max.as_millis())
+        format!(
+            "faults: {all}; back after at most {} ms, the last connection after {} ms",
+            self.back_max.as_millis(),
+            self.moves_max.as_millis()
+        )
     }
 
     fn drawn(&mut self, max: Duration) -> Duration {
@@ -95,7 +105,12 @@ impl Chaos {
     ///
     /// # Errors
     /// When somebody does not come back.
-    pub(super) fn strike(&mut self, site: &mut Site, relay: &Relay) -> Result<()> {
+    pub(super) fn strike(
+        &mut self,
+        site: &mut Site,
+        relay: &Relay,
+        traffic: &Traffic,
+    ) -> Result<()> {
         if self.deck.is_empty() {
             self.deck = KINDS.to_vec();
         }
@@ -107,13 +122,17 @@ impl Chaos {
         relay.stall_handshakes(false);
         *self.done.entry(kind).or_default() += 1;
         let begun = Instant::now();
+        let after = || format!("after {kind:?} for {lasts:?}");
         for (environment, from, to) in
             [(ACME, "a1", "b1"), (BETA, "b1", "a1"), (ACME, "c1", "b1"), (BETA, "a1", "c1")]
         {
             let (from, to) = (site.container(environment, from)?, site.container(environment, to)?);
-            reach(from, to).with_context(|| format!("after {kind:?} for {lasts:?}"))?;
+            reach(from, to).with_context(after)?;
         }
         self.back_max = self.back_max.max(begun.elapsed());
+        // A connection tries again after ever longer pauses: the next fault is not to fall into each.
+        traffic.assert_moves(site, MOVES_MAX).with_context(after)?;
+        self.moves_max = self.moves_max.max(begun.elapsed());
         site.assert_healthy()?;
         pause(self.drawn(CALM_MAX))
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use netns_tests::process::wait_for;
 use netns_tests::site::Container;
 use netns_tests::traffic::datagrams::{Flow, send};
 use netns_tests::traffic::heartbeat::Heartbeat;
@@ -131,6 +132,20 @@ impl Traffic {
             && self.beats.iter().all(Heartbeat::is_beating)
     }
 
+    /// Waits until every connection moves again.
+    ///
+    /// # Errors
+    /// When one does not; the message says what its two ends think of it.
+    pub(super) fn assert_moves(&self, site: &Site, limit: Duration) -> Result<()> {
+        let before: Vec<u64> = self.beats.iter().map(Heartbeat::count).collect();
+        for ((beat, before), (environment, from, to)) in self.beats.iter().zip(before).zip(BEATS) {
+            let name = format!("{environment} {from} to {to} goes on");
+            let moved = wait_for(&name, limit, || Ok((beat.count() > before).then_some(())));
+            moved.with_context(|| ends(site, environment, [from, to]))?;
+        }
+        Ok(())
+    }
+
     /// Ends it and says what was carried.
     ///
     /// # Errors
@@ -155,6 +170,18 @@ impl Traffic {
         carried.received = read(&self.counts.received);
         Ok(carried)
     }
+}
+
+fn ends(site: &Site, environment: &str, names: [&str; 2]) -> String {
+    let mut text = String::new();
+    for container in names.iter().filter_map(|name| site.container(environment, name).ok()) {
+        let sockets = container.ns.run_ok("ss -tinoem", Duration::from_secs(5));
+        text += &format!("{:?}: {sockets:?}\n", container.ns);
+        let status = site.daemon(&container.plan.host).and_then(netns_tests::Daemon::status);
+        let status = status.and_then(|status| Ok(status.environment(environment)?.to_string()));
+        text += &format!("{}: {status:?}\n", container.plan.host);
+    }
+    text
 }
 
 fn transfers(from: &Container, to: &Container, family: Family, counts: &Counts) -> Result<()> {
