@@ -11,8 +11,8 @@ use super::{Command, Inbox, packet_io::PacketIo};
 
 /// Packets read from one TUN before others have their turn.
 const TUN_BUDGET: usize = 64;
-/// Unreadable packets of one TUN after which its settings are doubted.
-pub(super) const UNREADABLE_MAX: usize = 8;
+/// Unreadable packets of one TUN, one after the other, after which its settings are doubted.
+const UNREADABLE_MAX: u32 = 4;
 /// A superpacket of the largest size with its virtio header.
 const READ_BUFFER_LEN: usize = 65_536 + weft_sys::VNET_HEADER_LEN;
 
@@ -34,12 +34,15 @@ pub(super) struct Desk {
     pub(super) inbox: Inbox,
     /// Interfaces that are gone, to be reported.
     lost: Vec<AttachmentSlot>,
+    /// By attachment: how many unreadable packets came since a readable one.
+    unreadable: Vec<u32>,
     read_buffer: Box<[u8]>,
 }
 
 impl Desk {
     pub(super) fn new(io: PacketIo, inbox: Inbox) -> Self {
-        Self { io, inbox, lost: Vec::new(), read_buffer: vec![0; READ_BUFFER_LEN].into() }
+        let read_buffer = vec![0; READ_BUFFER_LEN].into();
+        Self { io, inbox, lost: Vec::new(), unreadable: Vec::new(), read_buffer }
     }
 
     /// Reads a queue until it is empty or others have their turn.
@@ -50,16 +53,14 @@ impl Desk {
         engine: &mut Engine,
         watch: &mut impl Watch,
     ) {
-        let mut unreadable = 0;
         for _ in 0..TUN_BUDGET {
             let Some(queue) = self.io.queue(slot) else { return };
             match queue.read(&mut self.read_buffer) {
                 Ok(len) => {
                     self.io.counters.tun_reads.add(1);
                     let packet = &mut self.read_buffer[..len];
-                    if !engine.handle_packet(now, slot, packet, &mut self.io) {
-                        unreadable += 1;
-                    }
+                    let is_readable = engine.handle_packet(now, slot, packet, &mut self.io);
+                    self.count_readable(slot, is_readable);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -70,9 +71,6 @@ impl Desk {
                     break;
                 }
             }
-        }
-        if unreadable >= UNREADABLE_MAX {
-            self.reassert(slot);
         }
         self.io.flush();
     }
@@ -96,10 +94,29 @@ impl Desk {
         engine.handle_datagrams(now, from, ecn, segment, message.data, &mut self.io);
     }
 
-    /// A container with enough privilege may change header size, byte order and offloads of its
-    /// own device; then nothing of it can be read. Set them as they were.
+    /// A packet of an attachment was read. A container with enough privilege may change header size, byte
+    /// order and offloads of its own device; then nothing of it can be read.
+    #[inline]
+    pub(super) fn count_readable(&mut self, slot: AttachmentSlot, is_readable: bool) {
+        match self.unreadable.get_mut(usize::from(slot)) {
+            Some(unreadable) if is_readable => *unreadable = 0,
+            None if is_readable => {}
+            _ => self.doubt(slot),
+        }
+    }
+
+    /// A packet could not be read. When it is not the first, the device's settings are made anew.
     #[cold]
-    pub(super) fn reassert(&self, slot: AttachmentSlot) {
+    fn doubt(&mut self, slot: AttachmentSlot) {
+        let at = usize::from(slot);
+        if self.unreadable.len() <= at {
+            self.unreadable.resize(at + 1, 0);
+        }
+        self.unreadable[at] += 1;
+        if self.unreadable[at] < UNREADABLE_MAX {
+            return;
+        }
+        self.unreadable[at] = 0;
         let Some(queue) = self.io.queue(slot) else { return };
         match queue.reassert() {
             Ok(()) => tracing::debug!(?slot, "header and offloads of an interface set again"),
