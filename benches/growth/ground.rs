@@ -281,7 +281,9 @@ fn peers(shape: Shape, host: usize, environment: usize, topology: &Topology) -> 
             Peer {
                 host: topology.hosts[other].name.clone(),
                 endpoint: format!("{}:{PORT}", topology.hosts[other].v4),
+                alternative_endpoints: Vec::new(),
                 addresses,
+                keepalive_seconds: None,
             }
         })
         .collect()

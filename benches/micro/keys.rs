@@ -8,7 +8,7 @@ use weft_types::LaneId;
 use crate::cpu::CpuTime;
 
 pub(crate) fn measure(criterion: &mut Criterion<CpuTime>) {
-    let exported = Secret::exported(zeroize::Zeroizing::new([7; SECRET_LEN]));
+    let exported = Secret::exported(&[7; SECRET_LEN]);
     let mut secret = exported.lane(Role::Client, LaneId::new(0).expect("a lane"));
     criterion.bench_function("keys/next epoch", |bencher| {
         bencher.iter(|| {

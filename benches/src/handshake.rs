@@ -114,7 +114,7 @@ impl Bench {
         self.runtime.block_on(async {
             let (near, far) = duplex(PIPE);
             let admit = |_: &_, _: &_| Some(self.side.clone());
-            let server = accept(far, &self.environments, admit, deadline());
+            let server = accept(far, &self.environments, || true, admit, deadline());
             let name = self.hosts.server.host();
             let client = connect(near, &self.hosts.client, name, &self.side, deadline());
             let (client, server) = tokio::join!(client, server);
@@ -139,7 +139,7 @@ impl Bench {
         self.runtime.block_on(async {
             let (near, far) = duplex(PIPE);
             let admit = |_: &_, _: &_| Some(self.side.clone());
-            let server = accept(far, &self.environments, admit, deadline());
+            let server = accept(far, &self.environments, || true, admit, deadline());
             let client = self.speak_frames(&self.plain(group).connector, near);
             let ((), (server, took)) = tokio::join!(client, timed(server));
             server.expect("a good client");

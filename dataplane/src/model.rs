@@ -42,6 +42,13 @@ pub struct PeerSpec {
     pub keepalive: Option<Duration>,
 }
 
+impl PeerSpec {
+    /// All places where its daemon listens, best first.
+    pub(crate) fn places(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        std::iter::once(self.endpoint).chain(self.alternatives.iter().copied())
+    }
+}
+
 /// Why a request was not carried out. Nothing was changed then.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {

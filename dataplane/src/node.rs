@@ -117,7 +117,7 @@ enum Message {
         result: Box<Result<Established, HandshakeError>>,
     },
     /// A peer's handshake is over.
-    Accepted(Box<Result<Accepted<TcpStream>, HandshakeError>>),
+    Accepted(Accepted<TcpStream>),
     /// Streams that this host began to open.
     Opened {
         environment: EnvironmentId,
@@ -357,7 +357,10 @@ impl Node {
             Message::Connected { environment, host, endpoint, result } => {
                 self.handle_connected(&environment, &host, endpoint, *result);
             }
-            Message::Accepted(result) => self.handle_accepted(*result),
+            Message::Accepted(Accepted::Session(established)) => {
+                self.handle_established(*established);
+            }
+            Message::Accepted(Accepted::Stream(stream)) => self.handle_stream(stream),
             Message::Opened { environment, host, opened } => {
                 self.handle_opened(&environment, &host, opened);
             }

@@ -1,5 +1,7 @@
 //! Certificates that `weft pki` would never issue, signed by a CA that it made.
 
+pub mod bad;
+
 use std::path::Path;
 use std::time::Duration;
 

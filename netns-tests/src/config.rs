@@ -109,6 +109,9 @@ pub struct Peer {
     pub alternative_endpoints: Vec<String>,
     /// Overlay addresses that live there.
     pub addresses: Vec<String>,
+    /// After so long without traffic it is asked whether it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keepalive_seconds: Option<u32>,
 }
 
 impl Config {

@@ -173,6 +173,20 @@ impl Daemon {
         cpu_time(self.process.pid().as_raw())
     }
 
+    /// Like [`Daemon::cpu_time`], to the nanosecond, over the threads that live.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn run_time(&self) -> Result<Duration> {
+        let mut total = Duration::ZERO;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.process.pid()))? {
+            let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
+            let first = text.split_whitespace().next().context("an empty schedstat")?;
+            total += Duration::from_nanos(first.parse()?);
+        }
+        Ok(total)
+    }
+
     /// Resident memory, bytes.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustls::{ClientConnection, ServerConnection, StreamOwned};
 
-pub use self::session::{Metadata, Parties, Session};
+pub use self::session::{Metadata, Parties, Secrets, Session};
 use crate::certificates::Identity;
 use crate::namespace::Namespace;
 
@@ -72,6 +72,18 @@ fn connect(
     let config = tls::client(identity)?;
     let name = server_name.to_owned().try_into().context("server name")?;
     Ok(StreamOwned::new(ClientConnection::new(config, name)?, tcp))
+}
+
+/// The first message of a TLS client without a certificate, to be said again and again.
+///
+/// # Errors
+/// When it is no server name.
+pub fn client_hello(server_name: &str) -> Result<Vec<u8>> {
+    let name = server_name.to_owned().try_into().context("server name")?;
+    let mut connection = ClientConnection::new(tls::client(None)?, name)?;
+    let mut hello = Vec::new();
+    connection.write_tls(&mut hello)?;
+    Ok(hello)
 }
 
 /// In TLS 1.3 a client is done before the server has looked at its certificate, and the other way

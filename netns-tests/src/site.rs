@@ -176,6 +176,7 @@ impl Site {
                 endpoint: endpoint.to_string(),
                 alternative_endpoints: Vec::new(),
                 addresses: addresses.map(|address| address.to_string()).collect(),
+                keepalive_seconds: None,
             })
         });
         Ok(Environment {

@@ -9,11 +9,13 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use netns_tests::certificates::{Identity, server_name};
 use netns_tests::config::KeyLimits;
 use netns_tests::daemon::STOP_LIMIT;
 use netns_tests::fault::row;
 use netns_tests::filter::block_udp_to;
 use netns_tests::process::{pause, wait_for};
+use netns_tests::rogue::{Parties, Session};
 use netns_tests::seeded::seed;
 use netns_tests::site::{OVERLAY_INTERFACE, SETTLE_LIMIT, reach};
 use netns_tests::status::number;
@@ -32,6 +34,8 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// `.weft.invalid` ends the server name. A ClientHello with a post-quantum key takes two segments,
 /// and its extensions come in any order: the name may be cut anywhere, and then one half is whole.
 const SERVER_NAME_HALVES: [&[u8]; 2] = [b".weft.i", b"invalid"];
+/// Sessions that one peer makes; eight are kept.
+const SESSIONS: usize = 40;
 /// Packets on the wire when there was a session.
 const DATA_LEAST: usize = 20;
 
@@ -169,6 +173,102 @@ fn not_while_a_handshake_is_pending() {
         let ns = site.topology.hosts[0].ns.clone();
         ensure!(ns.link(UNDERLAY_INTERFACE)?.tx_packets > 0);
         row("encryption path broken: no handshake gets through", "0 cleartext bytes", "0 in 4 s");
+        Ok(())
+    });
+}
+
+/// Filters on a host, each a rule of a chain; the last one takes all of them away.
+fn filter(site: &Site, host: &str, hook: &str, rule: Option<&str>) -> Result<()> {
+    let ns = &site.topology.host(host)?.ns;
+    ns.run_ok("nft flush ruleset", LIMIT)?;
+    let Some(rule) = rule else { return Ok(()) };
+    ns.run_ok("nft add table inet broken", LIMIT)?;
+    ns.run_ok(
+        &format!("nft add chain inet broken c {{ type filter hook {hook} priority -300 ; }}"),
+        LIMIT,
+    )?;
+    ns.run_ok(&format!("nft add rule inet broken c {rule}"), LIMIT).map(drop)
+}
+
+#[test]
+fn not_when_datagrams_cannot_be_sent() {
+    scenario(Load::Heavy, |world| {
+        let mut site = Site::prepare(world, &plan())?;
+        let mut errors = 0.0;
+        no_canary(world, &mut site, DATA_LEAST, |site| {
+            site.start()?;
+            site.settle()?;
+            // The kernel refuses every datagram, with an error; meanwhile the peer forgets the session.
+            filter(site, "host-a", "output", Some("meta l4proto udp reject"))?;
+            pause(LIMIT)?;
+            site.daemon_mut("host-b")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+            site.start_host("host-b")?;
+            pause(LIMIT)?;
+            errors = site.daemon("host-a")?.metrics()?.sum("send_errors", &[]);
+            let quiet = heard(world, site, "quiet")?;
+            ensure!(quiet == 0, "{quiet} packets came through");
+            filter(site, "host-a", "output", None)?;
+            reach(site.container(ACME, "a1")?, site.container(ACME, "b1")?)?;
+            let again = heard(world, site, "again")?;
+            ensure!(again > 50, "the canary is heard again: {again}");
+            Ok(())
+        })?;
+        ensure!(errors > 0.0, "nothing was refused");
+        let figure = format!("0 while {errors} sends were refused");
+        row("encryption path broken: the kernel refuses datagrams", "0 cleartext bytes", figure);
+        Ok(())
+    });
+}
+
+/// Keys are installed on both sides and no datagram under them arrives: the session is never proven.
+#[test]
+fn not_in_a_session_that_is_never_proven() {
+    scenario(Load::Heavy, |world| {
+        let mut site = Site::prepare(world, &plan())?;
+        for host in ["host-a", "host-b"] {
+            filter(&site, host, "prerouting", Some("meta l4proto udp drop"))?;
+        }
+        no_canary(world, &mut site, 0, |site| {
+            site.start()?;
+            pause(LIMIT * 2)?;
+            for (host, peer) in [("host-a", "host-b"), ("host-b", "host-a")] {
+                let status = site.daemon(host)?.status()?;
+                ensure!(number(&status.peer(ACME, peer)?["handshakes_ok"]) > 0, "no handshake");
+                ensure!(!status.established(ACME, peer)?, "{host} takes it for proven");
+            }
+            for host in ["host-a", "host-b"] {
+                filter(site, host, "prerouting", None)?;
+            }
+            reach(site.container(ACME, "a1")?, site.container(ACME, "b1")?)
+        })?;
+        row("encryption path broken: no session is ever proven", "0 cleartext bytes", "0 in 4 s");
+        Ok(())
+    });
+}
+
+/// The peer's sessions are full: more are made than are kept, all the time.
+#[test]
+fn not_when_more_sessions_are_made_than_are_kept() {
+    scenario(Load::Heavy, |world| {
+        let mut site = Site::prepare(world, &plan())?;
+        let mut made = 0;
+        no_canary(world, &mut site, DATA_LEAST, |site| {
+            site.start()?;
+            site.settle()?;
+            let files = site.pki[ACME].issue_into("host-b", &world.dir().join("rogue"))?;
+            let identity = Identity::read(&files)?;
+            let parties = Parties { environment: ACME, client: "host-b", server: "host-a" };
+            let name = server_name(&site.pki[ACME])?;
+            let (ns, to) = (site.topology.host("host-b")?.ns.clone(), site.endpoint("host-a")?);
+            // With host-b's own certificate, and none of them ever proven.
+            for _ in 0..SESSIONS {
+                made += usize::from(Session::open(&ns, to, &name, parties, &identity).is_ok());
+            }
+            reach(site.container(ACME, "a1")?, site.container(ACME, "b1")?)
+        })?;
+        ensure!(made > SESSIONS / 2, "{made} of {SESSIONS} sessions were made");
+        let figure = format!("0 while {made} sessions were made, of which 8 are kept");
+        row("encryption path broken: session table full", "0 cleartext bytes", figure);
         Ok(())
     });
 }

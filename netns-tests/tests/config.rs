@@ -273,6 +273,7 @@ fn many_peers_are_taken_and_too_many_refused() {
             endpoint: format!("192.0.2.{}:5820", 100 + number % 100),
             alternative_endpoints: Vec::new(),
             addresses,
+            keepalive_seconds: None,
         };
         let many = (1..=PEERS)
             .map(|n| peer(n.into(), (1..=ADDRESSES).map(|a| format!("10.40.{n}.{a}")).collect()));

@@ -1,13 +1,17 @@
 //! An attacker on the path who records, changes, repeats and invents datagrams: nothing of it is
 //! accepted.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use netns_tests::fault::row;
+use netns_tests::fault::{extent, row};
+use netns_tests::plan::PORT;
 use netns_tests::process::{pause, wait_for};
 use netns_tests::relay::Kept;
 use netns_tests::seeded::{Seeded, seed};
-use netns_tests::traffic::datagrams::{Flow, send};
+use netns_tests::site::RELAY;
+use netns_tests::status::number;
+use netns_tests::traffic::datagrams::{Flow, send, socket};
 use netns_tests::traffic::ping::{Ping, ping};
 use netns_tests::{ACME, BETA, Family, Load, Plan, Relay, Result, Site, Way, ensure, scenario};
 
@@ -19,6 +23,10 @@ const BURST: u64 = 32;
 const LIMIT: Duration = Duration::from_secs(1);
 const STATUS_LIMIT: Duration = Duration::from_secs(10);
 const RECORDED: usize = 2_000;
+/// Datagrams that are taken off the wire.
+const HELD: usize = 100;
+/// A session that was replaced receives for ten seconds.
+const FORGOTTEN: Duration = Duration::from_secs(11);
 /// Byte of a datagram where the receiver's index begins; four bytes.
 const INDEX_AT: usize = 4;
 /// First bytes of a datagram that are not secret.
@@ -98,6 +106,90 @@ fn replayed_captures_are_dropped() {
             figure,
         );
         Ok(())
+    });
+}
+
+/// A capture that is played later, in a session that has taken the place of the one it is from, and from
+/// elsewhere: whoever sees the network has it.
+#[test]
+fn a_capture_is_worth_nothing_later_or_elsewhere() {
+    scenario(Load::Heavy, |world| {
+        let mut site = Site::prepare(world, &Plan::pair().relayed())?;
+        for host in ["host-a", "host-b"] {
+            site.config(host).listen = format!("0.0.0.0:{PORT}");
+        }
+        let relay = site.relay(seed())?;
+        site.start()?;
+        site.settle()?;
+        site.calm()?;
+        let recorded = record(&site, &relay, ACME)?;
+        let reached = |site: &Site| -> Result<String> {
+            Ok(site.daemon("host-b")?.status()?.peer(ACME, "host-a")?["reached_at"].to_string())
+        };
+        let before = reached(&site)?;
+        // Some of it never arrived: it is new to host-b, and still it moves nobody.
+        let (a, b) = (site.container(ACME, "a1")?.clone(), site.container(ACME, "b1")?.clone());
+        relay.record(Way::There, 0);
+        relay.hold(Way::There, HELD, 0);
+        let flow =
+            Flow { packets: 500, ..Flow::between(a.address(Family::V4), b.address(Family::V4)) };
+        send(&a.ns, &b.ns, &flow)?;
+        let held = relay.take(Way::There);
+        ensure!(held.len() == HELD, "{} held", held.len());
+        let elsewhere = site.topology.host(RELAY)?;
+        let stranger = socket(&elsewhere.ns, SocketAddr::new(elsewhere.v4.into(), 0))?;
+        let to = site.endpoint("host-b")?;
+        let received = b.received()?;
+        let drops = site.drops("host-b")?;
+        let (mut sent, wanted) = (0, extent(TRIES / 5, TRIES));
+        while sent < wanted {
+            for datagram in &recorded {
+                stranger.send_to(&datagram.payload, to)?;
+                sent += 1;
+                if sent % BURST == 0 {
+                    pause(Duration::from_micros(500))?;
+                }
+            }
+        }
+        wait_for("all of it is dropped", STATUS_LIMIT, || {
+            let more = site.drops("host-b")? - drops;
+            ensure!(more >= wanted - wanted / 20, "{more}");
+            Ok(Some(()))
+        })?;
+        ensure!(b.received()? == received, "a replay was accepted");
+        for datagram in &held {
+            stranger.send_to(&datagram.payload, to)?;
+        }
+        pause(LIMIT * extent(1, 3))?;
+        let after = reached(&site)?;
+        ensure!(after == before, "host-b believes that host-a is at {after}, not {before}");
+        site.ping_all()?;
+        // A session later, while the one before still receives, and when it does not any more.
+        let handshakes = |site: &Site| -> Result<u64> {
+            let status = site.daemon("host-b")?.status()?;
+            Ok(number(&status.peer(ACME, "host-a")?["handshakes_ok"]))
+        };
+        let old = handshakes(&site)?;
+        let files = site.pki[ACME].issue_into("host-a", &world.dir().join("renewed"))?;
+        let environment = site.config("host-a").environment(ACME);
+        (environment.cert, environment.key) = (files.cert, files.key);
+        site.reload("host-a")?;
+        wait_for("another session", STATUS_LIMIT, || Ok((handshakes(&site)? > old).then_some(())))?;
+        attack(&mut site, &relay, recorded.iter().cloned().cycle())?;
+        if extent(false, true) {
+            pause(FORGOTTEN)?;
+            attack(&mut site, &relay, recorded.iter().cloned().cycle())?;
+        }
+        ensure!(reached(&site)? == before, "the endpoint moved");
+        row(
+            "replay of a capture: after a rekey, from another address",
+            "0 accepted, endpoint unmoved",
+            format!(
+                "0 of {} accepted; {HELD} that were new moved nothing either",
+                wanted + TRIES * extent(1, 2)
+            ),
+        );
+        site.assert_healthy()
     });
 }
 

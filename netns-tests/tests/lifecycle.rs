@@ -118,6 +118,7 @@ fn reload_in_all_ways(world: &World, site: &mut Site) -> Result<()> {
         endpoint: "192.0.2.200:5820".into(),
         alternative_endpoints: Vec::new(),
         addresses: vec!["10.40.9.9".into()],
+        keepalive_seconds: None,
     });
     site.reload("host-a")?;
     wait_for("the new attachment", SETTLE_LIMIT, || {

@@ -101,7 +101,7 @@ fn index(side: usize) -> ReceiverIndex {
 }
 
 fn secret(side: usize) -> Secret {
-    let exported = Secret::exported(zeroize::Zeroizing::new([7; 32]));
+    let exported = Secret::exported(&[7; 32]);
     exported.lane(role(side), LaneId::new(0).expect("a lane"))
 }
 

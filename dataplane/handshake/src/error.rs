@@ -101,6 +101,9 @@ pub enum HandshakeError {
     /// The peer broke the rules inside TLS.
     #[error("protocol: {0}")]
     Protocol(#[from] ProtocolError),
+    /// More strangers called than are answered.
+    #[error("too many handshakes of unknown sources")]
+    Crowded,
     /// This host's own certificate cannot be used now.
     #[error("this host's own {0}")]
     OwnCertificate(#[source] PkiError),
@@ -134,6 +137,7 @@ impl HandshakeError {
             Self::Tls(_) => "tls",
             Self::Unproven => "unproven",
             Self::Protocol(_) => "protocol",
+            Self::Crowded => "crowded",
             Self::OwnCertificate(_) => "own_certificate",
             Self::Indices(_) | Self::OwnParams(_) => "own_limits",
         }
@@ -156,6 +160,7 @@ impl HandshakeError {
         "tls",
         "unproven",
         "protocol",
+        "crowded",
         "own_certificate",
         "own_limits",
     ];
@@ -164,7 +169,9 @@ impl HandshakeError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Timeout(_) | Self::Closed(_) | Self::Io(_) | Self::Unproven => Fault::Network,
+            Self::Timeout(_) | Self::Closed(_) | Self::Io(_) | Self::Unproven | Self::Crowded => {
+                Fault::Network
+            }
             Self::Certificate(_)
             | Self::UnknownPeer(_)
             | Self::UnknownEnvironment

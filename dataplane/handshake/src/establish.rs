@@ -89,14 +89,16 @@ impl<S> Accepted<S> {
 /// Takes part in a handshake that a peer began, until `deadline` (at most [`DEADLINE`] from the
 /// accepted connection).
 ///
-/// `admit` is asked once the client has proven who it is, and gives this host's part for that
-/// peer; `None` when the host is not a configured peer.
+/// `answer` is asked once the client's first message is there, before any work for it. `admit` is
+/// asked once the client has proven who it is, and gives this host's part for that peer; `None` when
+/// the host is not a configured peer.
 ///
 /// # Errors
 /// [`HandshakeError`]. The peer was told no more than a TLS alert; indices were given back.
 pub async fn accept<S, A>(
     stream: S,
     environments: &ServerEnvironments,
+    answer: impl FnOnce() -> bool,
     admit: A,
     deadline: Instant,
 ) -> Result<Accepted<S>, HandshakeError>
@@ -104,7 +106,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     A: FnOnce(&EnvironmentId, &VerifiedPeer) -> Option<LocalSide>,
 {
-    scrubbed(accept_unscrubbed(stream, environments, admit, deadline)).await
+    scrubbed(accept_unscrubbed(stream, environments, answer, admit, deadline)).await
 }
 
 /// Begins a handshake with the host `expected` on a connected stream, until `deadline` (at most
@@ -175,6 +177,7 @@ where
 async fn accept_unscrubbed<S, A>(
     stream: S,
     environments: &ServerEnvironments,
+    answer: impl FnOnce() -> bool,
     admit: A,
     deadline: Instant,
 ) -> Result<Accepted<S>, HandshakeError>
@@ -183,7 +186,8 @@ where
     A: FnOnce(&EnvironmentId, &VerifiedPeer) -> Option<LocalSide>,
 {
     let begun = Instant::now();
-    let (environment, peer, mut stream) = accept_tls(stream, environments, deadline).await?;
+    let (environment, peer, mut stream) =
+        accept_tls(stream, environments, answer, deadline).await?;
     let frames = async {
         check_application(&stream)?;
         let local = (peer.identity.host != *environment.host())

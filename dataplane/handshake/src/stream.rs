@@ -26,6 +26,7 @@ use crate::{
 pub(crate) async fn accept_tls<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     environments: &ServerEnvironments,
+    answer: impl FnOnce() -> bool,
     deadline: Instant,
 ) -> Result<(Arc<Environment>, VerifiedPeer, TlsStream<S>), HandshakeError> {
     let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), stream);
@@ -39,6 +40,9 @@ pub(crate) async fn accept_tls<S: AsyncRead + AsyncWrite + Unpin>(
             return Err(HandshakeError::from_stream(error, Step::Start, None));
         }
     };
+    if !answer() {
+        return Err(HandshakeError::Crowded);
+    }
     let Selected { environment, decoy } = environments.select(start.client_hello().server_name());
     let verifier = ClientVerifier::new(environment.anchor().clone());
     let config =

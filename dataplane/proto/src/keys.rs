@@ -55,33 +55,42 @@ impl Role {
     }
 }
 
-/// A secret of the schedule; wiped when dropped.
-pub struct Secret(Zeroizing<[u8; SECRET_LEN]>);
+/// A secret of the schedule; wiped when dropped. In a block of its own: what is moved leaves a copy of its
+/// bytes behind, which nobody would wipe.
+pub struct Secret(Box<Zeroizing<[u8; SECRET_LEN]>>);
 
 impl Secret {
     /// Takes the secret that TLS exported.
     #[must_use]
-    pub fn exported(bytes: Zeroizing<[u8; SECRET_LEN]>) -> Self {
-        Self(bytes)
+    pub fn exported(bytes: &[u8; SECRET_LEN]) -> Self {
+        Self::filled(|secret| secret.copy_from_slice(bytes))
+    }
+
+    fn filled(fill: impl FnOnce(&mut [u8])) -> Self {
+        let mut secret = Box::new(Zeroizing::new([0; SECRET_LEN]));
+        fill(&mut **secret);
+        Self(secret)
     }
 
     /// `secret₀` of a lane on which `sender` sends.
     #[must_use]
     pub fn lane(&self, sender: Role, lane: LaneId) -> Self {
-        Self(self.expand(&[LABEL_LANE, &[sender.byte(), lane.get()]]))
+        Self::filled(|out| self.expand(&[LABEL_LANE, &[sender.byte(), lane.get()]], out))
     }
 
     /// The secret of the next epoch.
     #[must_use]
     pub fn next(&self) -> Self {
-        Self(self.expand(&[LABEL_EPOCH]))
+        Self::filled(|out| self.expand(&[LABEL_EPOCH], out))
     }
 
     /// The key of this epoch, in a box of its own.
     #[must_use]
     pub fn key(&self, suite: Suite) -> Box<EpochKey> {
-        let key = self.expand::<KEY_LEN>(&[LABEL_KEY]);
-        let iv = self.expand::<NONCE_LEN>(&[LABEL_IV]);
+        let mut key = Zeroizing::new([0; KEY_LEN]);
+        let mut iv = Zeroizing::new([0; NONCE_LEN]);
+        self.expand(&[LABEL_KEY], &mut *key);
+        self.expand(&[LABEL_IV], &mut *iv);
         let boxed = Box::new(EpochKey { key: Key::new(suite, &key), iv: *iv });
         scrub_stack();
         boxed
@@ -90,24 +99,25 @@ impl Secret {
     /// The secret, key and IV, for the committed test vectors.
     #[cfg(test)]
     pub(crate) fn material(&self) -> ([u8; SECRET_LEN], [u8; KEY_LEN], [u8; NONCE_LEN]) {
-        (*self.0, *self.expand(&[LABEL_KEY]), *self.expand(&[LABEL_IV]))
+        let (mut key, mut iv) = ([0; KEY_LEN], [0; NONCE_LEN]);
+        self.expand(&[LABEL_KEY], &mut key);
+        self.expand(&[LABEL_IV], &mut iv);
+        (**self.0, key, iv)
     }
 
     /// HKDF-Expand (RFC 5869) with this secret as the pseudorandom key. The secrets are uniformly
     /// random, so there is no extract step.
-    fn expand<const N: usize>(&self, info: &[&[u8]]) -> Zeroizing<[u8; N]> {
+    fn expand(&self, info: &[&[u8]], out: &mut [u8]) {
         struct Len(usize);
         impl KeyType for Len {
             fn len(&self) -> usize {
                 self.0
             }
         }
-        let mut out = Zeroizing::new([0; N]);
-        Prk::new_less_safe(HKDF_SHA256, &*self.0)
-            .expand(info, Len(N))
-            .and_then(|okm| okm.fill(&mut *out))
-            .expect("N is far below 255 hash lengths");
-        out
+        Prk::new_less_safe(HKDF_SHA256, &**self.0)
+            .expand(info, Len(out.len()))
+            .and_then(|okm| okm.fill(out))
+            .expect("at most 32 bytes: far below 255 hash lengths");
     }
 }
 
@@ -177,7 +187,7 @@ mod tests {
     use super::*;
 
     fn exported() -> Secret {
-        Secret::exported(Zeroizing::new([0x42; SECRET_LEN]))
+        Secret::exported(&[0x42; SECRET_LEN])
     }
 
     #[test]
@@ -187,11 +197,21 @@ mod tests {
             for lane in 0..64 {
                 let mut secret = exported().lane(role, LaneId::new(lane).unwrap());
                 for _ in 0..4 {
-                    assert!(seen.insert(*secret.0));
+                    assert!(seen.insert(**secret.0));
                     secret = secret.next();
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_secret_that_is_moved_leaves_nothing_behind() {
+        let secret = exported();
+        let place = secret.0.as_ptr();
+        let mut slots = [Some(secret), None];
+        slots.swap(0, 1);
+        let moved = slots[1].take().map(|secret| secret.0.as_ptr());
+        assert_eq!(moved, Some(place), "it was not copied");
     }
 
     #[test]

@@ -105,7 +105,7 @@ fn engine(now: Instant, side: u32) -> Engine {
     let routes = routes.into_iter().flat_map(|(last, to)| both(last).map(|a| (a, to)));
     engine.set_routes(environment, Arc::new(routes.collect()));
 
-    let exported = || Secret::exported(zeroize::Zeroizing::new([7; 32]));
+    let exported = || Secret::exported(&[7; 32]);
     let lane = LaneId::new(0).expect("a lane");
     let role = if side == 0 { Role::Client } else { Role::Server };
     let (suite, limits) = (Suite::Aes256Gcm, Limits::default());

@@ -333,7 +333,7 @@ impl Host {
             Role::Server => (&with.server_indices, &with.client_indices, with.instances[0]),
         };
         let expires = now + peer::SESSION_AGE_MAX;
-        let exported = Secret::exported(zeroize::Zeroizing::new(with.exported));
+        let exported = Secret::exported(&with.exported);
         let lane = |n: usize| LaneId::new(n).expect("few lanes");
         let count = self.workers.len();
         let suite = self.plan.suite;

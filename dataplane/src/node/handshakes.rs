@@ -7,10 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::net::TcpStream;
 use weft_handshake::{
-    Accepted, DEADLINE, Established, Exhausted, HandshakeError, IndexAllocator, LocalSide, Role,
-    connect, dial,
+    DEADLINE, Established, Exhausted, HandshakeError, IndexAllocator, LocalSide, Role, connect,
+    dial,
 };
 use weft_proto::IndexTable;
 use weft_types::{EnvironmentId, HostId, ReceiverIndex, WorkerId};
@@ -130,19 +129,8 @@ impl Node {
         }
     }
 
-    /// A handshake that a peer began is over.
-    pub(super) fn handle_accepted(&mut self, result: Result<Accepted<TcpStream>, HandshakeError>) {
-        match result {
-            Ok(Accepted::Session(established)) => self.handle_established(*established),
-            Ok(Accepted::Stream(stream)) => self.handle_stream(stream),
-            Err(error) => {
-                self.listener.count_rejected(error.label());
-                tracing::info!(cause = error.label(), %error, "refused a handshake");
-            }
-        }
-    }
-
-    fn handle_established(&mut self, established: Established) {
+    /// A handshake is done, whoever began it.
+    pub(super) fn handle_established(&mut self, established: Established) {
         let environment = established.environment.clone();
         let host = established.peer.identity.host.clone();
         // A peer that was removed while its handshake ran: the guard gives the indices back.

@@ -84,13 +84,17 @@ impl Node {
         if by == Origin::Configuration {
             entry.origin = by;
         }
-        let endpoint = spec.endpoint;
-        let places = |spec: &PeerSpec| (spec.endpoint, spec.alternatives.clone());
-        let moved = places(&entry.spec) != places(&spec);
         let host = spec.host.clone();
-        entry.spec = spec;
-        if moved {
-            entry.roaming.handle_configured(endpoint, &entry.spec.alternatives);
+        let before = std::mem::replace(&mut entry.spec, spec);
+        if before.places().ne(entry.spec.places()) {
+            entry.roaming.handle_configured(entry.spec.endpoint, &entry.spec.alternatives);
+            let now: Vec<_> = entry.spec.places().collect();
+            for place in before.places() {
+                self.listener.expect_no_longer(place.ip());
+            }
+            for place in now {
+                self.listener.expect(place.ip());
+            }
             self.use_ways(environment, &host);
         }
         self.publish_routes(environment);
@@ -146,8 +150,8 @@ impl Node {
                 spec.host
             )));
         }
-        for place in std::iter::once(&spec.endpoint).chain(&spec.alternatives) {
-            check_endpoint(*place, self.config.listen)?;
+        for place in spec.places() {
+            check_endpoint(place, self.config.listen)?;
         }
         if spec.addresses.len() > PEER_ADDRESSES_MAX || state.peers.len() >= PEERS_MAX {
             return Err(RequestError::Limit(format!(
@@ -190,6 +194,9 @@ impl Node {
         let mut machine = Peer::new(&self.config.host, &host, rehandshake);
         machine.handle_need();
         self.directory.insert(environment, &host, side.clone());
+        for place in spec.places() {
+            self.listener.expect(place.ip());
+        }
         self.links_by_slot.insert(slot, (environment.clone(), host.clone()));
         let (tally, silence) = (Tally::default(), Silence::default());
         let roaming = Roaming::new(endpoint, &spec.alternatives, self.workers.len());
@@ -237,6 +244,9 @@ impl Node {
         self.kept.forget_peer(environment, host);
         let Some(state) = self.environments.get_mut(environment) else { return };
         let Some(entry) = state.peers.remove(host) else { return };
+        for place in entry.spec.places() {
+            self.listener.expect_no_longer(place.ip());
+        }
         self.publish_routes(environment);
         self.command_all(|_| Command::RemoveLink(entry.slot));
         self.barrier().await;

@@ -1,4 +1,7 @@
 //! Accepting handshakes: limits first, then TLS in a task of its own.
+//!
+//! Strangers may call thousands of times a second. Whoever is refused costs an accepted connection and its
+//! reset, and nothing else: no task, no timer, no message to the node, no line in the log.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,7 +18,7 @@ use tokio::{
     task::AbortHandle,
 };
 use weft_handshake::{
-    DEADLINE, ServerEnvironments, accept,
+    DEADLINE, HandshakeError, ServerEnvironments, accept,
     admission::{Admission, Limits, Ticket},
 };
 
@@ -25,6 +28,8 @@ use super::{Message, directory::Directory};
 const BACKLOG: i32 = 1024;
 /// Pause after the kernel could not give a connection (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Refusals that the log tells of in a second.
+const LOGGED_PER_SECOND: u32 = 10;
 
 /// What the node and the accepting task share.
 #[derive(Default)]
@@ -34,6 +39,31 @@ struct Inner {
     admission: Admission,
     running: HashMap<Ticket, AbortHandle>,
     rejected: BTreeMap<&'static str, u64>,
+    logged: Logged,
+}
+
+/// How much the log was told.
+struct Logged {
+    /// Since then.
+    second: Instant,
+    lines: u32,
+    /// Refusals that it was not told of.
+    silent: u64,
+}
+
+impl Logged {
+    /// Whether to tell it; how many it was not told of since the last time.
+    fn tell(&mut self, now: Instant) -> Option<u64> {
+        if now.saturating_duration_since(self.second) >= Duration::from_secs(1) {
+            (self.second, self.lines) = (now, 0);
+        }
+        if self.lines >= LOGGED_PER_SECOND {
+            self.silent += 1;
+            return None;
+        }
+        self.lines += 1;
+        Some(std::mem::take(&mut self.silent))
+    }
 }
 
 impl Default for Inner {
@@ -42,6 +72,7 @@ impl Default for Inner {
             admission: Admission::new(Limits::default()),
             running: HashMap::new(),
             rejected: BTreeMap::new(),
+            logged: Logged { second: Instant::now(), lines: 0, silent: 0 },
         }
     }
 }
@@ -51,8 +82,28 @@ impl Shared {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn count_rejected(&self, cause: &'static str) {
-        self.with(|inner| *inner.rejected.entry(cause).or_default() += 1);
+    /// A peer's handshake came to nothing.
+    fn failed(&self, error: &HandshakeError) {
+        let cause = error.label();
+        let told = self.with(|inner| {
+            *inner.rejected.entry(cause).or_default() += 1;
+            inner.logged.tell(Instant::now())
+        });
+        match told {
+            Some(0) => tracing::info!(cause, %error, "refused a handshake"),
+            Some(others) => tracing::info!(cause, %error, others, "refused handshakes"),
+            None => {}
+        }
+    }
+
+    /// One more peer is to be found at this address.
+    pub(super) fn expect(&self, address: IpAddr) {
+        self.with(|inner| inner.admission.expect(address));
+    }
+
+    /// One peer less is to be found there.
+    pub(super) fn expect_no_longer(&self, address: IpAddr) {
+        self.with(|inner| inner.admission.expect_no_longer(address));
     }
 
     /// Handshakes of others that came to nothing, by cause.
@@ -112,7 +163,11 @@ pub(super) async fn serve(
                 continue;
             }
         };
-        let Some(ticket) = shared.admit(from.ip()) else { continue };
+        let Some(ticket) = shared.admit(from.ip()) else {
+            // Nothing of it is to stay in the kernel either; if it does, its own limits are for that.
+            let _ = stream.set_zero_linger();
+            continue;
+        };
         let work = handshake(
             stream,
             from.ip(),
@@ -145,12 +200,15 @@ async fn handshake(
     let admit = |environment: &_, peer: &weft_pki::VerifiedPeer| {
         directory.admit(environment, &peer.identity.host)
     };
-    let result = accept(stream, &environments, admit, deadline).await;
-    if result.is_ok() {
-        shared.authenticated(from);
+    let answer = || shared.with(|inner| inner.admission.answer(ticket, Instant::now()));
+    match accept(stream, &environments, answer, admit, deadline).await {
+        Ok(accepted) => {
+            shared.authenticated(from);
+            // The node is gone: so is everything that the handshake was for.
+            let _ = inbox.send(Message::Accepted(accepted)).await;
+        }
+        Err(error) => shared.failed(&error),
     }
-    // The node is gone: so is everything that the handshake was for.
-    let _ = inbox.send(Message::Accepted(Box::new(result))).await;
 }
 
 /// Gives the ticket back however the task ends, also when it is aborted.

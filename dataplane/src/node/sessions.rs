@@ -11,7 +11,6 @@ use weft_proto::{
     peer::{self, SESSION_AGE_MAX},
 };
 use weft_types::{EnvironmentId, HostId, LaneId, ReceiverIndex};
-use zeroize::Zeroizing;
 
 use super::Node;
 use crate::worker::Command;
@@ -77,7 +76,7 @@ impl Node {
         expires: Instant,
         established: &Established,
     ) -> Result<Vec<(usize, NewSession)>, weft_types::IndexError> {
-        let exported = Secret::exported(Zeroizing::new(*established.secret.expose()));
+        let exported = Secret::exported(established.secret.expose());
         let no_aes = established.no_aes;
         let suite = if no_aes { Suite::ChaCha20Poly1305 } else { Suite::Aes256Gcm };
         let limits = Limits {

@@ -16,8 +16,8 @@ use super::{Command, Inbox, WorkerEvent, packet_io::PacketIo};
 const TUN_BUDGET: usize = 64;
 /// Looks at ready streams before others have their turn.
 const STREAM_BUDGET: usize = 16;
-/// Unreadable packets of one TUN after which its settings are doubted.
-pub(super) const UNREADABLE_MAX: usize = 8;
+/// Unreadable packets of one TUN, one after the other, after which its settings are doubted.
+const UNREADABLE_MAX: u32 = 4;
 /// A superpacket of the largest size with its virtio header.
 const READ_BUFFER_LEN: usize = 65_536 + weft_sys::VNET_HEADER_LEN;
 
@@ -39,12 +39,15 @@ pub(super) struct Desk {
     pub(super) inbox: Inbox,
     /// Interfaces that are gone, to be reported.
     lost: Vec<AttachmentSlot>,
+    /// By attachment: how many unreadable packets came since a readable one.
+    unreadable: Vec<u32>,
     read_buffer: Box<[u8]>,
 }
 
 impl Desk {
     pub(super) fn new(io: PacketIo, inbox: Inbox) -> Self {
-        Self { io, inbox, lost: Vec::new(), read_buffer: vec![0; READ_BUFFER_LEN].into() }
+        let read_buffer = vec![0; READ_BUFFER_LEN].into();
+        Self { io, inbox, lost: Vec::new(), unreadable: Vec::new(), read_buffer }
     }
 
     /// Reads a queue until it is empty or others have their turn.
@@ -55,16 +58,14 @@ impl Desk {
         engine: &mut Engine,
         watch: &mut impl Watch,
     ) {
-        let mut unreadable = 0;
         for _ in 0..TUN_BUDGET {
             let Some(queue) = self.io.queue(slot) else { return };
             match queue.read(&mut self.read_buffer) {
                 Ok(len) => {
                     self.io.counters.tun_reads.add(1);
                     let packet = &mut self.read_buffer[..len];
-                    if !engine.handle_packet(now, slot, packet, &mut self.io) {
-                        unreadable += 1;
-                    }
+                    let is_readable = engine.handle_packet(now, slot, packet, &mut self.io);
+                    self.count_readable(slot, is_readable);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -75,9 +76,6 @@ impl Desk {
                     break;
                 }
             }
-        }
-        if unreadable >= UNREADABLE_MAX {
-            self.reassert(slot);
         }
         self.io.flush();
     }
@@ -134,10 +132,29 @@ impl Desk {
         self.io.streams.end_reading(reading, result.err());
     }
 
-    /// A container with enough privilege may change header size, byte order and offloads of its
-    /// own device; then nothing of it can be read. Set them as they were.
+    /// A packet of an attachment was read. A container with enough privilege may change header size, byte
+    /// order and offloads of its own device; then nothing of it can be read.
+    #[inline]
+    pub(super) fn count_readable(&mut self, slot: AttachmentSlot, is_readable: bool) {
+        match self.unreadable.get_mut(usize::from(slot)) {
+            Some(unreadable) if is_readable => *unreadable = 0,
+            None if is_readable => {}
+            _ => self.doubt(slot),
+        }
+    }
+
+    /// A packet could not be read. When it is not the first, the device's settings are made anew.
     #[cold]
-    pub(super) fn reassert(&self, slot: AttachmentSlot) {
+    fn doubt(&mut self, slot: AttachmentSlot) {
+        let at = usize::from(slot);
+        if self.unreadable.len() <= at {
+            self.unreadable.resize(at + 1, 0);
+        }
+        self.unreadable[at] += 1;
+        if self.unreadable[at] < UNREADABLE_MAX {
+            return;
+        }
+        self.unreadable[at] = 0;
         let Some(queue) = self.io.queue(slot) else { return };
         match queue.reassert() {
             Ok(()) => tracing::debug!(?slot, "header and offloads of an interface set again"),

@@ -23,7 +23,7 @@ use weft_sys::{
 
 use super::{
     Driver, Inbox, Turn, Wait, WorkerEvent,
-    desk::{Desk, UNREADABLE_MAX, Watch},
+    desk::{Desk, Watch},
     packet_io::PacketIo,
     timeout,
 };
@@ -59,8 +59,6 @@ struct Queues {
 #[derive(Clone, Copy)]
 struct Watched {
     token: u64,
-    /// Packets in a row that the engine could not read.
-    unreadable: usize,
     /// A request runs.
     is_armed: bool,
 }
@@ -92,7 +90,7 @@ impl Watch for Queues {
         }
         let token = TOKEN_TUN | (self.watches % WATCHES) << WATCH_SHIFT | u64::from(slot.0);
         self.watches += 1;
-        self.watched[at] = Some(Watched { token, unreadable: 0, is_armed: false });
+        self.watched[at] = Some(Watched { token, is_armed: false });
         self.arm(slot, queue)
     }
 
@@ -169,7 +167,7 @@ impl UringDriver {
             let packet = self.queues.ring.packet_mut(&mut loan);
             let is_readable = engine.handle_packet(now, slot, packet, &mut self.desk.io);
             self.queues.ring.give_back(loan);
-            self.count_unreadable(completion.token, is_readable);
+            self.desk.count_readable(slot, is_readable);
         }
         if completion.more {
             return Ok(());
@@ -187,15 +185,6 @@ impl UringDriver {
         match self.desk.io.queue(slot) {
             Some(queue) => self.queues.arm(slot, queue),
             None => Ok(()),
-        }
-    }
-
-    fn count_unreadable(&mut self, token: u64, is_readable: bool) {
-        let Some((slot, watched)) = self.queues.watched(token) else { return };
-        watched.unreadable = if is_readable { 0 } else { watched.unreadable + 1 };
-        if watched.unreadable >= UNREADABLE_MAX {
-            watched.unreadable = 0;
-            self.desk.reassert(slot);
         }
     }
 }

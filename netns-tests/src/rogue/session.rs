@@ -77,6 +77,30 @@ pub struct Session {
     pub counter: u64,
     key: LessSafeKey,
     iv: [u8; 12],
+    /// All that is secret about the session.
+    pub secrets: Secrets,
+}
+
+/// What a session's secrecy rests on, in bytes.
+#[derive(Debug, Clone, Default)]
+pub struct Secrets {
+    /// Exported from TLS: all others follow from it.
+    pub exported: Vec<u8>,
+    /// Of the first epoch of every lane in either direction: the secret and the key. (The IV is a nonce.)
+    pub lanes: Vec<[Vec<u8>; 2]>,
+}
+
+impl Secrets {
+    /// Of one lane of ours and as many of the daemon's.
+    fn derive(exported: &[u8; SECRET_LEN], theirs: u8) -> Result<Self> {
+        let roles = std::iter::once((b'c', 0)).chain((0..theirs).map(|lane| (b's', lane)));
+        let lanes = roles.map(|(role, lane)| {
+            let secret: [u8; SECRET_LEN] = expand(exported, &[b"weft v1 lane", &[role, lane]])?;
+            let key: [u8; 32] = expand(&secret, &[b"weft v1 key"])?;
+            Ok([secret.to_vec(), key.to_vec()])
+        });
+        Ok(Self { exported: exported.to_vec(), lanes: lanes.collect::<Result<_>>()? })
+    }
 }
 
 /// Names that both sides know, in the order of the exporter's context.
@@ -130,9 +154,9 @@ impl Session {
             Some(&context),
         )?;
         // Our only lane is number 0 and we are the client.
-        let secret: [u8; SECRET_LEN] = expand(&exported, &[b"weft v1 lane", &[b'c', 0]])?;
-        let key: [u8; 32] = expand(&secret, &[b"weft v1 key"])?;
-        let key = UnboundKey::new(&AES_256_GCM, &key).ok().context("key")?;
+        let secrets = Secrets::derive(&exported, lanes)?;
+        let [secret, key] = &secrets.lanes[0];
+        let key = UnboundKey::new(&AES_256_GCM, key).ok().context("key")?;
         let any =
             SocketAddr::new(if to.is_ipv4() { [0, 0, 0, 0].into() } else { [0; 16].into() }, 0);
         Ok(Self {
@@ -141,7 +165,8 @@ impl Session {
             index,
             counter: 0,
             key: LessSafeKey::new(key),
-            iv: expand(&secret, &[b"weft v1 iv"])?,
+            iv: expand(secret, &[b"weft v1 iv"])?,
+            secrets,
         })
     }
 

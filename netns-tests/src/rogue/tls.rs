@@ -7,6 +7,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{
     ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
@@ -23,7 +24,12 @@ pub(super) fn client(identity: Option<&Identity>) -> Result<Arc<ClientConfig>> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anybody));
     let mut config = match identity {
-        Some(own) => builder.with_client_auth_cert(own.chain.clone(), own.key.clone_key())?,
+        // Shown as it is, also when it is no certificate at all.
+        Some(own) => {
+            let key = provider().key_provider.load_private_key(own.key.clone_key())?;
+            let shown = CertifiedKey::new(own.chain.clone(), key);
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
+        }
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![ALPN.to_vec()];

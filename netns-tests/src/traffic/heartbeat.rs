@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,14 @@ use crate::namespace::Namespace;
 pub const BEAT: Duration = Duration::from_millis(5);
 /// A gap that is worth telling.
 pub const GAP_MIN: Duration = Duration::from_millis(25);
-/// A connection that stands still for so long has failed.
-const STALL_LIMIT: Duration = Duration::from_secs(30);
+/// A connection that stands still for so long has failed: TCP waits at most so long between two tries.
+const STALL_LIMIT: Duration = Duration::from_secs(120);
 
 /// A connection that is beating.
 #[derive(Debug)]
 pub struct Heartbeat {
     stop: Arc<AtomicBool>,
+    count: Arc<AtomicU64>,
     sending: JoinHandle<Result<u64>>,
     receiving: JoinHandle<Result<Beats>>,
 }
@@ -50,10 +51,23 @@ impl Heartbeat {
         let stream = stream.with_context(|| format!("connect to {address}"))?;
         let (peer, _) = listener.accept()?;
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let count = Arc::new(AtomicU64::new(0));
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&count));
         let sending = std::thread::spawn(move || beat(stream, &stopped));
-        let receiving = std::thread::spawn(move || listen(peer));
-        Ok(Self { stop, sending, receiving })
+        let receiving = std::thread::spawn(move || listen(peer, &counted));
+        Ok(Self { stop, count, sending, receiving })
+    }
+
+    /// Numbers that came so far.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether it goes on: only a failure ends it before [`Heartbeat::stop`].
+    #[must_use]
+    pub fn is_beating(&self) -> bool {
+        !self.sending.is_finished() && !self.receiving.is_finished()
     }
 
     /// Ends it and says how it went.
@@ -86,7 +100,7 @@ fn beat(mut stream: TcpStream, stop: &AtomicBool) -> Result<u64> {
     Ok(number)
 }
 
-fn listen(mut stream: TcpStream) -> Result<Beats> {
+fn listen(mut stream: TcpStream, count: &AtomicU64) -> Result<Beats> {
     stream.set_read_timeout(Some(STALL_LIMIT))?;
     let mut beats = Beats::default();
     let mut last = Instant::now();
@@ -105,6 +119,7 @@ fn listen(mut stream: TcpStream) -> Result<Beats> {
             beats.gaps.push(gap);
         }
         beats.count += 1;
+        count.store(beats.count, Ordering::Relaxed);
         last = now;
     }
 }

@@ -16,8 +16,8 @@ use crate::seeded::Seeded;
 
 /// Bytes made, written and hashed at a time.
 const BLOCK: usize = 256 << 10;
-/// A connection that stands still for so long has failed.
-const STALL_LIMIT: Duration = Duration::from_secs(30);
+/// A connection that stands still for so long has failed: TCP waits at most so long between two tries.
+const STALL_LIMIT: Duration = Duration::from_secs(120);
 
 /// What happened.
 #[derive(Debug, Clone)]

@@ -132,6 +132,60 @@ fn a_full_table_leaves_a_common_rate_and_empties_itself() {
     assert!(admission.known.contains_key(&Source::of(v4(8))));
 }
 
+#[test]
+fn strangers_together_cause_a_bounded_number_of_answers() {
+    let begun = Instant::now();
+    let mut admission = Admission::new(Limits::default());
+    let mut answered_at = |ms: u64, source: u32| {
+        let now = after(begun, ms);
+        let admitted = admission.begin(v4(source), now).unwrap();
+        let answered = admission.answer(admitted.ticket, now);
+        admission.end(admitted.ticket);
+        answered
+    };
+    assert_eq!((0..1_000).filter(|n| answered_at(0, *n)).count(), 125, "burst");
+    // 1,000 sources, ten times a second each.
+    let later = (0..10_000u32).filter(|n| answered_at(u64::from(n / 10), n % 1_000));
+    assert_eq!(later.count(), 499, "in a second");
+}
+
+#[test]
+fn where_a_peer_is_expected_strangers_keep_nobody_waiting() {
+    let begun = Instant::now();
+    let mut admission = Admission::new(Limits::default());
+    let peers: [IpAddr; 3] = [v4(1), v4(1), "2001:db8::1".parse().unwrap()];
+    for peer in peers {
+        admission.expect(peer);
+    }
+    let answered = (100..1_000).filter(|n| {
+        let stranger = admission.begin(v4(*n), begun).unwrap();
+        admission.answer(stranger.ticket, begun)
+    });
+    assert_eq!(answered.count(), 125);
+    let day = |days| begun + Duration::from_secs(86_400) * days;
+    for now in [begun, day(1)] {
+        for address in [v4(1), "2001:db8::2".parse().unwrap()] {
+            let peer = admission.begin(address, now).unwrap();
+            assert!(admission.answer(peer.ticket, now));
+            // Whoever comes later takes no place of it.
+            for n in 0..1_000 {
+                let stalled = admission.begin(v4(1_000 + n), now);
+                assert_ne!(stalled.ok().and_then(|s| s.evicted), Some(peer.ticket));
+            }
+            admission.end(peer.ticket);
+        }
+    }
+    // With the last of them it is nobody any more.
+    let tries = |admission: &mut Admission, now| {
+        (0..200).filter(|_| admission.begin(v4(1), now).is_ok()).count()
+    };
+    admission.expect_no_longer(v4(1));
+    assert_eq!(tries(&mut admission, day(2)), 125);
+    admission.expect_no_longer(v4(1));
+    admission.expect_no_longer(v4(1));
+    assert_eq!(tries(&mut admission, day(3)), 5);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Wait(u16),

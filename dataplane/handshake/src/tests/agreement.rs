@@ -210,7 +210,7 @@ async fn the_key_exchange_is_hybrid() {
     let name = host("host-b");
     let (client, server) = tokio::join!(
         connect_tls(near, &a, &name, deadline()),
-        accept_tls(far, &environments, deadline())
+        accept_tls(far, &environments, || true, deadline())
     );
     for stream in [client.unwrap().1, server.unwrap().2] {
         let common = stream.get_ref().1;
@@ -238,7 +238,7 @@ async fn policy_decides_about_classical_key_exchange() {
         let connector = tokio_rustls::TlsConnector::from(Arc::clone(&classical));
         let (client, server) = tokio::join!(
             connector.connect(lab.server_name(), near),
-            accept_tls(far, &environments, deadline())
+            accept_tls(far, &environments, || true, deadline())
         );
         assert_eq!((client.is_ok(), server.is_ok()), (works, works), "{policy:?}");
     }
@@ -268,7 +268,7 @@ async fn environments_are_replaced_as_a_whole() {
         let admit = |_: &_, _: &_| Some(right);
         let (_, server) = tokio::join!(
             connect(near, &a, &name, &left, deadline()),
-            crate::accept(far, &environments, admit, deadline())
+            crate::accept(far, &environments, || true, admit, deadline())
         );
         server.map(|_| ()).map_err(|e| e.label())
     };

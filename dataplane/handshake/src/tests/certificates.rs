@@ -132,7 +132,7 @@ async fn a_server_refuses_a_host_that_is_no_peer() {
     let local = side(1, &indices);
     let (client, server) = tokio::join!(
         connect(near, &a, &name, &local, deadline()),
-        crate::accept(far, &environments, |_, _| None, deadline())
+        crate::accept(far, &environments, || true, |_, _| None, deadline())
     );
     assert!(matches!(server, Err(HandshakeError::UnknownPeer(who)) if who.ends_with("/host-a")));
     assert_eq!(client.unwrap_err().label(), "closed");

@@ -73,7 +73,7 @@ async fn connect_bytes(hosts: &Hosts, bytes: &[u8], close: bool) -> (Outcome, Ar
     let (name, local) = (host("host-b"), side(2, &given));
     let environments = ServerEnvironments::new([Arc::clone(&hosts.b)]).unwrap();
     let server = async {
-        let (_, _, mut tls) = accept_tls(far, &environments, deadline()).await.unwrap();
+        let (_, _, mut tls) = accept_tls(far, &environments, || true, deadline()).await.unwrap();
         tls.write_all(bytes).await.unwrap();
         tls.flush().await.unwrap();
         if close {

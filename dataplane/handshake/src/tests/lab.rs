@@ -207,7 +207,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     local: LocalSide,
 ) -> Outcome {
     let environments = ServerEnvironments::new(environments).unwrap();
-    let accepted = accept(stream, &environments, |_, _| Some(local), deadline()).await;
+    let accepted = accept(stream, &environments, || true, |_, _| Some(local), deadline()).await;
     accepted.map(|accepted| accepted.into_session().expect("a session was asked for"))
 }
 

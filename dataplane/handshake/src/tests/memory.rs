@@ -55,7 +55,7 @@ async fn the_search_finds_a_secret_while_tls_lives() {
     let name = host("host-b");
     let (client, server) = tokio::join!(
         connect_tls(near, &a, &name, deadline()),
-        accept_tls(far, &environments, deadline())
+        accept_tls(far, &environments, || true, deadline())
     );
     let captured = captured.lock().unwrap().clone();
     assert_eq!(captured.len(), 2, "one for each side");
@@ -100,7 +100,7 @@ async fn none_remains_while_a_connection_stays() {
     let (environments, local) = (ServerEnvironments::new([b]).unwrap(), side(2, &indices));
     let streams = tokio::join!(
         connect_stream(near, &a, &name, 0, deadline()),
-        accept(far, &environments, |_, _| Some(local), deadline())
+        accept(far, &environments, || true, |_, _| Some(local), deadline())
     );
     assert!(streams.0.is_ok() && streams.1.is_ok());
     let captured = captured.lock().unwrap().clone();

@@ -73,7 +73,7 @@ async fn a_server_takes_two_cipher_suites_and_no_third() {
         let (near, far) = pipe();
         let (client, server) = tokio::join!(
             TlsConnector::from(config).connect(lab.server_name(), near),
-            accept_tls(far, &environments, deadline())
+            accept_tls(far, &environments, || true, deadline())
         );
         assert_eq!((client.is_ok(), server.is_ok()), (works, works), "{suite:?}");
     }
@@ -90,7 +90,7 @@ async fn the_secret_is_exported_with_this_label_and_context() {
     let name = host("host-bb");
     let (client, server) = tokio::join!(
         connect_tls(near, &a, &name, deadline()),
-        accept_tls(far, &environments, deadline())
+        accept_tls(far, &environments, || true, deadline())
     );
     let ((seen_b, client), (_, seen_a, server)) = (client.unwrap(), server.unwrap());
     let mut context = b"\x00\x01\x04acme\x06host-a\x07host-bb".to_vec();

@@ -15,7 +15,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::lab::{Indices, Lab, Pair, deadline, host, pipe, serve, shake, side, stranger};
-use crate::{HandshakeError, Step, connect};
+use crate::{HandshakeError, ServerEnvironments, Step, connect};
 
 /// As the protocol has it, whatever the code says.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -277,4 +277,27 @@ async fn a_client_that_does_not_read_hits_the_deadline() {
     let _ = read_half.read_u8().await;
     client.abort();
     forward.abort();
+}
+
+#[tokio::test]
+async fn a_stranger_too_many_is_not_answered() {
+    let lab = Lab::new("acme");
+    let environments = ServerEnvironments::new([lab.host("host-b")]).unwrap();
+    let (near, far) = pipe();
+    let (mut received, mut said) = tokio::io::split(near);
+    let pair = lab.issue(&lab.params("host-a"));
+    let client = async {
+        let name = lab.server_name();
+        let mut hello = Vec::new();
+        let mut tls = ClientConnection::new(Arc::new(stranger(Some(&pair))), name).unwrap();
+        tls.write_tls(&mut hello).unwrap();
+        said.write_all(&hello).await.unwrap();
+        let mut answer = Vec::new();
+        received.read_to_end(&mut answer).await.unwrap();
+        answer
+    };
+    let refused = crate::accept(far, &environments, || false, |_, _| None, deadline());
+    let (answer, outcome) = tokio::join!(client, refused);
+    assert!(matches!(outcome, Err(HandshakeError::Crowded)), "{outcome:?}");
+    assert!(answer.is_empty(), "not even an alert: {} bytes", answer.len());
 }

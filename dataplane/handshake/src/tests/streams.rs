@@ -26,7 +26,7 @@ async fn a_connection_stays_and_both_know_whose_it_is() {
     let (near, far) = pipe();
     let (near, far) = tokio::join!(
         connect_stream(near, &a, &name, 7, deadline()),
-        accept(far, &environments, |_, _| Some(local), deadline())
+        accept(far, &environments, || true, |_, _| Some(local), deadline())
     );
     let (mut near, mut far) = (near.unwrap(), stream(far.unwrap()));
     assert_eq!((near.host.as_str(), near.number), ("host-b", 7));
@@ -53,7 +53,7 @@ async fn who_is_no_peer_gets_none() {
         let admit = |_: &_, _: &_| is_peer.then(|| side(2, &indices));
         let (near, far) = tokio::join!(
             connect_stream(near, &client, &name, 0, deadline()),
-            accept(far, &environments, admit, deadline())
+            accept(far, &environments, || true, admit, deadline())
         );
         assert!(near.is_err() && far.is_err());
     }
@@ -78,7 +78,7 @@ async fn a_stream_is_asked_for_first_or_never() {
         drop((agreed, drop_tls(tls)));
     };
     let ((), far) =
-        tokio::join!(client, accept(far, &environments, |_, _| Some(theirs), deadline()));
+        tokio::join!(client, accept(far, &environments, || true, |_, _| Some(theirs), deadline()));
     assert!(matches!(far, Ok(Accepted::Session(_))));
 }
 

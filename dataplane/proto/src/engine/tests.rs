@@ -245,7 +245,7 @@ fn index(side: usize, session: SessionId) -> ReceiverIndex {
 fn session(now: Instant, side: usize, id: SessionId, link: LinkSlot, limits: Limits) -> NewSession {
     let exported = || {
         let byte = u8::try_from(id.0).unwrap();
-        Secret::exported(zeroize::Zeroizing::new([byte; 32]))
+        Secret::exported(&[byte; 32])
     };
     let lane = LaneId::new(0).unwrap();
     let role = if side == 0 { Role::Client } else { Role::Server };

@@ -245,8 +245,7 @@ mod tests {
     #[test]
     fn many_failed_opens_ask_for_new_keys_and_close_nothing() {
         let now = Instant::now();
-        let secret = Secret::exported(zeroize::Zeroizing::new([7; 32]))
-            .lane(Role::Client, LaneId::new(0).unwrap());
+        let secret = Secret::exported(&[7; 32]).lane(Role::Client, LaneId::new(0).unwrap());
         let mut lane = ReceiveLane::new(Suite::Aes256Gcm, &secret);
         let header = Header {
             kind: Kind::Data,

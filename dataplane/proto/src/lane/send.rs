@@ -209,8 +209,7 @@ mod tests {
     use weft_types::LaneId;
 
     fn lane(now: Instant, limits: Limits) -> SendLane {
-        let secret = Secret::exported(zeroize::Zeroizing::new([7; 32]))
-            .lane(Role::Client, LaneId::new(0).unwrap());
+        let secret = Secret::exported(&[7; 32]).lane(Role::Client, LaneId::new(0).unwrap());
         let expires = now + Duration::from_secs(1);
         SendLane::new(ReceiverIndex(1), Suite::Aes256Gcm, secret, limits, expires)
     }

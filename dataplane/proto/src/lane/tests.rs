@@ -9,10 +9,7 @@ use weft_types::{Epoch, LaneId, ReceiverIndex};
 use weft_wire::{HEADER_LEN, Header, Kind, TAG_LEN};
 
 fn pair(limits: Limits, now: Instant) -> (SendLane, ReceiveLane) {
-    let secret = || {
-        Secret::exported(zeroize::Zeroizing::new([7; 32]))
-            .lane(Role::Client, LaneId::new(0).unwrap())
-    };
+    let secret = || Secret::exported(&[7; 32]).lane(Role::Client, LaneId::new(0).unwrap());
     let expires = now + Duration::from_secs(7200);
     let send = SendLane::new(ReceiverIndex(9), Suite::Aes256Gcm, secret(), limits, expires);
     (send, ReceiveLane::new(Suite::Aes256Gcm, &secret()))

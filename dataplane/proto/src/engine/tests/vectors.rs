@@ -39,7 +39,7 @@ fn exported() -> [u8; 32] {
 }
 
 fn secret() -> Secret {
-    Secret::exported(zeroize::Zeroizing::new(exported()))
+    Secret::exported(&exported())
 }
 
 #[test]
