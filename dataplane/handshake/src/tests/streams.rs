@@ -93,7 +93,7 @@ async fn a_number_that_no_lane_has_is_refused() {
     let (a, b) = pipe();
     let (near, far) = tokio::join!(
         connect_stream(a, &client, &name, 64, deadline()),
-        accept(b, &server, |_, _| Some(local), deadline())
+        accept(b, &server, || true, |_, _| Some(local), deadline())
     );
     assert!(matches!(near, Err(HandshakeError::OwnParams(_))), "{near:?}");
     assert!(far.is_err());
