@@ -144,6 +144,8 @@ pub struct PeerStatus {
     pub reached_at: Option<SocketAddr>,
     /// Whether datagrams go over TCP, because UDP does not get through.
     pub is_over_tcp: bool,
+    /// Whether datagrams may leave in segmented sends.
+    pub is_segmented: bool,
     /// What the session is doing.
     pub session: SessionState,
     /// Handshakes that succeeded.
@@ -254,6 +256,8 @@ pub enum EventKind {
     PeerMoved,
     /// Datagrams go to a peer over TCP, or by UDP again.
     PeerTransport,
+    /// Datagrams are damaged on their way to a peer.
+    PeerSegmentation,
     /// A peer was removed.
     PeerRemoved,
     /// A session carries data.

@@ -381,6 +381,9 @@ impl Node {
             // All lanes say where they come from now, each from a port of its own.
             WorkerEvent::Engine(Event::Challenged(id)) => self.command_all(|_| Command::Ask(id)),
             WorkerEvent::Engine(Event::Answered(id, number)) => self.handle_answered(id, number),
+            WorkerEvent::Engine(Event::Damaged { session, refused, sent }) => {
+                self.handle_damaged(session, refused, sent);
+            }
         }
     }
 

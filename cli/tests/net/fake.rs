@@ -237,6 +237,7 @@ fn acme(n: u64) -> EnvironmentStatus {
             silent_ms: None,
             alternative_endpoints: vec![],
             is_over_tcp: false,
+            is_segmented: true,
             reached_at: String::new(),
             handshakes_ok: 2,
             handshakes_failed: 0,

@@ -84,6 +84,9 @@ pub trait Io {
     /// fills all of it before it asks for the next; it is sent at the latest when the batch ends.
     fn datagram(&mut self, way: Way, ecn: Ecn, len: usize) -> &mut [u8];
 
+    /// The next datagram is to leave by itself, not in one send with those before.
+    fn part(&mut self) {}
+
     /// Whether datagrams leave about as fast as they come. While they do not, packets from containers
     /// wait in the engine.
     fn has_room(&mut self) -> bool {
@@ -128,6 +131,15 @@ pub enum Event {
     Challenged(SessionId),
     /// The number of a challenge came back.
     Answered(SessionId, u64),
+    /// Something on the way to the peer damages datagrams.
+    Damaged {
+        /// The session.
+        session: SessionId,
+        /// So many did not authenticate.
+        refused: u32,
+        /// Of so many.
+        sent: u32,
+    },
 }
 
 /// An environment to add.
@@ -188,6 +200,8 @@ struct Link {
     way: Way,
     /// What was last said of the peer's being elsewhere.
     elsewhere: Option<Elsewhere>,
+    /// Datagrams leave one by one.
+    is_single: bool,
     active: Option<SessionId>,
     path: PathMtu,
     pending: Pending,

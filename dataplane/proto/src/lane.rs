@@ -4,7 +4,7 @@
 mod receive;
 mod send;
 
-pub use receive::{Opened, ReceiveLane, Rejected};
+pub use receive::{Damage, Opened, ReceiveLane, Rejected};
 pub use send::{
     EPOCH_AGE_MAX, EPOCH_DATAGRAMS_MAX, EPOCH_LONG_DATAGRAMS_MAX, LONG_DATAGRAM, Limits, Rekey,
     SendLane, SendRefusal,

@@ -26,6 +26,7 @@ pub mod peer;
 pub mod replay;
 pub mod roam;
 mod route;
+pub mod segmentation;
 pub mod silence;
 pub mod way;
 

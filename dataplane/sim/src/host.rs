@@ -261,7 +261,10 @@ impl Host {
             Event::NeedSession(link) => Some(self.relation_of_link(*link)),
             Event::Alive(id) | Event::RekeySoon(id) | Event::Closed(id) => relation_of(id),
             // No host moves here.
-            Event::Elsewhere { .. } | Event::Challenged(_) | Event::Answered(..) => None,
+            Event::Elsewhere { .. }
+            | Event::Challenged(_)
+            | Event::Answered(..)
+            | Event::Damaged { .. } => None,
         };
         let Some(peer) = relation.and_then(|relation| self.relations.get_mut(&relation)) else {
             return;
@@ -271,7 +274,10 @@ impl Host {
             Event::Alive(id) => peer.handle_alive(now, id),
             Event::RekeySoon(id) => peer.handle_rekey_soon(id),
             Event::Closed(id) => peer.handle_closed(now, id),
-            Event::Elsewhere { .. } | Event::Challenged(_) | Event::Answered(..) => {}
+            Event::Elsewhere { .. }
+            | Event::Challenged(_)
+            | Event::Answered(..)
+            | Event::Damaged { .. } => {}
         }
     }
 

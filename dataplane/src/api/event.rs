@@ -30,6 +30,7 @@ fn kind(kind: EventKind) -> v1::EventKind {
         EventKind::PeerAnswers => v1::EventKind::PeerAnswers,
         EventKind::PeerMoved => v1::EventKind::PeerMoved,
         EventKind::PeerTransport => v1::EventKind::PeerTransport,
+        EventKind::PeerSegmentation => v1::EventKind::PeerSegmentation,
         EventKind::PeerRemoved => v1::EventKind::PeerRemoved,
         EventKind::SessionEstablished => v1::EventKind::SessionEstablished,
         EventKind::SessionEnded => v1::EventKind::SessionEnded,

@@ -150,6 +150,11 @@ const METRICS: &[Metric] = &[
         "1 while datagrams go to the peer over TCP, because UDP does not get through.",
         |s, out| peers(s, out, |p| Some(u8::from(p.is_over_tcp))),
     ),
+    gauge(
+        "weft_peer_gso_enabled",
+        "1 while datagrams may leave for the peer in segmented sends, 0 after it said that they arrive damaged.",
+        |s, out| peers(s, out, |p| Some(u8::from(p.is_segmented))),
+    ),
     counter("weft_peer_handshakes_total", "Handshakes that succeeded.", |s, out| {
         peers(s, out, |p| Some(p.handshakes_ok));
     }),

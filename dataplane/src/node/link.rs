@@ -12,6 +12,7 @@ use weft_proto::{
     fallback::Fallback,
     peer::{Action, Peer, State},
     roam::{Answer, Challenge, Roaming},
+    segmentation::Segmentation,
     silence::{Silence, Verdict},
     way::Via,
 };
@@ -42,6 +43,7 @@ pub(super) struct PeerEntry {
     pub(super) silence: Silence,
     pub(super) roaming: Roaming,
     pub(super) fallback: Fallback,
+    pub(super) segmentation: Segmentation,
     /// Handshakes of ours that failed since one succeeded.
     pub(super) failures: u32,
 }
@@ -205,6 +207,7 @@ impl Node {
         let entry = PeerEntry {
             roaming,
             fallback,
+            segmentation: Segmentation::default(),
             failures,
             spec,
             origin,
@@ -329,6 +332,35 @@ impl Node {
         self.drive_peer(&environment, &host);
     }
 
+    /// A peer says that datagrams are damaged on their way to it.
+    pub(super) fn handle_damaged(&mut self, id: SessionId, refused: u32, sent: u32) {
+        let Some(entry) = self.sessions.get(&id) else { return };
+        let (environment, host) = (entry.environment.clone(), entry.host.clone());
+        let Some(peer) = self.peer_mut(&environment, &host) else { return };
+        let damage = format!("{refused} of {sent} datagrams were damaged on their way");
+        match peer.segmentation.handle_damage(Instant::now()) {
+            None => return,
+            Some(false) => {
+                self.segment(&environment, &host, format!("{damage}: no segmented sends"));
+            }
+            Some(true) => {
+                let message =
+                    format!("{damage}, also without segmented sends: they are used again");
+                self.segment(&environment, &host, message);
+            }
+        }
+        self.drive_peer(&environment, &host);
+    }
+
+    /// Lets all workers send in segmented sends, or not.
+    fn segment(&mut self, environment: &EnvironmentId, host: &HostId, message: impl Into<String>) {
+        let Some(entry) = self.peer_mut(environment, host) else { return };
+        let (slot, is_on) = (entry.slot, entry.segmentation.is_on());
+        self.command_all(|_| Command::SetSegmented(slot, is_on));
+        let event = NodeEvent::new(EventKind::PeerSegmentation, message);
+        self.publish(event.of(environment).peer(host));
+    }
+
     /// Lets all workers send where the peer is.
     pub(super) fn use_ways(&mut self, environment: &EnvironmentId, host: &HostId) {
         let Some(entry) = self.peer_mut(environment, host) else { return };
@@ -363,6 +395,9 @@ impl Node {
             if let Some(entry) = self.peer_mut(&environment, &host) {
                 entry.machine.handle_timeout(now);
                 entry.fallback.handle_timeout(now);
+                if entry.segmentation.handle_timeout(now).is_some() {
+                    self.segment(&environment, &host, "segmented sends are tried again");
+                }
             }
             self.drive_peer(&environment, &host);
         }
@@ -475,7 +510,11 @@ impl Node {
         }
         self.drive_fallback(environment, host);
         if let Some(entry) = self.peer_mut(environment, host) {
-            let timeouts = [entry.machine.poll_timeout(), entry.fallback.poll_timeout()];
+            let timeouts = [
+                entry.machine.poll_timeout(),
+                entry.fallback.poll_timeout(),
+                entry.segmentation.poll_timeout(),
+            ];
             let (slot, timeout) = (entry.slot, timeouts.into_iter().flatten().min());
             self.peer_timers.set(slot, timeout);
         }

@@ -97,6 +97,7 @@ fn peer_status(entry: &PeerEntry) -> PeerStatus {
         spec: entry.spec.clone(),
         reached_at: entry.roaming.moved_to(),
         is_over_tcp: entry.fallback.is_streaming(),
+        is_segmented: entry.segmentation.is_on(),
         session: session_state(entry),
         handshakes_ok: entry.tally.ok,
         handshakes_failed: entry.tally.failed.iter().map(|(cause, n)| (*cause, *n)).collect(),

@@ -32,6 +32,8 @@ pub enum Command {
     AddLink(LinkSlot, NewLink),
     /// See [`weft_proto::Engine::set_way`].
     SetWay(LinkSlot, Way),
+    /// See [`weft_proto::Engine::set_segmented`].
+    SetSegmented(LinkSlot, bool),
     /// See [`weft_proto::Engine::challenge`].
     Challenge(SessionId, Way, u64),
     /// Datagrams of a link go and come on this connection as well, which does not block.

@@ -212,6 +212,7 @@ impl Desk {
                 }
                 Command::AddLink(slot, new) => engine.add_link(slot, new),
                 Command::SetWay(slot, way) => engine.set_way(now, slot, way),
+                Command::SetSegmented(slot, segmented) => engine.set_segmented(slot, segmented),
                 Command::Challenge(id, way, number) => {
                     engine.challenge(now, id, way, number, &mut self.io);
                 }

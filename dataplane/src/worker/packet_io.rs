@@ -141,6 +141,10 @@ impl Io for PacketIo {
         self.batch.push(way.to, ecn as u8, len)
     }
 
+    fn part(&mut self) {
+        self.flush();
+    }
+
     #[inline]
     fn has_room(&mut self) -> bool {
         if self.is_congested {

@@ -34,6 +34,14 @@ pub enum Control {
     Challenge(u64),
     /// The number of a [`Control::Challenge`].
     Answer(u64),
+    /// Of the datagrams that were lately sent on a lane, so many came and did not authenticate: something on
+    /// the way damages them.
+    Damaged {
+        /// Datagrams that did not authenticate.
+        refused: u32,
+        /// Datagrams that were sent meanwhile.
+        sent: u32,
+    },
 }
 
 impl Control {
@@ -49,6 +57,7 @@ impl Control {
             Self::Arrived(len) => (6, len, 0),
             Self::Challenge(number) => (7, 0, number),
             Self::Answer(number) => (8, 0, number),
+            Self::Damaged { refused, sent } => (9, 0, (refused as u64) << 32 | sent as u64),
         };
         let [high, low] = len.to_be_bytes();
         let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
@@ -73,6 +82,11 @@ impl Control {
             (6, len, 0) => Self::Arrived(len),
             (7, 0, number) => Self::Challenge(number),
             (8, 0, number) => Self::Answer(number),
+            (9, 0, number) => {
+                #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
+                let (refused, sent) = ((number >> 32) as u32, number as u32);
+                Self::Damaged { refused, sent }
+            }
             _ => return Err(ControlError::Unknown),
         };
         if !padding.is_empty() && control != Self::Probe {
@@ -97,10 +111,12 @@ mod tests {
         let numbers = [0, 7, u64::MAX];
         let numbered =
             numbers.map(Control::Challenge).into_iter().chain(numbers.map(Control::Answer));
-        for control in others.into_iter().chain(lengths).chain(numbered) {
+        let damaged = [(0, 0), (7, 9), (u32::MAX, 1)];
+        let damaged = damaged.map(|(refused, sent)| Control::Damaged { refused, sent });
+        for control in others.into_iter().chain(lengths).chain(numbered).chain(damaged) {
             assert_eq!(Control::decode(&control.encode()), Ok(control));
         }
-        for kind in (0..=255).filter(|k| !(1..=8).contains(k)) {
+        for kind in (0..=255).filter(|k| !(1..=9).contains(k)) {
             let mut bytes = [0; CONTROL_LEN];
             bytes[0] = kind;
             assert_eq!(Control::decode(&bytes), Err(ControlError::Unknown));

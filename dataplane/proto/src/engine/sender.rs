@@ -199,6 +199,9 @@ impl<I: Io> Sender<'_, I> {
     #[inline]
     fn seal(&mut self, frame: &Frame, payload: &[u8], tail: &[u8]) -> usize {
         let len = SendLane::datagram_len(payload.len(), tail.len());
+        if self.link.is_single {
+            self.io.part();
+        }
         let out = self.io.datagram(self.link.way, frame.inner.ecn, len);
         self.session.send.seal(Kind::Data, payload, tail, out);
         len

@@ -9,7 +9,7 @@ use super::{Engine, Event, Io, LinkSlot, TICK, pieces::Pieces};
 use crate::{
     DropReason,
     keys::{Role, scrub_stack},
-    lane::{ReceiveLane, Rekey, SendLane, SendRefusal},
+    lane::{Damage, ReceiveLane, Rekey, SendLane, SendRefusal},
     way::{Source, Via, Way},
 };
 
@@ -152,8 +152,10 @@ impl Engine {
         if self.next_tick.is_none_or(|at| now < at) {
             return;
         }
+        let mut damaged = Vec::new();
         for receiver in self.receivers.values_mut() {
             receiver.lane.handle_timeout(now);
+            damaged.extend(receiver.lane.look_for_damage(now).map(|d| (receiver.session, d)));
             let given_up = receiver.pieces.expire(now);
             if let Some(link) = self.links.get(receiver.link)
                 && let Some(environment) = self.environments.get(link.environment)
@@ -163,6 +165,9 @@ impl Engine {
             if receiver.lane.wants_rekey() {
                 Self::push_event(&mut self.events, Event::RekeySoon(receiver.session));
             }
+        }
+        for (id, Damage { refused, sent }) in damaged {
+            self.send_control(now, id, Control::Damaged { refused, sent }, io);
         }
         let mut next = now + TICK;
         let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
@@ -338,6 +343,9 @@ impl Engine {
             }
             Control::Answer(number) => {
                 Self::push_event(&mut self.events, Event::Answered(id, number));
+            }
+            Control::Damaged { refused, sent } => {
+                Self::push_event(&mut self.events, Event::Damaged { session: id, refused, sent });
             }
             Control::Probe => self.send_control(now, id, Control::Arrived(len), io),
             Control::Arrived(len) => {

@@ -86,6 +86,7 @@ impl Engine {
             environment: new.environment,
             way: Way::direct(new.endpoint),
             elsewhere: None,
+            is_single: false,
             active: None,
             path: PathMtu::default(),
             pending: Pending::default(),
@@ -104,6 +105,13 @@ impl Engine {
             link.path.reset();
             link.counters.datagram_max.set(link.path.current().into());
             self.confirm_now(now, slot);
+        }
+    }
+
+    /// Whether the link's datagrams may leave in segmented sends. They may at first.
+    pub fn set_segmented(&mut self, slot: LinkSlot, segmented: bool) {
+        if let Some(link) = self.links.get_mut(slot) {
+            link.is_single = !segmented;
         }
     }
 

@@ -13,6 +13,7 @@
 mod bulk;
 mod congestion;
 mod control;
+mod damage;
 mod ecn;
 mod hostile;
 mod mtu;
@@ -77,6 +78,8 @@ struct Sent {
 /// What an engine gave away.
 #[derive(Default)]
 struct Memory {
+    /// How often the next datagram was to leave by itself.
+    parts: usize,
     datagrams: Vec<Sent>,
     delivered: Vec<(AttachmentSlot, Vec<u8>)>,
     is_full: bool,
@@ -90,6 +93,10 @@ impl Io for Memory {
         let bytes = vec![0; len];
         self.datagrams.push(Sent { way, ecn, bytes });
         &mut self.datagrams.last_mut().unwrap().bytes
+    }
+
+    fn part(&mut self) {
+        self.parts += 1;
     }
 
     fn has_room(&mut self) -> bool {

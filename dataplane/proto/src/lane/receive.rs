@@ -22,6 +22,30 @@ const LOOK_AHEAD_PAUSE: Duration = Duration::from_millis(100);
 /// 2^36 (RFC 9001 section 6.6 has 2^52 for shorter packets; ChaCha20-Poly1305 has 2^36).
 const FAILED_OPENS_MAX: u64 = 1 << 36;
 
+/// How often it is looked for damage.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Datagrams that did not authenticate between two looks, below which it is nothing.
+const DAMAGED_LEAST: u64 = 32;
+/// And below this part of what was sent.
+const DAMAGED_SHARE: u64 = 100;
+
+/// What a lane counts.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    sent: u64,
+    opened: u64,
+    refused: u64,
+}
+
+/// Datagrams of a lane that something on the way has damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damage {
+    /// Those that did not authenticate.
+    pub refused: u32,
+    /// All that were sent.
+    pub sent: u32,
+}
+
 /// Why a datagram was not opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejected {
@@ -82,6 +106,12 @@ pub struct ReceiveLane {
     next: Option<Generation>,
     opened_any: bool,
     failed_opens: u64,
+    /// Datagrams that opened.
+    opened: u64,
+    /// One more than the greatest counter that opened: so many were sent, at least.
+    sent: u64,
+    /// When it was last looked for damage, and all three then.
+    looked: Option<(Instant, Counts)>,
     last_look_ahead: Option<Instant>,
 }
 
@@ -99,6 +129,9 @@ impl ReceiveLane {
             next_secret: Some(next_secret),
             opened_any: false,
             failed_opens: 0,
+            opened: 0,
+            sent: 0,
+            looked: None,
             last_look_ahead: None,
         }
     }
@@ -142,8 +175,29 @@ impl ReceiveLane {
             self.failed_opens += 1;
         }
         let len = result?;
+        self.opened += 1;
+        self.sent = self.sent.max(header.counter.0.saturating_add(1));
         let is_first = !std::mem::replace(&mut self.opened_any, true);
         Ok(Opened { len, is_first })
+    }
+
+    /// Looks whether something on the way damages datagrams, since the last look: many did not authenticate, and
+    /// about as many are missing. Forgeries are not missing.
+    pub fn look_for_damage(&mut self, now: Instant) -> Option<Damage> {
+        let (last, before) = self.looked.unwrap_or((now, Counts::default()));
+        if self.looked.is_some() && now < last + LOOK_EVERY {
+            return None;
+        }
+        let counts = Counts { sent: self.sent, opened: self.opened, refused: self.failed_opens };
+        self.looked = Some((now, counts));
+        let sent = counts.sent - before.sent;
+        let opened = counts.opened - before.opened;
+        let refused = counts.refused - before.refused;
+        let missing = sent.saturating_sub(opened);
+        let is_much = refused >= DAMAGED_LEAST && refused >= sent / DAMAGED_SHARE;
+        let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        (is_much && missing >= refused / 2)
+            .then(|| Damage { refused: small(refused), sent: small(sent) })
     }
 
     /// Wipes the previous epoch's key when its time is over.

@@ -68,6 +68,7 @@ fn peer(host: &str, session: SessionState) -> PeerStatus {
     PeerStatus {
         reached_at: None,
         is_over_tcp: true,
+        is_segmented: true,
         spec: PeerSpec {
             host: host.parse().unwrap(),
             endpoint: "192.0.2.2:5820".parse().unwrap(),
@@ -168,6 +169,7 @@ fn what_the_node_tells_is_read_back() {
         ("weft_peer_datagram_max_bytes", &b, 1_392.0),
         ("weft_peer_silent_seconds", &b, 2.5),
         ("weft_peer_over_tcp", &b, 1.0),
+        ("weft_peer_gso_enabled", &b, 1.0),
         ("weft_peer_handshakes_total", &c, 3.0),
         ("weft_peer_handshakes_failed_total", &failed, 4.0),
         ("weft_peer_handshake_seconds_sum", &b, 0.75),
