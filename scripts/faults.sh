@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 tests=("$@")
 if [ ${#tests[@]} -eq 0 ]; then
-    tests=(faults forgery isolation path canary restart roam streams endpoints floods secrets strangers soak)
+    tests=(faults forgery isolation path canary restart roam streams segmentation endpoints floods secrets strangers soak)
 fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

@@ -92,3 +92,33 @@ pub fn cut(ns: &Namespace, interface: &str) -> Result<()> {
 pub fn mend(ns: &Namespace) -> Result<()> {
     ns.run_ok("nft delete table inet weft-cut", LIMIT).map(drop)
 }
+
+/// Damages what a host sends to another as a broken driver would: one byte of every packet that is longer than
+/// `longer_than` and, of those, one of `one_of`. With segmented sends a packet is a whole batch here.
+///
+/// # Errors
+/// When nft refuses.
+pub fn damage(ns: &Namespace, longer_than: u32, one_of: u32) -> Result<()> {
+    ns.run_ok("nft add table inet weft-damage", LIMIT)?;
+    ns.run_ok(
+        "nft add chain inet weft-damage out { type filter hook output priority 0 ; }",
+        LIMIT,
+    )?;
+    let (first, last) = (PORTS.start(), PORTS.end());
+    ns.run_ok(
+        &format!(
+            "nft add rule inet weft-damage out oifname {UNDERLAY_INTERFACE} udp sport {first}-{last} meta \
+             length > {longer_than} numgen random mod {one_of} 0 @th,800,8 set 0x5a"
+        ),
+        LIMIT,
+    )
+    .map(drop)
+}
+
+/// Damages nothing any more.
+///
+/// # Errors
+/// When nft refuses.
+pub fn repair(ns: &Namespace) -> Result<()> {
+    ns.run_ok("nft delete table inet weft-damage", LIMIT).map(drop)
+}

@@ -156,6 +156,7 @@ fn passages(suite: Suite, role: Role) -> Vec<Value> {
         ("close", Control::Close),
         ("challenge", Control::Challenge(0x0123_4567_89ab_cdef)),
         ("answer", Control::Answer(0x0123_4567_89ab_cdef)),
+        ("damaged", Control::Damaged { refused: 50, sent: 1_000 }),
     ];
     for (name, control) in messages {
         let now = pair.a.now;
@@ -245,6 +246,7 @@ fn hello_frames() {
         }),
         ("indices for two lanes", Frame::Indices(indices)),
         ("ready", Frame::Ready),
+        ("stream 1", Frame::Stream(1)),
     ];
     let frames = frames.map(|(name, frame)| {
         let mut bytes = Vec::new();
