@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use netns_tests::certificates::{Leaf, bad, server_name};
 use netns_tests::fault::{extent, row};
+use netns_tests::process::wait_for;
 use netns_tests::rogue::dial;
 use netns_tests::seeded::{Seeded, seed};
+use netns_tests::site::SETTLE_LIMIT;
 use netns_tests::status::number;
 use netns_tests::{ACME, BETA, Load, Plan, Site, ensure, scenario};
 
@@ -36,8 +38,11 @@ fn bad_certificates_are_refused_and_cost_little() {
         ensure!(!status.established(ACME, "host-b")?);
         ensure!(number(&status.peer(ACME, "host-b")?["handshakes_ok"]) == 0);
         // They came as far as the certificate, and the right one does more.
-        let refused = daemon.metrics()?.sum("handshakes_rejected", &[]);
-        ensure!(refused >= f64::from(u32::try_from(count)?), "{refused} are counted");
+        wait_for("all are counted", SETTLE_LIMIT, || {
+            let refused = daemon.metrics()?.sum("handshakes_rejected", &[]);
+            ensure!(refused >= f64::from(u32::try_from(count)?), "{refused} are counted");
+            Ok(Some(()))
+        })?;
         let proper = Leaf::proper(ACME, "host-b").signed_by(&site.pki[ACME])?;
         let verdict = dial(ns, to, &name, Some(&proper))?;
         ensure!(verdict.accepted(), "{verdict:?}");
