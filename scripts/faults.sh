@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 tests=("$@")
 if [ ${#tests[@]} -eq 0 ]; then
-    tests=(faults forgery isolation path canary restart roam floods half_open secrets strangers clock own_interface soak)
+    tests=(faults forgery isolation path canary restart roam floods half_open secrets strangers clock own_interface limits soak)
 fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
