@@ -7,7 +7,10 @@ cd "$(dirname "$0")/.."
 
 tests=("$@")
 if [ ${#tests[@]} -eq 0 ]; then
-    tests=(faults forgery isolation path canary restart roam streams segmentation endpoints floods secrets strangers soak)
+    tests=(
+        faults forgery isolation path canary restart roam streams segmentation endpoints
+        floods secrets strangers half_open clock own_interface limits soak
+    )
 fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

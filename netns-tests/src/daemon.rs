@@ -1,8 +1,9 @@
 //! One running `weftd`.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -36,7 +37,23 @@ impl Daemon {
     /// # Errors
     /// When it ends or is not ready within [`START_LIMIT`]; the message holds its log.
     pub fn start(ns: &Namespace, config: &Path, socket: &Path, log: &Path) -> Result<Self> {
-        let mut daemon = Self::spawn(ns, config, socket, log)?;
+        Self::start_with(ns, config, socket, log, &[])
+    }
+
+    /// Like [`Daemon::start`], with these variables in its environment.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_with(
+        ns: &Namespace,
+        config: &Path,
+        socket: &Path,
+        log: &Path,
+        variables: &[(String, OsString)],
+    ) -> Result<Self> {
+        let mut command = ns.command(binary("weftd")?);
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        let mut daemon = Self::run(command, ns, config, socket, log)?;
         let answered = wait_for("weftd's interfaces", START_LIMIT, || {
             if let Some(status) = daemon.process.ended()? {
                 bail!("weftd ended: {status}");
@@ -53,7 +70,16 @@ impl Daemon {
     /// # Errors
     /// When the program is missing.
     pub fn spawn(ns: &Namespace, config: &Path, socket: &Path, log: &Path) -> Result<Self> {
-        let mut command = ns.command(binary("weftd")?);
+        Self::run(ns.command(binary("weftd")?), ns, config, socket, log)
+    }
+
+    fn run(
+        mut command: Command,
+        ns: &Namespace,
+        config: &Path,
+        socket: &Path,
+        log: &Path,
+    ) -> Result<Self> {
         let process = Process::start(command.arg("--config").arg(config), Some(log))?;
         Ok(Self { ns: ns.clone(), socket: socket.to_owned(), process })
     }

@@ -4,7 +4,7 @@
 //! an answer, so what the victim cannot take does not slow them down.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -49,6 +49,19 @@ pub fn prepare(evil: &Host, victim: &Host) -> Result<()> {
     evil.ns.ip("-6 route add local 2001:db8:9::/48 dev lo")?;
     victim.ns.ip(&format!("route add 10.9.0.0/16 via {}", evil.v4))?;
     victim.ns.ip(&format!("-6 route add 2001:db8:9::/48 via {}", evil.v6)).map(drop)
+}
+
+/// One connection from address `number`, to be called inside a namespace that was [`prepare`]d.
+///
+/// # Errors
+/// When it is not made within `limit`.
+pub fn connect_from(number: u32, to: SocketAddr, limit: Duration) -> Result<TcpStream> {
+    let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    setsockopt(&socket, IpBindAddressNoPort, &true)?;
+    socket.bind(&SocketAddr::new(source(family, number), 0).into())?;
+    socket.connect_timeout(&to.into(), limit)?;
+    Ok(socket.into())
 }
 
 /// What to do.

@@ -20,6 +20,7 @@
 pub mod binaries;
 pub mod capture;
 pub mod certificates;
+pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod fault;

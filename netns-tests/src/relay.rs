@@ -187,6 +187,14 @@ impl Relay {
         self.line(way).send(datagram.port, &datagram.payload)
     }
 
+    /// Sends datagrams of one length, one behind the other in `payloads`, as if they came at once.
+    ///
+    /// # Errors
+    /// When the network refuses them.
+    pub fn inject_many(&self, way: Way, port: u16, payloads: &[u8], length: u16) -> Result<()> {
+        self.line(way).send_many(port, payloads, length)
+    }
+
     /// What was done to datagrams of this way.
     #[must_use]
     pub fn tally(&self, way: Way) -> Tally {

@@ -5,6 +5,7 @@
 //! ([`dial`]) or a server ([`Imposter`]), and as a *hostile peer* with a proper one it seals
 //! whatever a test wants ([`Session`]). Nothing here verifies what the other side presents.
 
+mod cut;
 mod session;
 mod tls;
 
@@ -18,6 +19,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustls::{ClientConnection, ServerConnection, StreamOwned};
 
+pub use self::cut::cut;
 pub use self::session::{Metadata, Parties, Secrets, Session};
 use crate::certificates::Identity;
 use crate::namespace::Namespace;

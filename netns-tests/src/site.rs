@@ -14,6 +14,7 @@
 //! Containers have no wire: what they have is the interface that `weftd` gives them.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -77,6 +78,8 @@ pub struct Site {
     pub daemons: BTreeMap<String, Daemon>,
     /// What each host is or will be told; change it, then [`Site::write`].
     pub configs: BTreeMap<String, Config>,
+    /// What daemons have in their environment, by host id.
+    pub variables: BTreeMap<String, Vec<(String, OsString)>>,
     /// The hosts.
     pub topology: Topology,
     /// CAs by environment.
@@ -110,6 +113,7 @@ impl Site {
         let mut site = Self {
             daemons: BTreeMap::new(),
             configs: BTreeMap::new(),
+            variables: BTreeMap::new(),
             topology,
             pki,
             containers,
@@ -269,7 +273,8 @@ impl Site {
         self.starts += 1;
         let log = self.dir.join(format!("{host}-{}.log", self.starts));
         let ns = &self.topology.host(host)?.ns;
-        let daemon = Daemon::start(ns, &config, &self.socket(host), &log)
+        let variables = self.variables.get(host).map_or(&[][..], Vec::as_slice);
+        let daemon = Daemon::start_with(ns, &config, &self.socket(host), &log, variables)
             .with_context(|| host.to_owned())?;
         self.daemons.insert(host.to_owned(), daemon);
         Ok(())

@@ -1,7 +1,7 @@
 //! Rows of the fault catalogue that no other test has: loss, disorder, restarts, moves, floods and limits.
 //! See docs/faults.md.
 
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use netns_tests::daemon::STOP_LIMIT;
@@ -238,50 +238,6 @@ fn guessed_session_indices_cost_little_and_change_nothing() {
         ensure!(each < extent(10.0, 1.0), "{each} µs each");
         row("guessed session indices", "no state change, at most 1 µs each", figure);
         Ok(())
-    });
-}
-
-/// Connections that are opened and then left alone.
-const STALLED: usize = 5_000;
-
-#[test]
-fn half_open_connections_keep_no_good_peer_waiting() {
-    scenario(Load::Heavy, |world| {
-        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-        let mut plan = Plan::pair();
-        plan.underlay = Underlay { joined: Joined::Bridge, ..Underlay::default() };
-        plan.hosts.push("host-c".into());
-        let mut site = Site::up(world, &plan)?;
-        let evil = site.topology.host("host-c")?.ns.clone();
-        let to = site.endpoint("host-a")?;
-        let stalled = evil.enter(|| {
-            let mut open = Vec::new();
-            for _ in 0..STALLED {
-                open.extend(TcpStream::connect_timeout(&to, LIMIT));
-            }
-            Ok(open)
-        })?;
-        ensure!(stalled.len() > STALLED / 2, "{} connections", stalled.len());
-        let mut times = Vec::new();
-        for _ in 0..extent(5, 50) {
-            site.daemon_mut("host-b")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
-            let begun = Instant::now();
-            site.start_host("host-b")?;
-            reach(site.container(ACME, "b1")?, site.container(ACME, "a1")?)?;
-            times.push(begun.elapsed());
-        }
-        let resident = site.daemon("host-a")?.resident_bytes()?;
-        ensure!(p99(&times) < LIMIT, "{times:?}");
-        ensure!(resident < 100 << 20, "{resident} bytes");
-        let figure = format!(
-            "{} open, p99 {} from the start of the process, {} MiB",
-            stalled.len(),
-            ms(p99(&times)),
-            resident >> 20
-        );
-        row("5,000 half-open connections", "a good peer within 1 s p99, at most 100 MiB", figure);
-        site.assert_healthy()
     });
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use netns_tests::certificates::server_name;
@@ -10,12 +11,16 @@ use netns_tests::fault::{extent, row};
 use netns_tests::flood::{self, Flood, Tally};
 use netns_tests::plan::PORT;
 use netns_tests::process::pause;
+use netns_tests::relay::Kept;
 use netns_tests::rogue::client_hello;
 use netns_tests::seeded::{Seeded, seed};
-use netns_tests::site::reach;
+use netns_tests::site::{OVERLAY_INTERFACE, RELAY, reach};
 use netns_tests::topology::{Joined, Underlay};
+use netns_tests::traffic::datagrams::{Flow, send};
 use netns_tests::traffic::iperf::{Iperf, iperf};
-use netns_tests::{ACME, Family, Load, Plan, Result, Site, World, ensure, scenario};
+use netns_tests::{
+    ACME, Context, Family, Load, Plan, Relay, Result, Site, Way, World, ensure, scenario,
+};
 use nix::sys::signal::Signal;
 
 /// Connections a second.
@@ -146,4 +151,125 @@ fn under(site: &mut Site, family: Family, attack: &Attack) -> Result<()> {
         figure,
     );
     Ok(())
+}
+
+/// Datagrams that are forged at once, and how often between two pauses.
+const SEGMENTS: usize = 40;
+const BURST: usize = 2;
+/// First bytes of a datagram that anybody can know who sees one.
+const HEADER_LEN: usize = 16;
+
+/// Packets that no queue on the way had room for: the sender's interface, the relay, the receiving host.
+fn overflows(site: &Site) -> Result<u64> {
+    let mut lost = site.container(ACME, "a1")?.ns.link(OVERLAY_INTERFACE)?.tx_dropped;
+    for host in [RELAY, "host-b"] {
+        let ns = &site.topology.host(host)?.ns;
+        let table = ns.enter(|| Ok(std::fs::read_to_string("/proc/thread-self/net/snmp")?))?;
+        let mut lines = table.lines().filter_map(|line| line.strip_prefix("Udp: "));
+        let (names, values) = (lines.next(), lines.next());
+        let (names, values) = (names.context("no names")?, values.context("no values")?);
+        let mut both = names.split_whitespace().zip(values.split_whitespace());
+        let errors = both.find(|(name, _)| *name == "RcvbufErrors").context("no RcvbufErrors")?;
+        lost += errors.1.parse::<u64>()?;
+    }
+    Ok(lost)
+}
+
+/// Whoever sees the network knows a peer's address, port and session indices. What is forged under them must
+/// neither be believed nor cost the good datagrams that come with it, in one receive of the same flow.
+#[test]
+fn forged_datagrams_under_a_peer_s_name_cost_no_good_one() {
+    scenario(Load::Heavy, |world| {
+        let mut site = Site::prepare(world, &Plan::pair().relayed())?;
+        let relay = site.relay(seed())?;
+        site.start()?;
+        site.settle()?;
+        let (a, b) = (site.container(ACME, "a1")?.clone(), site.container(ACME, "b1")?.clone());
+        let wanted: u64 = extent(100_000, 10_000_000);
+        let good = |packets| Flow {
+            packets,
+            payload: 600,
+            rate: Some(5_000),
+            ..Flow::between(a.address(Family::V4), b.address(Family::V4))
+        };
+        relay.record(Way::There, 2_000);
+        ensure!(send(&a.ns, &b.ns, &good(2_000))?.complete(), "without any forgery");
+        let seen = relay.take(Way::There);
+        let daemon = site.daemon("host-b")?;
+        let (cpu, begun) = (daemon.run_time()?, Instant::now());
+        ensure!(send(&a.ns, &b.ns, &good(10_000))?.complete(), "without any forgery");
+        let idle = (daemon.run_time()? - cpu).as_secs_f64() / begun.elapsed().as_secs_f64();
+        let (drops, full) = (site.drops("host-b")?, overflows(&site)?);
+        let (cpu, begun) = (daemon.run_time()?, Instant::now());
+        let stop = AtomicBool::new(false);
+        let (forged, arrived) = std::thread::scope(|scope| {
+            let forging = scope.spawn(|| {
+                let done = forge(&relay, &seen, wanted);
+                stop.store(true, Ordering::Release);
+                done
+            });
+            let (mut sent, mut received) = (0, 0);
+            while !stop.load(Ordering::Acquire) {
+                let arrived = send(&a.ns, &b.ns, &good(5_000))?;
+                ensure!(arrived.duplicates == 0 && arrived.damaged == 0, "{arrived:?}");
+                (sent, received) = (sent + arrived.sent, received + arrived.received);
+            }
+            let forged = forging.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            Ok::<_, anyhow::Error>((forged, (sent, received)))
+        })?;
+        let used = (daemon.run_time()? - cpu).as_secs_f64() - idle * begun.elapsed().as_secs_f64();
+        let lost = arrived.0 - arrived.1;
+        let full = overflows(&site)? - full;
+        ensure!(lost <= full, "{lost} good ones lost, {full} for want of room");
+        let more = site.drops("host-b")? - drops;
+        ensure!(more + full >= forged, "{more} drops and {full} without room of {forged}");
+        #[expect(clippy::cast_precision_loss, reason = "a time to show")]
+        let each = used * 1e6 / more as f64;
+        let figure = format!(
+            "{more} forged, 0 accepted, {lost} of {} good ones lost, {each:.2} µs each, the kernel's part \
+             included",
+            arrived.0
+        );
+        ensure!(each < extent(20.0, 2.0), "{each} µs each");
+        let missed = if each > 1.0 { "missed: " } else { "" };
+        let must = "no state change, no good one lost with a forged one, at most 1 µs each";
+        row(
+            "forged datagrams with a peer's address, port and index",
+            must,
+            format!("{missed}{figure}"),
+        );
+        site.ping_all()?;
+        site.assert_healthy()
+    });
+}
+
+/// Sends what an onlooker can make of what he has seen.
+fn forge(relay: &Relay, seen: &[Kept], count: u64) -> Result<u64> {
+    let mut random = Seeded::new(seed());
+    let length = seen.iter().map(|kept| kept.payload.len()).max().context("nothing was seen")?;
+    let seen: Vec<_> = seen.iter().filter(|kept| kept.payload.len() == length).collect();
+    let mut forged = 0;
+    for (number, seen) in seen.iter().cycle().enumerate() {
+        if forged >= count {
+            break;
+        }
+        let mut batch = seen.payload.repeat(SEGMENTS);
+        for (nth, datagram) in batch.chunks_exact_mut(length).enumerate() {
+            random.fill(&mut datagram[HEADER_LEN..]);
+            // Counters that are new to the receiver, or as it was.
+            if nth % 4 > 0 {
+                datagram[10..12].copy_from_slice(&random.next_u64().to_be_bytes()[..2]);
+            }
+            // Now and then a false length, to part elsewhere what the kernel has merged.
+            if nth % 16 == 1 {
+                datagram[3] ^= 0x55;
+            }
+        }
+        relay.inject_many(Way::There, seen.port, &batch, u16::try_from(length)?)?;
+        forged += SEGMENTS as u64;
+        if number % BURST == 0 {
+            pause(Duration::from_micros(300))?;
+        }
+    }
+    Ok(forged)
 }

@@ -9,7 +9,7 @@ use netns_tests::certificates::{Identity, server_name};
 use netns_tests::fault::{extent, row};
 use netns_tests::packets;
 use netns_tests::process::{pause, wait_for};
-use netns_tests::rogue::dial;
+use netns_tests::rogue::{Metadata, Parties, Session, dial};
 use netns_tests::site::{OVERLAY_INTERFACE, SETTLE_LIMIT, reach};
 use netns_tests::topology::{UNDERLAY_INTERFACE, Underlay};
 use netns_tests::traffic::datagrams::{Flow, send};
@@ -74,14 +74,7 @@ fn identical_addresses_do_not_meet() {
 /// Packets from `a1` with sources that it does not own, to everybody who could be reached.
 fn forged(site: &Site) -> Result<Vec<Vec<u8>>> {
     let mut packets = Vec::new();
-    for (family, sources) in [
-        // Neighbours, the own host's and the other's, nobody, the gateway, another range, loopback.
-        (
-            Family::V4,
-            ["10.40.0.4", "10.40.0.3", "10.40.0.99", "10.40.0.1", "192.0.2.2", "127.0.0.1"],
-        ),
-        (Family::V6, ["fd40::4", "fd40::3", "fd40::99", "fd40::1", "2001:db8::2", "::1"]),
-    ] {
+    for (family, sources) in [(Family::V4, NOT_ITS_OWN_V4), (Family::V6, NOT_ITS_OWN_V6)] {
         for source in sources {
             let from = SocketAddr::new(source.parse()?, 4_000);
             for to in ["b1", "a2"] {
@@ -92,6 +85,22 @@ fn forged(site: &Site) -> Result<Vec<Vec<u8>>> {
     }
     Ok(packets)
 }
+
+/// What is neither a1's nor at home on host-b but for the second: neighbours, the own host's and the other's,
+/// nobody, the gateway, the other host, loopback, a group, everybody, no address.
+const NOT_ITS_OWN_V4: [&str; 9] = [
+    "10.40.0.4",
+    "10.40.0.3",
+    "10.40.0.99",
+    "10.40.0.1",
+    "192.0.2.2",
+    "127.0.0.1",
+    "224.0.0.1",
+    "255.255.255.255",
+    "0.0.0.0",
+];
+const NOT_ITS_OWN_V6: [&str; 9] =
+    ["fd40::4", "fd40::3", "fd40::99", "fd40::1", "2001:db8::2", "::1", "ff02::1", "ff05::2", "::"];
 
 #[test]
 fn forged_sources_arrive_nowhere() {
@@ -125,8 +134,72 @@ fn forged_sources_arrive_nowhere() {
         // b1 answered the honest packet to a1 with "port unreachable" before; nothing came since.
         ensure!(others(&after[0]) == others(&before[0]), "{:?} became {:?}", before[0], after[0]);
         let figure = format!("0 of {} delivered", tries());
-        row("inner source of another container, host or tenant", "0 delivered", figure);
+        row(
+            "inner source of another container, host, group, from a container",
+            "0 delivered",
+            figure,
+        );
         Ok(())
+    });
+}
+
+/// The other direction: a peer with the right certificate, and sources that do not live there.
+#[test]
+fn a_hostile_peer_s_forged_sources_arrive_nowhere() {
+    scenario(Load::Heavy, |world| {
+        let mut site = Site::prepare(world, &Plan::pair().two_each().with_beta())?;
+        site.start_host("host-a")?;
+        let files = site.pki[ACME].issue_into("host-b", &world.dir().join("rogue"))?;
+        let identity = Identity::read(&files)?;
+        let parties = Parties { environment: ACME, client: "host-b", server: "host-a" };
+        let name = server_name(&site.pki[ACME])?;
+        let (ns, to) = (&site.topology.host("host-b")?.ns, site.endpoint("host-a")?);
+        let mut session = Session::open(ns, to, &name, parties, &identity)?;
+        let (a1, b1) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
+        let goal = |family| SocketAddr::new(a1.address(family), 4_001);
+        // From an address that lives there it does arrive.
+        let from = SocketAddr::new(b1.address(Family::V4), 4_000);
+        let before = a1.received()?;
+        session.send(&packets::udp(from, goal(Family::V4), b"honest"), &[], Metadata::PLAIN)?;
+        wait_for(
+            "the honest packet",
+            SETTLE_LIMIT,
+            || Ok((a1.received()? > before).then_some(())),
+        )?;
+        pause(LIMIT)?;
+        let mut forged = Vec::new();
+        for (family, sources) in [(Family::V4, NOT_ITS_OWN_V4), (Family::V6, NOT_ITS_OWN_V6)] {
+            // The second is at home there.
+            for (_, source) in sources.iter().enumerate().filter(|(number, _)| *number != 1) {
+                let from = SocketAddr::new(source.parse()?, 4_000);
+                forged.push(packets::udp(from, goal(family), b"forged"));
+            }
+            // The victim's own.
+            forged.push(packets::udp(goal(family), goal(family), b"forged"));
+        }
+        let here = site.containers.iter().filter(|c| c.plan.host == "host-a");
+        let here: Vec<_> = here.cloned().collect();
+        let everybody = || here.iter().map(Container::received).collect::<Result<Vec<_>>>();
+        let before = everybody()?;
+        let drops = || site.drops_by("host-a", ACME, "source_not_owned");
+        let dropped = drops()?;
+        let spare = tries() / 20;
+        for (number, packet) in (0..tries() + spare).zip(forged.iter().cycle()) {
+            session.send(packet, &[], Metadata::PLAIN)?;
+            if number % BURST == 0 {
+                pause(Duration::from_micros(300))?;
+            }
+        }
+        wait_for("as many drops of forged sources", STATUS_LIMIT, || {
+            let more = drops()? - dropped;
+            ensure!(more >= tries(), "{more}: {}", site.all_drops()?);
+            Ok(Some(()))
+        })?;
+        let after = everybody()?;
+        ensure!(after == before, "{before:?} became {after:?}");
+        let figure = format!("0 of {} delivered", tries());
+        row("inner source of another peer, host, group, from a peer", "0 delivered", figure);
+        site.assert_healthy()
     });
 }
 

@@ -2,12 +2,15 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
 
 use super::{Faults, Kept, port_of};
 use crate::namespace::Namespace;
@@ -167,13 +170,31 @@ impl Line {
     }
 
     pub(super) fn send(&self, port: u16, payload: &[u8]) -> Result<()> {
+        self.with_sender(port, |sender| sender.send_to(payload, self.target).map(drop))
+    }
+
+    /// Sends many datagrams of one length at once, which arrive as one where the kernel merges them.
+    pub(super) fn send_many(&self, port: u16, payloads: &[u8], length: u16) -> Result<()> {
+        let target = SockaddrStorage::from(self.target);
+        let cut = [ControlMessage::UdpGsoSegments(&length)];
+        self.with_sender(port, |sender| {
+            let parts = [IoSlice::new(payloads)];
+            let fd = sender.as_raw_fd();
+            Ok(sendmsg(fd, &parts, &cut, MsgFlags::empty(), Some(&target)).map(drop)?)
+        })
+    }
+
+    fn with_sender(
+        &self,
+        port: u16,
+        send: impl FnOnce(&UdpSocket) -> std::io::Result<()>,
+    ) -> Result<()> {
         let mut senders = lock(&self.senders);
         if !senders.contains_key(&port) {
             ensure!(senders.len() < PORTS_MAX, "more than {PORTS_MAX} source ports");
             senders.insert(port, port_of(&self.ns, self.source, port)?);
         }
-        senders[&port].send_to(payload, self.target)?;
-        Ok(())
+        Ok(send(&senders[&port])?)
     }
 
     pub(super) fn faults(&self, faults: Faults) {

@@ -127,18 +127,7 @@ impl Session {
         identity: &Identity,
     ) -> Result<Self> {
         let mut stream = connect(ns, to, server_name, Some(identity))?;
-        say_hello(&mut stream)?;
-        let theirs = read_frame(&mut stream, HELLO)?;
-        let lanes = *theirs.first().context("empty hello")?;
-        let mut indices = vec![lanes];
-        for lane in 0..u32::from(lanes) {
-            indices.extend((0x0000_1000 + lane).to_be_bytes());
-        }
-        write_frame(&mut stream, INDICES, &indices)?;
-        let theirs = read_frame(&mut stream, INDICES)?;
-        let index = theirs.get(1..5).context("no index for our lane")?;
-        let index = u32::from_be_bytes(index.try_into()?);
-        read_frame(&mut stream, READY)?;
+        let (lanes, index) = exchange(&mut stream)?;
         let leaf = stream.conn.peer_certificates().and_then(|chain| chain.first());
         let server_hash = sha256(leaf.context("no server certificate")?);
         let mut context = u16::from(VERSION).to_be_bytes().to_vec();
@@ -216,6 +205,23 @@ impl Session {
         self.socket.send_to(datagram, self.to)?;
         Ok(())
     }
+}
+
+/// All frames of a client; gives the daemon's lanes and its index for our one.
+pub(super) fn exchange(stream: &mut (impl Read + Write)) -> Result<(u8, u32)> {
+    say_hello(stream)?;
+    let theirs = read_frame(stream, HELLO)?;
+    let lanes = *theirs.first().context("empty hello")?;
+    let mut indices = vec![lanes];
+    for lane in 0..u32::from(lanes) {
+        indices.extend((0x0000_1000 + lane).to_be_bytes());
+    }
+    write_frame(stream, INDICES, &indices)?;
+    let theirs = read_frame(stream, INDICES)?;
+    let index = theirs.get(1..5).context("no index for our lane")?;
+    let index = u32::from_be_bytes(index.try_into()?);
+    read_frame(stream, READY)?;
+    Ok((lanes, index))
 }
 
 fn expand<const N: usize>(secret: &[u8], info: &[&[u8]]) -> Result<[u8; N]> {

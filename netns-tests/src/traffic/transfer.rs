@@ -26,6 +26,8 @@ pub struct Transfer {
     pub bytes: u64,
     /// From the connection to the last byte.
     pub elapsed: Duration,
+    /// The longest time in which nothing came.
+    pub longest_gap: Duration,
     /// SHA-256 of what was sent.
     pub sent: Vec<u8>,
     /// SHA-256 of what was received.
@@ -72,10 +74,10 @@ pub fn transfer(
     let start = Instant::now();
     std::thread::scope(|scope| {
         let sending = scope.spawn(move || produce(stream, bytes, seed));
-        let (count, received) = consume(peer)?;
+        let (count, received, longest_gap) = consume(peer)?;
         let elapsed = start.elapsed();
         let sent = sending.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok(Transfer { bytes: count, elapsed, sent, received })
+        Ok(Transfer { bytes: count, elapsed, longest_gap, sent, received })
     })
 }
 
@@ -96,15 +98,17 @@ fn produce(mut stream: TcpStream, bytes: u64, seed: u64) -> Result<Vec<u8>> {
     Ok(hash.finish().as_ref().to_vec())
 }
 
-fn consume(mut stream: TcpStream) -> Result<(u64, Vec<u8>)> {
+fn consume(mut stream: TcpStream) -> Result<(u64, Vec<u8>, Duration)> {
     stream.set_read_timeout(Some(STALL_LIMIT))?;
     let mut hash = digest::Context::new(&digest::SHA256);
     let mut block = vec![0; BLOCK];
-    let mut count = 0;
+    let (mut count, mut last, mut longest_gap) = (0, Instant::now(), Duration::ZERO);
     loop {
         let len = stream.read(&mut block).context("receive")?;
+        longest_gap = longest_gap.max(last.elapsed());
+        last = Instant::now();
         if len == 0 {
-            return Ok((count, hash.finish().as_ref().to_vec()));
+            return Ok((count, hash.finish().as_ref().to_vec(), longest_gap));
         }
         hash.update(&block[..len]);
         count += len as u64;
