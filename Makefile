@@ -31,9 +31,8 @@ test: setup ## Run all tests; the ones in network namespaces need root
 	WEFT_ENGINE=$(SECOND_ENGINE) WEFT_BIN_DIR=$(DEBUG) $(CARGO) test --locked -p netns-tests \
 		--no-fail-fast $(addprefix --test ,$(SECOND_ENGINE_TESTS))
 
-test-faults: setup ## Inject every fault at full extent and print a table of figures; needs root
-	$(CARGO) build --locked -p weftd -p weft-helper -p weft
-	@CARGO="$(CARGO)" WEFT_BIN_DIR=$(DEBUG) scripts/faults.sh $(FAULTS)
+test-faults: build ## Inject every fault at full extent and print a table of figures; needs root
+	@CARGO="$(CARGO)" WEFT_BIN_DIR=$(RELEASE) scripts/faults.sh $(FAULTS)
 
 lint: setup ## Check formatting, clippy, dependencies (if cargo-deny is installed)
 	$(CARGO) fmt --all --check

@@ -11,11 +11,13 @@
 
 mod attachment;
 mod directory;
+mod drive;
 mod environment;
 mod handle;
 mod handshakes;
 mod link;
 mod listener;
+mod paths;
 mod reload;
 mod sessions;
 mod share;
