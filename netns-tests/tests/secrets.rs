@@ -122,8 +122,9 @@ fn nothing_of_a_session_is_left_when_it_is_over() {
         let end = |c: &netns_tests::Container, port| SocketAddr::new(c.address(Family::V4), port);
         let packet = packets::udp(end(b1, 6_000), end(a1, 6_001), b"alive");
         let before = a1.received()?;
-        session.send(&packet, &[], Metadata::PLAIN)?;
+        // Again and again: the daemon says that it is ready before all of its workers are.
         wait_for("the session carries data", SETTLE_LIMIT, || {
+            session.send(&packet, &[], Metadata::PLAIN)?;
             Ok((a1.received()? > before).then_some(()))
         })?;
         let secrets = session.secrets.clone();
