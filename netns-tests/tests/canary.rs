@@ -201,12 +201,7 @@ fn not_when_datagrams_cannot_be_sent() {
             // The kernel refuses every datagram, with an error, and streams; the peer forgets the session.
             let refused =
                 format!("oifname {UNDERLAY_INTERFACE} meta l4proto {{ tcp, udp }} reject");
-            filter(
-                site,
-                "host-a",
-                "output",
-                Some("oifname eth0 meta l4proto { tcp, udp } reject"),
-            )?;
+            filter(site, "host-a", "output", Some(&refused))?;
             pause(LIMIT)?;
             site.daemon_mut("host-b")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
             site.start_host("host-b")?;
