@@ -18,7 +18,7 @@ mod line;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -105,7 +105,8 @@ pub fn alias(family: Family, seen_by: usize) -> IpAddr {
 pub struct Relay {
     there: Arc<Line>,
     back: Arc<Line>,
-    stalled: Arc<AtomicBool>,
+    /// How many TCP connections are still passed on; all are if it is the greatest number.
+    left: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -130,7 +131,7 @@ impl Relay {
         let mut relay = Self {
             there: line(0, 1, seed)?,
             back: line(1, 0, seed.wrapping_add(1))?,
-            stalled: Arc::default(),
+            left: Arc::new(AtomicUsize::new(usize::MAX)),
             stop: Arc::default(),
             threads: Vec::new(),
         };
@@ -139,9 +140,9 @@ impl Relay {
             relay.threads.push(std::thread::spawn(move || line.run(&stop)));
         }
         for (from, to) in [(0, 1), (1, 0)] {
-            let (stalled, stop) = (Arc::clone(&relay.stalled), Arc::clone(&relay.stop));
+            let (left, stop) = (Arc::clone(&relay.left), Arc::clone(&relay.stop));
             let listen = SocketAddr::new(aliases[from], PORT);
-            let thread = handshakes::relay(&host.ns, listen, ends[to], stalled, stop)?;
+            let thread = handshakes::relay(&host.ns, listen, ends[to], left, stop)?;
             relay.threads.push(thread);
         }
         Ok(relay)
@@ -160,7 +161,12 @@ impl Relay {
 
     /// While true, TCP connections are accepted and then stand still.
     pub fn stall_handshakes(&self, stalled: bool) {
-        self.stalled.store(stalled, Ordering::Relaxed);
+        self.pass_handshakes(if stalled { 0 } else { usize::MAX });
+    }
+
+    /// The next `count` TCP connections are passed on; those after them stand still.
+    pub fn pass_handshakes(&self, count: usize) {
+        self.left.store(count, Ordering::Relaxed);
     }
 
     /// From now on keeps a copy of up to `count` datagrams that pass.

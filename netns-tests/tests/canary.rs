@@ -22,7 +22,7 @@ use netns_tests::status::number;
 use netns_tests::topology::{Offloads, UNDERLAY_INTERFACE, Underlay};
 use netns_tests::traffic::datagrams::socket;
 use netns_tests::{
-    ACME, Capture, Container, Family, Load, Plan, Result, Site, World, ensure, scenario,
+    ACME, Capture, Container, Family, Faults, Load, Plan, Result, Site, World, ensure, scenario,
 };
 use nix::sys::signal::Signal;
 
@@ -198,8 +198,10 @@ fn not_when_datagrams_cannot_be_sent() {
         no_canary(world, &mut site, DATA_LEAST, |site| {
             site.start()?;
             site.settle()?;
-            // The kernel refuses every datagram, with an error; meanwhile the peer forgets the session.
-            filter(site, "host-a", "output", Some("meta l4proto udp reject"))?;
+            // The kernel refuses every datagram, with an error, and streams; the peer forgets the session.
+            let refused =
+                format!("oifname {UNDERLAY_INTERFACE} meta l4proto {{ tcp, udp }} reject");
+            filter(site, "host-a", "output", Some(&refused))?;
             pause(LIMIT)?;
             site.daemon_mut("host-b")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
             site.start_host("host-b")?;
@@ -220,25 +222,33 @@ fn not_when_datagrams_cannot_be_sent() {
     });
 }
 
-/// Keys are installed on both sides and no datagram under them arrives: the session is never proven.
+/// Keys are installed on both sides and nothing that they seal arrives: the session is never proven.
 #[test]
 fn not_in_a_session_that_is_never_proven() {
     scenario(Load::Heavy, |world| {
-        let mut site = Site::prepare(world, &plan())?;
-        for host in ["host-a", "host-b"] {
-            filter(&site, host, "prerouting", Some("meta l4proto udp drop"))?;
-        }
+        let mut relayed = plan().relayed();
+        relayed.underlay.offloads = Offloads::Off;
+        let mut site = Site::prepare(world, &relayed)?;
+        let relay = site.relay(seed())?;
+        relay.faults(Faults { drop: 1.0, ..Faults::NONE });
+        // One handshake, and no stream, which would carry what datagrams do.
+        relay.pass_handshakes(1);
         no_canary(world, &mut site, 0, |site| {
             site.start()?;
+            let pairs = [("host-a", "host-b"), ("host-b", "host-a")];
+            for (host, peer) in pairs {
+                wait_for("a handshake", SETTLE_LIMIT, || {
+                    let status = site.daemon(host)?.status()?;
+                    Ok((number(&status.peer(ACME, peer)?["handshakes_ok"]) > 0).then_some(()))
+                })?;
+            }
             pause(LIMIT * 2)?;
-            for (host, peer) in [("host-a", "host-b"), ("host-b", "host-a")] {
+            for (host, peer) in pairs {
                 let status = site.daemon(host)?.status()?;
-                ensure!(number(&status.peer(ACME, peer)?["handshakes_ok"]) > 0, "no handshake");
                 ensure!(!status.established(ACME, peer)?, "{host} takes it for proven");
             }
-            for host in ["host-a", "host-b"] {
-                filter(site, host, "prerouting", None)?;
-            }
+            relay.faults(Faults::NONE);
+            relay.stall_handshakes(false);
             reach(site.container(ACME, "a1")?, site.container(ACME, "b1")?)
         })?;
         row("encryption path broken: no session is ever proven", "0 cleartext bytes", "0 in 4 s");

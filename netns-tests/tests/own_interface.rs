@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use netns_tests::daemon::STOP_LIMIT;
-use netns_tests::fault::row;
+use netns_tests::fault::{extent, row};
 use netns_tests::process::{pause, run_ok};
 use netns_tests::site::{OVERLAY_INTERFACE, reach};
 use netns_tests::traffic::datagrams::{Flow, send};
@@ -26,12 +26,12 @@ const ATTACH: &str = r#"
     my $number = sub { pack("i", shift) };
 "#;
 
-/// What it does, as <linux/if_tun.h> numbers it.
+/// What it does, as <linux/if_tun.h> numbers it; at a reduced extent the first of them.
 const CHANGES: [(&str, &str); 9] = [
     ("a header of 12 bytes", "ioctl($tun, 0x400454d8, $number->(12)) or die $!;"),
-    ("a header of 64 bytes", "ioctl($tun, 0x400454d8, $number->(64)) or die $!;"),
     ("big endian", "ioctl($tun, 0x400454dc, $number->(0)); ioctl($tun, 0x400454de, $number->(1));"),
     ("no offloads", "ioctl($tun, 0x400454d0, 0) or die $!;"),
+    ("a header of 64 bytes", "ioctl($tun, 0x400454d8, $number->(64)) or die $!;"),
     ("one offload", "ioctl($tun, 0x400454d0, 1) or die $!;"),
     ("persistent", "ioctl($tun, 0x400454cb, 1) or die $!;"),
     ("not persistent", "ioctl($tun, 0x400454cb, 0) or die $!;"),
@@ -64,7 +64,8 @@ fn what_a_container_does_to_its_own_interface_is_its_own_trouble() {
         let of = |name: &str| site.container(ACME, name).cloned();
         let (a1, b1, a2, b2) = (of("a1")?, of("b1")?, of("a2")?, of("b2")?);
         let mut longest = Duration::ZERO;
-        for (what, call) in CHANGES {
+        let changes = &CHANGES[..extent(3, CHANGES.len())];
+        for (what, call) in changes {
             let neighbour = Flow {
                 packets: 1_500,
                 rate: Some(2_000),
@@ -78,7 +79,7 @@ fn what_a_container_does_to_its_own_interface_is_its_own_trouble() {
             })?;
             ensure!(arrived.complete(), "{what}: the neighbour: {arrived:?}");
             let begun = Instant::now();
-            works(&a1, &b1).with_context(|| what.to_owned())?;
+            works(&a1, &b1).with_context(|| (*what).to_owned())?;
             longest = longest.max(begun.elapsed());
         }
         // It is "not persistent" now: whatever becomes of it, the neighbour's stays.
@@ -91,7 +92,7 @@ fn what_a_container_does_to_its_own_interface_is_its_own_trouble() {
         works(&a1, &b1)?;
         let figure = format!(
             "{} changes: no datagram of its neighbour lost; works again, with 2 MiB, within {} ms",
-            CHANGES.len(),
+            changes.len(),
             longest.as_millis()
         );
         row("a container attaches to its own TUN", "only it suffers, and recovers", figure);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use memchr::memmem;
 use netns_tests::binaries::binary;
 use netns_tests::certificates::{Identity, server_name};
+use netns_tests::config::KeyLimits;
 use netns_tests::daemon::STOP_LIMIT;
 use netns_tests::fault::row;
 use netns_tests::packets;
@@ -18,11 +19,15 @@ use netns_tests::rogue::{Metadata, Parties, Session};
 use netns_tests::secrets::{KEY_LEN, aes_keys, occurrences};
 use netns_tests::site::{SETTLE_LIMIT, reach};
 use netns_tests::status::list;
+use netns_tests::traffic::datagrams::socket;
 use netns_tests::{ACME, Context, Family, Load, Plan, Result, Site, World, ensure, scenario};
 use nix::sys::signal::Signal;
 
 /// What the end of a session may take until nothing of it is there.
 const WIPED: Duration = Duration::from_secs(2);
+/// Datagrams under one key, and flows that send more: all lanes are theirs.
+const EPOCH_DATAGRAMS: u64 = 64;
+const FLOWS: u16 = 32;
 /// A file is read if it is no larger, bytes.
 const FILE_MAX: u64 = 64 << 20;
 const MUST: &str = "0 hits of any secret in memory, logs, files, core, swap";
@@ -103,7 +108,8 @@ fn assert_not_swapped(pid: i32) -> Result<()> {
 #[test]
 fn nothing_of_a_session_is_left_when_it_is_over() {
     scenario(Load::Heavy, |world| {
-        let mut site = Site::prepare(world, &Plan::pair())?;
+        let keys = KeyLimits { epoch_datagrams_max: Some(EPOCH_DATAGRAMS), ..KeyLimits::default() };
+        let mut site = Site::prepare(world, &Plan::pair().keys(keys))?;
         site.start_host("host-a")?;
         let files = site.pki[ACME].issue_into("host-b", &world.dir().join("rogue"))?;
         let identity = Identity::read(&files)?;
@@ -116,8 +122,9 @@ fn nothing_of_a_session_is_left_when_it_is_over() {
         let end = |c: &netns_tests::Container, port| SocketAddr::new(c.address(Family::V4), port);
         let packet = packets::udp(end(b1, 6_000), end(a1, 6_001), b"alive");
         let before = a1.received()?;
-        session.send(&packet, &[], Metadata::PLAIN)?;
+        // Again and again: the daemon says that it is ready before all of its workers are.
         wait_for("the session carries data", SETTLE_LIMIT, || {
+            session.send(&packet, &[], Metadata::PLAIN)?;
             Ok((a1.received()? > before).then_some(()))
         })?;
         let secrets = session.secrets.clone();
@@ -129,6 +136,19 @@ fn nothing_of_a_session_is_left_when_it_is_over() {
         }
         // With it all epochs could be had: it is gone already.
         ensure!(hits(&all, &[&secrets.exported])? == 0, "the exported secret is still there");
+        // The daemon's own lanes go on to other keys, and nothing tells of those before.
+        for port in 0..FLOWS {
+            let from = socket(&a1.ns, end(a1, 7_000 + port))?;
+            for _ in 0..2 * EPOCH_DATAGRAMS {
+                from.send_to(b"on and on", end(b1, 6_000))?;
+            }
+        }
+        let before: Vec<&[u8]> = secrets.lanes[1..].iter().flatten().map(Vec::as_slice).collect();
+        wait_for("the keys of the first epoch are gone", SETTLE_LIMIT, || {
+            let left = hits(&all, &before)?;
+            ensure!(left == 0, "{left} hits of {} secrets of the epoch before", before.len());
+            Ok(Some(()))
+        })?;
         let mut every: Vec<&[u8]> = secrets.lanes.iter().flatten().map(Vec::as_slice).collect();
         every.push(&secrets.exported);
         remove_peer(&mut site, "host-a", "host-b")?;
@@ -136,7 +156,10 @@ fn nothing_of_a_session_is_left_when_it_is_over() {
         ensure!(left == 0, "{left} hits of {} secrets", every.len());
         let files = assert_in_no_file(world, &every)?;
         assert_not_swapped(all[0])?;
-        let figure = format!("0 of {} secrets in 2 processes, {files} files; no swap", every.len());
+        let figure = format!(
+            "0 of {} secrets in 2 processes, {files} files; no swap; of an epoch before none either",
+            every.len()
+        );
         row("memory and files after a session's end, the secrets known", MUST, figure);
         site.assert_healthy()
     });

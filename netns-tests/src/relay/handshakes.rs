@@ -2,7 +2,7 @@
 
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// Most connections that stand still at a time.
 const STALLED_MAX: usize = 64;
 
-/// Accepts on `listen` and connects to `target`. The connection's source is the relay's own
+/// Accepts on `listen` and connects to `target`, as often as `left` says; then nobody is passed on. The connection's source is the relay's own
 /// address, which says nothing: identity comes from certificates alone.
 pub(super) fn relay(
     ns: &Namespace,
     listen: SocketAddr,
     target: SocketAddr,
-    stalled: Arc<AtomicBool>,
+    left: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
 ) -> Result<JoinHandle<()>> {
     let listener = ns.enter(|| Ok(TcpListener::bind(listen)?));
@@ -35,13 +35,18 @@ pub(super) fn relay(
                 std::thread::sleep(ACCEPT_POLL);
                 continue;
             };
-            if stalled.load(Ordering::Relaxed) {
+            let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                if left == usize::MAX { Some(left) } else { left.checked_sub(1) }
+            });
+            if taken.is_err() {
                 standing.truncate(STALLED_MAX - 1);
                 standing.push(client);
                 continue;
             }
             // A target that does not answer closes the client, as a refused connection would.
-            let _ = splice(&ns, client, target);
+            if splice(&ns, client, target).is_err() && taken != Ok(usize::MAX) {
+                left.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }))
 }

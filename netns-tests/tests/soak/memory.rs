@@ -1,10 +1,13 @@
 //! Memory and descriptors of daemons that are never killed, and of their helpers.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use netns_tests::process::wait_for;
 use netns_tests::{Context, Result, Site, ensure};
 
+/// State of a TCP connection in `/proc/net/tcp`.
+const ESTABLISHED: &str = "01";
 /// Between two looks.
 const PERIOD: Duration = Duration::from_secs(1);
 /// The first part of the run, one in this many, is warming up and tells nothing of a slope.
@@ -116,8 +119,22 @@ fn slope(samples: &[(f64, f64)]) -> f64 {
     if spread > 0.0 { rise / spread * 3_600.0 } else { 0.0 }
 }
 
+/// All but those of TCP connections that are open: streams stay for a minute after their last use.
 fn descriptors(pid: i32) -> Result<usize> {
-    Ok(std::fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp"))?;
+    let established = table.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace().skip(3);
+        let state = fields.next()?;
+        (state == ESTABLISHED).then(|| format!("socket:[{}]", fields.nth(5).unwrap_or_default()))
+    });
+    let connections: BTreeSet<String> = established.collect();
+    let mut count = 0;
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+        // One that was closed meanwhile is none.
+        let Ok(to) = std::fs::read_link(entry.path()) else { continue };
+        count += usize::from(!connections.contains(&*to.to_string_lossy()));
+    }
+    Ok(count)
 }
 
 fn resident(pid: i32) -> Result<f64> {
