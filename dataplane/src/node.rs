@@ -192,7 +192,7 @@ pub struct Prepared {
 ///
 /// # Errors
 /// When the listening address is taken, or the kernel refuses something; the message says what.
-pub fn prepare(config: Config, helper: Client) -> anyhow::Result<Prepared> {
+pub fn prepare(config: Config, helper: Arc<Client>, kept: Kept) -> anyhow::Result<Prepared> {
     let listen = config.listen;
     let cpus = thread::available_cpus();
     let count = config.workers.map_or(cpus.len(), usize::from).clamp(1, WORKERS_MAX.into());
@@ -249,8 +249,8 @@ pub fn prepare(config: Config, helper: Client) -> anyhow::Result<Prepared> {
         inbox: inbox.clone(),
         told_addresses: (None, false),
         peer_timers: Timers::default(),
-        helper: Arc::new(helper),
-        kept: Kept::open(&config.api).context("no folder for what the API makes")?,
+        helper,
+        kept,
         unmade: VecDeque::new(),
         retried: None,
         is_settled: false,
@@ -431,7 +431,6 @@ impl Node {
         for worker in &mut self.workers {
             worker.stop();
         }
-        self.kept.leave();
         if ending == Ending::Remove {
             self.kept.clear();
             let helper = Arc::clone(&self.helper);

@@ -29,6 +29,10 @@ pub const WORKERS: u8 = 2;
 /// every engine; without it the daemons choose.
 pub const ENGINE_VARIABLE: &str = "WEFT_ENGINE";
 
+/// Whom every daemon becomes; a number needs no account. It owns the keys that [`Pki`](crate::pki::Pki)
+/// issues.
+pub const USER: u32 = 65_534;
+
 /// Everything that a [`Site`](crate::Site) is made from.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -42,6 +46,8 @@ pub struct Plan {
     pub workers: u8,
     /// `engine` of every daemon.
     pub engine: Option<String>,
+    /// `user` of every daemon; root without.
+    pub user: Option<String>,
     /// `[keys]` of every daemon.
     pub keys: Option<KeyLimits>,
     /// Further top-level lines of every configuration.
@@ -91,6 +97,7 @@ impl Plan {
             family: Family::V4,
             workers: WORKERS,
             engine: std::env::var(ENGINE_VARIABLE).ok().filter(|name| !name.is_empty()),
+            user: Some(USER.to_string()),
             keys: None,
             lines: String::new(),
             environments: vec![ACME.into()],

@@ -12,6 +12,7 @@ use nix::sys::signal::SigSet;
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs,
 };
+use weft_helper::{Ids, Service};
 
 /// Makes the interfaces of containers for weftd and keeps them while weftd is replaced.
 ///
@@ -25,6 +26,9 @@ struct Arguments {
     /// The configuration of weftd: namespaces that it names may be entered.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Whom weftd becomes, as numbers; root without.
+    #[arg(long, value_name = "UID:GID")]
+    user: Option<Ids>,
     /// Stay in the foreground, for a service manager.
     #[arg(long)]
     foreground: bool,
@@ -64,6 +68,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         if let Some(config) = &config {
             again.arg("--config").arg(config);
         }
+        if let Some(user) = arguments.user {
+            again.arg("--user").arg(user.to_string());
+        }
         again.arg("--foreground").spawn()?;
         return Ok(());
     }
@@ -77,7 +84,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     // Without the right to ask for it, it is as likely to be ended as any other.
     let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+    // The socket may belong to another group, which takes a capability.
+    let service = Service::listen(&socket, arguments.user)?;
     give_up_privileges().context("privileges cannot be given up")?;
-    weft_helper::serve(&socket, config.as_deref())?;
+    service.serve(config.as_deref())?;
     Ok(())
 }

@@ -5,7 +5,13 @@ use std::{
     fmt::Write as _,
     fs,
     net::UdpSocket,
-    os::fd::{AsFd, AsRawFd},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::{
+            fs::{MetadataExt as _, PermissionsExt as _, chown, symlink},
+            net::UnixListener,
+        },
+    },
     path::{Path, PathBuf},
     process::{self, Command},
     thread,
@@ -16,8 +22,12 @@ use nix::{
     sys::signal::{self, SigSet, Signal},
     unistd::Pid,
 };
+use rustix::{
+    process::{Gid, Uid},
+    thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
+};
 use tempfile::TempDir;
-use weft_helper::{Client, Interface, Name, Origin};
+use weft_helper::{Client, Ids, Interface, Name, Origin};
 use weft_sys::{
     netns::Netns,
     poll::{Epoll, Events},
@@ -50,7 +60,7 @@ impl Host {
 
     fn connect(&self) -> Client {
         let program = Path::new(env!("CARGO_BIN_EXE_weft-helper"));
-        Client::connect(&self.socket(), program, Some(&self.config())).unwrap()
+        Client::connect(&self.socket(), program, Some(&self.config()), None).unwrap()
     }
 
     /// Writes a configuration with these attachments, where they are.
@@ -404,10 +414,11 @@ fn what_is_wrong_is_said() {
     assert!(error.contains("has an interface weft0 already"), "{error}");
 
     let config = host.config();
-    let nowhere = Client::connect(&host.socket(), Path::new("/no/such/weft-helper"), Some(&config));
+    let nowhere =
+        Client::connect(&host.socket(), Path::new("/no/such/weft-helper"), Some(&config), None);
     assert!(nowhere.is_ok(), "one is there");
     let elsewhere = Host::new();
-    let error = Client::connect(&elsewhere.socket(), Path::new("/no/such/weft-helper"), None);
+    let error = Client::connect(&elsewhere.socket(), Path::new("/no/such/weft-helper"), None, None);
     let error = error.unwrap_err().to_string();
     assert!(error.contains("cannot start /no/such/weft-helper"), "{error}");
 }
@@ -433,6 +444,97 @@ fn only_namespaces_that_are_meant_are_entered() {
     client.open(&interface(&meant, "web-1")).unwrap();
 }
 
+/// Runs `work` as another user.
+fn as_user<T: Send>(ids: Ids, work: impl FnOnce() -> T + Send) -> T {
+    let become_user = || {
+        let (uid, gid) = (Uid::from_raw(ids.uid), Gid::from_raw(ids.gid));
+        set_thread_groups(&[]).unwrap();
+        set_thread_res_gid(gid, gid, gid).unwrap();
+        set_thread_res_uid(uid, uid, uid).unwrap();
+        work()
+    };
+    thread::scope(|scope| scope.spawn(become_user).join().unwrap())
+}
+
+#[test]
+fn root_and_the_daemon_s_user_are_heard_and_nobody_else() {
+    let (host, container) = (Host::new(), Container::new());
+    fs::set_permissions(host.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    host.configure(&[("web-1", &container.path())]);
+    let program = Path::new(env!("CARGO_BIN_EXE_weft-helper"));
+    let user = Ids { uid: 65_534, gid: 65_533 };
+    let connect = || Client::connect(&host.socket(), program, Some(&host.config()), Some(user));
+    let client = connect().unwrap();
+    client.open(&interface(&container, "web-1")).unwrap();
+    // The socket stays root's, so that the daemon cannot let others in.
+    let socket = fs::metadata(host.socket()).unwrap();
+    assert_eq!((socket.uid(), socket.gid(), socket.mode() & 0o777), (0, 65_533, 0o660));
+    let queues = as_user(user, || {
+        let again = connect().unwrap();
+        let error = weft_helper::register(&host.socket(), name("web-9"), Path::new("/x"));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("user 65534 may not register"), "{error}");
+        again.open(&interface(&container, "web-1")).unwrap().1.len()
+    });
+    assert_eq!(queues, 2);
+    for (stranger, expected) in [
+        (Ids { uid: 65_532, ..user }, "expected the daemon's user, or root"),
+        (Ids { uid: 65_532, gid: 65_532 }, "Permission denied"),
+    ] {
+        let error = as_user(stranger, || connect().unwrap_err().to_string());
+        assert!(error.contains(expected), "{error}");
+    }
+    // A daemon that is root again has a helper of its own.
+    let first = host.helper();
+    host.connect().end().unwrap();
+    assert_ne!(first, None);
+}
+
+#[test]
+fn what_a_daemon_leaves_is_removed_and_what_it_keeps_is_not() {
+    let host = Host::new();
+    host.configure(&[]);
+    let client = host.connect();
+    let api = host.folder.path().join("weftd.sock");
+    let state = weft_helper::state_beside(&api);
+    for is_kept in [true, false] {
+        let _listener = UnixListener::bind(&api).unwrap();
+        fs::create_dir_all(&state).unwrap();
+        if is_kept {
+            fs::write(state.join("kept"), "").unwrap();
+        }
+        client.leave().unwrap();
+        assert_eq!((api.exists(), state.exists()), (false, is_kept));
+        let _ = fs::remove_file(state.join("kept"));
+    }
+}
+
+#[test]
+fn records_are_kept_in_a_folder_of_its_own_only() {
+    let host = Host::new();
+    host.configure(&[]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("file"), "content").unwrap();
+    let records = host.folder.path().join("weftd.sock.helper.d");
+    let refused = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_weft-helper"))
+            .arg("--socket")
+            .arg(host.socket())
+            .arg("--foreground")
+            .output()
+            .unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains("expected a folder of user 0"), "{error}");
+    };
+    symlink(elsewhere.path(), &records).unwrap();
+    refused();
+    assert!(elsewhere.path().join("file").exists(), "somebody else's file");
+    fs::remove_file(&records).unwrap();
+    fs::create_dir(&records).unwrap();
+    chown(&records, Some(65_534), None).unwrap();
+    refused();
+}
+
 #[test]
 fn a_helper_with_another_configuration_makes_room() {
     let (host, container) = (Host::new(), Container::new());
@@ -443,7 +545,7 @@ fn a_helper_with_another_configuration_makes_room() {
     let other = host.folder.path().join("other.toml");
     fs::copy(host.config(), &other).unwrap();
     let program = Path::new(env!("CARGO_BIN_EXE_weft-helper"));
-    let client = Client::connect(&host.socket(), program, Some(&other)).unwrap();
+    let client = Client::connect(&host.socket(), program, Some(&other), None).unwrap();
     assert_ne!(host.helper().unwrap(), first);
     let (opened, _) = client.open(&interface(&container, "web-1")).unwrap();
     assert_eq!(opened.origin, Origin::Adopted);
