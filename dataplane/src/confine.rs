@@ -21,13 +21,10 @@ use landlock::{
 };
 use rustix::{
     process::{Resource, Rlimit, setrlimit},
-    thread::{
-        CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
-        remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities,
-        set_no_new_privs,
-    },
+    thread::{CapabilitySet, set_keep_capabilities, set_no_new_privs},
 };
 use weft_config::{Account, Config};
+use weft_confine::{empty_bounding_set, keep_capabilities};
 
 /// The newest rules that are asked for; an older kernel enforces those that it knows.
 const LANDLOCK: ABI = ABI::V6;
@@ -105,18 +102,10 @@ pub fn confine(places: &Places, user: Option<Account>) -> anyhow::Result<Confine
     }
     set_no_new_privs(true).context("cannot forbid new privileges")?;
     let files = restrict_files(places).context("cannot restrict files")?;
-    drop_capabilities(keeps_ipc_lock).context("cannot give up capabilities")?;
+    let kept = if keeps_ipc_lock { CapabilitySet::IPC_LOCK } else { CapabilitySet::empty() };
+    keep_capabilities(kept).context("cannot give up capabilities")?;
     calls::restrict().context("cannot restrict system calls")?;
     Ok(Confinement { user, keeps_ipc_lock, files })
-}
-
-/// No program could give these capabilities any more. Without the right to it, `no_new_privs` says the same.
-fn empty_bounding_set() {
-    for bit in 0..CapabilitySet::all().bits().count_ones() {
-        let capability = CapabilitySet::from_bits_retain(1 << bit);
-        // A kernel knows fewer.
-        let _ = remove_capability_from_bounding_set(capability);
-    }
 }
 
 fn become_user(user: &Account) -> io::Result<()> {
@@ -126,16 +115,6 @@ fn become_user(user: &Account) -> io::Result<()> {
     set_keep_capabilities(false)?;
     // Another user may mean core dumps again (`fs.suid_dumpable`).
     weft_sys::process::set_nondumpable()
-}
-
-fn drop_capabilities(keeps_ipc_lock: bool) -> io::Result<()> {
-    // A kernel without ambient capabilities has none to clear.
-    let _ = clear_ambient_capability_set();
-    let kept = if keeps_ipc_lock { CapabilitySet::IPC_LOCK } else { CapabilitySet::empty() };
-    let kept = kept & capabilities(None)?.permitted;
-    let none = CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: none })?;
-    Ok(())
 }
 
 /// Whether the kernel enforces it.

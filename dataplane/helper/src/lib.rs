@@ -23,6 +23,7 @@
 //! It ends by itself when nobody is connected and nothing is held.
 
 mod client;
+mod confine;
 mod keeper;
 mod message;
 mod permit;
@@ -32,6 +33,7 @@ mod server;
 mod socket;
 
 pub use client::{Client, ClientError, register};
+pub use confine::confine;
 pub use message::{
     Ids, Interface, MESSAGE_LEN_MAX, Name, Opened, Origin, ParseError, Reply, Request, VERSION,
 };

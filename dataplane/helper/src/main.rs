@@ -9,9 +9,6 @@ use std::{
 use anyhow::Context as _;
 use clap::Parser;
 use nix::sys::signal::SigSet;
-use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs,
-};
 use weft_helper::{Ids, Service};
 
 /// Makes the interfaces of containers for weftd and keeps them while weftd is replaced.
@@ -47,17 +44,6 @@ fn main() -> ExitCode {
     }
 }
 
-/// Keeps what making interfaces in containers takes: to configure the network, to enter namespaces,
-/// and to look which one a process has.
-fn give_up_privileges() -> anyhow::Result<()> {
-    let needed = CapabilitySet::NET_ADMIN | CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE;
-    let kept = needed & capabilities(None)?.permitted;
-    let none = CapabilitySet::empty();
-    set_no_new_privs(true)?;
-    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: none })?;
-    Ok(())
-}
-
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let socket = path::absolute(&arguments.socket)?;
     let config = arguments.config.as_deref().map(path::absolute).transpose()?;
@@ -86,7 +72,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     // The socket may belong to another group, which takes a capability.
     let service = Service::listen(&socket, arguments.user)?;
-    give_up_privileges().context("privileges cannot be given up")?;
+    weft_helper::confine().context("privileges cannot be given up")?;
     service.serve(config.as_deref())?;
     Ok(())
 }
