@@ -122,7 +122,7 @@ impl Kept {
             // What has another name elsewhere may be something else than it looks.
             if found.is_file() && found.nlink() == 1 {
                 lchown(&path, Some(uid), Some(gid))?;
-            } else {
+            } else if !found.is_dir() {
                 fs::remove_file(&path)?;
             }
         }

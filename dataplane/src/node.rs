@@ -222,9 +222,10 @@ pub fn prepare(config: Config, helper: Arc<Client>, kept: Kept) -> anyhow::Resul
         };
         workers.push(Worker::prepare(setup).with_context(|| format!("cannot prepare worker {i}"))?);
     }
-    let mtu = weft_sys::link::interface_mtu_of(listen.ip())
+    let interface = weft_sys::link::interface_of(listen.ip());
+    let mtu = interface
         .context("cannot ask for the underlay's MTU")?
-        .unwrap_or(UNDERLAY_MTU);
+        .map_or(UNDERLAY_MTU, |interface| interface.mtu);
     let server_environments =
         ServerEnvironments::new([]).context("cannot make the decoy certificate")?;
     let (inbox, messages) = mpsc::channel(INBOX_MAX);

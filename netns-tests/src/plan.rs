@@ -33,6 +33,10 @@ pub const ENGINE_VARIABLE: &str = "WEFT_ENGINE";
 /// issues.
 pub const USER: u32 = 65_534;
 
+/// The environment variable that, when it is there and empty, lets daemons stay root, so that the same
+/// tests run with both.
+pub const USER_VARIABLE: &str = "WEFT_USER";
+
 /// Everything that a [`Site`](crate::Site) is made from.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -87,6 +91,11 @@ impl ContainerPlan {
     }
 }
 
+fn user() -> Option<String> {
+    let stays_root = std::env::var(USER_VARIABLE).is_ok_and(|name| name.is_empty());
+    (!stays_root).then(|| USER.to_string())
+}
+
 impl Plan {
     /// Two hosts, one environment, one container on each: `a1` on host-a and `b1` on host-b.
     #[must_use]
@@ -97,7 +106,7 @@ impl Plan {
             family: Family::V4,
             workers: WORKERS,
             engine: std::env::var(ENGINE_VARIABLE).ok().filter(|name| !name.is_empty()),
-            user: Some(USER.to_string()),
+            user: user(),
             keys: None,
             lines: String::new(),
             environments: vec![ACME.into()],

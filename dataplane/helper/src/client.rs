@@ -257,6 +257,14 @@ impl Client {
     }
 }
 
+/// Whether a helper listens at `path`.
+///
+/// # Errors
+/// Why not.
+pub fn reach(path: &Path) -> io::Result<()> {
+    connected(path).map(drop)
+}
+
 /// Lets the daemon make an attachment in the namespace at `netns`, within a minute and once. For root.
 ///
 /// # Errors

@@ -32,7 +32,7 @@ mod record;
 mod server;
 mod socket;
 
-pub use client::{Client, ClientError, register};
+pub use client::{Client, ClientError, reach, register};
 pub use confine::confine;
 pub use message::{
     Ids, Interface, MESSAGE_LEN_MAX, Name, Opened, Origin, ParseError, Reply, Request, VERSION,
