@@ -1,5 +1,5 @@
 //! What the helper cannot do, tried by a process that is confined as it is. Needs root. What it needs is
-//! tried by the real helper (`helper.rs`).
+//! tried by the real helper (`helper/`).
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::{
