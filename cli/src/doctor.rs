@@ -2,6 +2,9 @@
 
 mod config;
 mod host;
+mod place;
+mod privileges;
+mod underlay;
 
 use std::{
     io::{self, IsTerminal, Write},

@@ -106,7 +106,7 @@ fn problems_of_the_file_and_of_its_addresses_are_problems() {
     let (found, code) = findings(folder.path(), &["--config", "weft.toml"]);
     assert_eq!(code, Some(1));
     assert_eq!(of(&found, "address")[0]["level"], "problem");
-    fs::write(folder.path().join("bad.toml"), "host = 7\n").unwrap();
+    fs::write(folder.path().join("bad.toml"), "host = 7\nworkers = 0\n").unwrap();
     let (found, code) = findings(folder.path(), &["--config", "bad.toml"]);
     assert_eq!(code, Some(1));
     let problems = of(&found, "configuration");

@@ -1,5 +1,5 @@
-//! What the daemon gives up for good once everything that needs privilege is done: capabilities, files,
-//! system calls. A data plane that somebody takes over can then read its own memory and use the sockets
+//! What the daemon gives up for good once everything that needs privilege is done: its user,
+//! capabilities, files, system calls. A data plane that somebody takes over can then read its own memory and use the sockets
 //! that it has, and nothing else on the host.
 //!
 //! ```text
@@ -21,12 +21,10 @@ use landlock::{
 };
 use rustix::{
     process::{Resource, Rlimit, setrlimit},
-    thread::{
-        CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
-        set_capabilities, set_no_new_privs,
-    },
+    thread::{CapabilitySet, set_keep_capabilities, set_no_new_privs},
 };
-use weft_config::Config;
+use weft_config::{Account, Config};
+use weft_confine::{empty_bounding_set, keep_capabilities};
 
 /// The newest rules that are asked for; an older kernel enforces those that it knows.
 const LANDLOCK: ABI = ABI::V6;
@@ -36,8 +34,6 @@ const LANDLOCK: ABI = ABI::V6;
 pub struct Places {
     /// Folders of the configuration and the certificates that it names: read at a reload.
     pub read: Vec<PathBuf>,
-    /// The API's folder, where its socket is removed at the end; none if others have files there, too.
-    pub remove: Vec<PathBuf>,
     /// What the daemon keeps for the next one.
     pub write: Vec<PathBuf>,
 }
@@ -51,14 +47,8 @@ impl Places {
         let mut read: Vec<_> = files.chain([file]).map(folder).collect();
         read.sort_unstable();
         read.dedup();
-        let remove = [folder(&config.api)].into_iter().filter(|f| !is_shared(f)).collect();
-        Self { read, remove, write: vec![state.to_owned()] }
+        Self { read, write: vec![state.to_owned()] }
     }
-}
-
-/// Whether a folder is everybody's.
-fn is_shared(folder: &Path) -> bool {
-    ["/", "/run", "/var/run", "/tmp", "/var/tmp"].iter().any(|shared| folder == Path::new(shared))
 }
 
 fn folder(file: &Path) -> PathBuf {
@@ -69,8 +59,10 @@ fn folder(file: &Path) -> PathBuf {
 }
 
 /// What holds from now on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Confinement {
+    /// Whom the daemon has become; none if it is still root.
+    pub user: Option<Account>,
     /// Memory can be locked only with this one capability left, because its limit cannot be raised.
     pub keeps_ipc_lock: bool,
     /// Whether the kernel restricts files: it has Landlock.
@@ -79,37 +71,50 @@ pub struct Confinement {
 
 impl Confinement {
     /// Writes what holds.
-    pub fn log(self) {
-        let Self { keeps_ipc_lock, files } = self;
-        tracing::info!(keeps_ipc_lock, files, "privileges are given up");
+    pub fn log(&self) {
+        let Self { user, keeps_ipc_lock, files } = self;
+        match user {
+            Some(user) => tracing::info!(%user, keeps_ipc_lock, files, "privileges are given up"),
+            None => tracing::info!(
+                user = "root",
+                keeps_ipc_lock,
+                files,
+                "privileges are given up, but the daemon stays root: no user is configured"
+            ),
+        }
         if !files {
             tracing::warn!("this kernel has no Landlock: files are not restricted");
         }
     }
 }
 
-/// Gives up everything but `places`. Only while the process has one thread.
+/// Becomes `user`, if it is to be another, and gives up everything but `places`. Only while the process has
+/// one thread.
 ///
 /// # Errors
 /// When the kernel refuses one of the steps; the daemon must not go on then.
-pub fn confine(places: &Places) -> anyhow::Result<Confinement> {
+pub fn confine(places: &Places, user: Option<Account>) -> anyhow::Result<Confinement> {
     let unlimited = Rlimit { current: None, maximum: None };
     let keeps_ipc_lock = setrlimit(Resource::Memlock, unlimited).is_err();
+    empty_bounding_set();
+    if let Some(user) = &user {
+        become_user(user).with_context(|| format!("cannot become user {user}"))?;
+    }
     set_no_new_privs(true).context("cannot forbid new privileges")?;
     let files = restrict_files(places).context("cannot restrict files")?;
-    drop_capabilities(keeps_ipc_lock).context("cannot give up capabilities")?;
+    let kept = if keeps_ipc_lock { CapabilitySet::IPC_LOCK } else { CapabilitySet::empty() };
+    keep_capabilities(kept).context("cannot give up capabilities")?;
     calls::restrict().context("cannot restrict system calls")?;
-    Ok(Confinement { keeps_ipc_lock, files })
+    Ok(Confinement { user, keeps_ipc_lock, files })
 }
 
-fn drop_capabilities(keeps_ipc_lock: bool) -> io::Result<()> {
-    // A kernel without ambient capabilities has none to clear.
-    let _ = clear_ambient_capability_set();
-    let kept = if keeps_ipc_lock { CapabilitySet::IPC_LOCK } else { CapabilitySet::empty() };
-    let kept = kept & capabilities(None)?.permitted;
-    let none = CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: none })?;
-    Ok(())
+fn become_user(user: &Account) -> io::Result<()> {
+    // One capability may have to stay; all others are given up below.
+    set_keep_capabilities(true)?;
+    user.assume()?;
+    set_keep_capabilities(false)?;
+    // Another user may mean core dumps again (`fs.suid_dumpable`).
+    weft_sys::process::set_nondumpable()
 }
 
 /// Whether the kernel enforces it.
@@ -117,16 +122,13 @@ fn restrict_files(places: &Places) -> Result<bool, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let write =
         read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::RemoveFile;
-    let remove = AccessFs::RemoveFile | AccessFs::RemoveDir;
     let own = [PathBuf::from("/proc/self")];
     let mut ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(LANDLOCK))?
         .handle_access(AccessNet::BindTcp)?
         .scope(Scope::from_all(LANDLOCK))?
         .create()?;
-    for (paths, access) in
-        [(&places.read[..], read), (&own, read), (&places.write, write), (&places.remove, remove)]
-    {
+    for (paths, access) in [(&places.read[..], read), (&own, read), (&places.write, write)] {
         ruleset = allow(ruleset, paths, access)?;
     }
     // Handshakes go out from any port, and nobody else is listened to any more.
@@ -146,18 +148,4 @@ fn allow(
         }
     }
     Ok(ruleset)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_folder_of_its_own_is_cleaned_up() {
-        for (api, is_own) in
-            [("/run/weft/weftd.sock", true), ("/run/weftd.sock", false), ("/tmp/weftd.sock", false)]
-        {
-            assert_eq!(!is_shared(&folder(Path::new(api))), is_own, "{api}");
-        }
-    }
 }

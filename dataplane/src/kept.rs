@@ -6,13 +6,17 @@
 use std::{
     fs::{self, DirBuilder, File},
     io::{self, Write as _},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt, lchown},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
+use anyhow::Context as _;
 use prost::Message as _;
+use rustix::process::geteuid;
 use weft_api::v1;
+use weft_config::Account;
+use weft_helper::state_beside;
 use weft_types::{AttachmentName, EnvironmentId, HostId};
 
 use crate::{
@@ -77,22 +81,52 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// The folder beside the API's socket.
-    #[must_use]
-    pub fn folder(socket: &Path) -> PathBuf {
-        let mut folder = socket.as_os_str().to_owned();
-        folder.push(".state");
-        folder.into()
-    }
-
-    /// Makes the folder beside the API's socket if it is missing.
+    /// Makes the folder beside the API's socket if it is missing, and gives it to the user that the daemon
+    /// becomes, or to root.
     ///
     /// # Errors
-    /// As the operating system says.
-    pub fn open(socket: &Path) -> io::Result<Self> {
-        let folder = Self::folder(socket);
-        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&folder)?;
-        Ok(Self { folder })
+    /// When the operating system refuses, or the user does not reach it.
+    pub fn open(socket: &Path, user: Option<&Account>) -> anyhow::Result<Self> {
+        let kept = Self { folder: state_beside(socket) };
+        let folder = kept.folder.display();
+        kept.make(user).with_context(|| format!("cannot make the folder {folder}"))?;
+        if let Some(user) = user {
+            let reached = user.run(|| fs::read_dir(&kept.folder)).and_then(|reached| reached);
+            reached.with_context(|| {
+                format!("user {user} does not reach {folder}; expected a way to it for everybody")
+            })?;
+        }
+        Ok(kept)
+    }
+
+    fn make(&self, user: Option<&Account>) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&self.folder)?;
+        let (uid, gid) = user.map_or((0, 0), |user| (user.uid(), user.gid()));
+        if geteuid().is_root() { self.give_to(uid, gid) } else { Ok(()) }
+    }
+
+    /// Gives the folder and what is in it to a user.
+    fn give_to(&self, uid: u32, gid: u32) -> io::Result<()> {
+        let found = fs::symlink_metadata(&self.folder)?;
+        if !found.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        if (found.uid(), found.gid()) == (uid, gid) {
+            return Ok(());
+        }
+        // Whoever had it can change nothing from now on.
+        lchown(&self.folder, Some(0), Some(0))?;
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            let found = fs::symlink_metadata(&path)?;
+            // What has another name elsewhere may be something else than it looks.
+            if found.is_file() && found.nlink() == 1 {
+                lchown(&path, Some(uid), Some(gid))?;
+            } else if !found.is_dir() {
+                fs::remove_file(&path)?;
+            }
+        }
+        lchown(&self.folder, Some(uid), Some(gid))
     }
 
     /// All that is kept. What cannot be read is said and removed.
@@ -150,16 +184,10 @@ impl Kept {
         remove(&self.peer_file(environment, host));
     }
 
-    /// Leaves what is kept to the next daemon: no folder without anything in it.
-    pub(crate) fn leave(&self) {
-        let _ = fs::remove_dir(&self.folder);
-    }
-
-    /// Forgets everything.
+    /// Forgets everything. The empty folder is the helper's to remove.
     pub(crate) fn clear(&self) {
-        if let Err(error) = fs::remove_dir_all(&self.folder)
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        let forget = || fs::read_dir(&self.folder)?.try_for_each(|e| fs::remove_file(e?.path()));
+        if let Err(error) = forget() {
             tracing::warn!(%error, "what the local API made may come back");
         }
     }
@@ -256,7 +284,7 @@ mod tests {
     #[test]
     fn what_is_kept_is_loaded_until_it_is_forgotten() {
         let folder = tempfile::tempdir().unwrap();
-        let kept = Kept::open(&folder.path().join("weftd.sock")).unwrap();
+        let kept = Kept::open(&folder.path().join("weftd.sock"), None).unwrap();
         assert!(kept.load().is_empty());
         let environment: EnvironmentId = "acme".parse().unwrap();
         kept.attachment(&environment, &attachment()).unwrap();
@@ -271,15 +299,45 @@ mod tests {
         kept.forget_attachment(&environment, &attachment().name);
         kept.forget_peer(&environment, &peer().host);
         assert!(kept.load().is_empty());
-        kept.leave();
+        kept.peer(&environment, &peer()).unwrap();
         kept.clear();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(
+            fs::read_dir(state_beside(&folder.path().join("weftd.sock"))).unwrap().count(),
+            0
+        );
+    }
+
+    /// Needs root.
+    #[test]
+    fn the_folder_goes_from_one_user_to_another_with_what_is_of_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept::open(&folder.path().join("weftd.sock"), None).unwrap();
+        let environment: EnvironmentId = "acme".parse().unwrap();
+        kept.peer(&environment, &peer()).unwrap();
+        let (foreign, linked) = (folder.path().join("foreign"), folder.path().join("linked"));
+        fs::write(&foreign, "").unwrap();
+        fs::write(&linked, "").unwrap();
+        let state = folder.path().join("weftd.sock.state");
+        for (uid, gid) in [(65_534, 65_533), (1, 2), (0, 0)] {
+            std::os::unix::fs::symlink(&foreign, state.join("acme.a.peer")).unwrap();
+            fs::hard_link(&linked, state.join("acme.b.peer")).unwrap();
+            kept.give_to(uid, gid).unwrap();
+            let owner = |path: &Path| {
+                let found = fs::symlink_metadata(path).unwrap();
+                (found.uid(), found.gid())
+            };
+            assert_eq!(owner(&state), (uid, gid));
+            assert_eq!(owner(&state.join("acme.host-b.peer")), (uid, gid));
+            assert_eq!((owner(&foreign), owner(&linked)), ((0, 0), (0, 0)));
+            assert_eq!(kept.load(), [Thing::Peer(environment.clone(), peer())]);
+            assert_eq!(fs::read_dir(&state).unwrap().count(), 1);
+        }
     }
 
     #[test]
     fn what_cannot_be_read_is_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let kept = Kept::open(&folder.path().join("weftd.sock")).unwrap();
+        let kept = Kept::open(&folder.path().join("weftd.sock"), None).unwrap();
         let environment: EnvironmentId = "acme".parse().unwrap();
         kept.peer(&environment, &peer()).unwrap();
         let state = folder.path().join("weftd.sock.state");

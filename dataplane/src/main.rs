@@ -4,6 +4,7 @@ use std::{
     env, io, net,
     path::{Path, PathBuf},
     process::{self, ExitCode},
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -17,8 +18,8 @@ use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
 };
-use weft_config::Config;
-use weft_helper::{Client, socket_beside};
+use weft_config::{Account, Config, User};
+use weft_helper::{Client, Ids, socket_beside, state_beside};
 use weft_sys::alloc::WipingAllocator;
 use weftd::{
     api,
@@ -31,9 +32,11 @@ use weftd::{
 /// From the signal to the end of the process, whatever happens: the contract's 2 s, less what the
 /// kernel needs to notice and to clean up.
 const STOP_MAX: Duration = Duration::from_millis(1_700);
-/// How long the node may take to tell its peers and remove its interfaces. With the two below it
+/// How long the node may take to tell its peers and remove its interfaces. With the three below it
 /// stays under [`STOP_MAX`].
-const NODE_STOP_MAX: Duration = Duration::from_millis(1_300);
+const NODE_STOP_MAX: Duration = Duration::from_millis(1_250);
+/// How long the helper may take to remove what this process may not.
+const LEAVE_MAX: Duration = Duration::from_millis(100);
 /// How long readers of the API may take for what they were sent last.
 const API_STOP_MAX: Duration = Duration::from_millis(200);
 /// How long tasks may take to end.
@@ -90,14 +93,16 @@ fn run(config: Config, arguments: Arguments) -> anyhow::Result<()> {
     if let Err(error) = weft_sys::process::raise_descriptor_limit() {
         tracing::warn!(%error, "the limit on open descriptors stays as it is");
     }
-    let places = Places::of(&config, &arguments.config, &Kept::folder(&config.api));
+    let user = config.user.as_ref().map(User::account).transpose();
+    let user = user.map_err(anyhow::Error::msg).context("user")?;
+    let places = Places::of(&config, &arguments.config, &state_beside(&config.api));
     let program = match arguments.helper {
         Some(program) => program,
         None => env::current_exe().context("weft-helper")?.with_file_name("weft-helper"),
     };
-    let ground = Ground::lay(config, &program, &arguments.config)?;
+    let ground = Ground::lay(config, &program, &arguments.config, user.as_ref())?;
     // Threads inherit it.
-    let confinement = confine(&places)?;
+    let confinement = confine(&places, user)?;
     // Two threads: one for the node, one for the signatures of handshakes.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -127,10 +132,16 @@ struct Ground {
     api: weft_api::Bound,
     metrics: Option<net::TcpListener>,
     node: Prepared,
+    helper: Arc<Client>,
 }
 
 impl Ground {
-    fn lay(config: Config, helper: &Path, file: &Path) -> anyhow::Result<Self> {
+    fn lay(
+        config: Config,
+        helper: &Path,
+        file: &Path,
+        user: Option<&Account>,
+    ) -> anyhow::Result<Self> {
         let api = weft_api::bind(&config.api).context("api")?;
         let metrics = match config.metrics {
             Some(address) => {
@@ -139,9 +150,12 @@ impl Ground {
             }
             None => None,
         };
-        let socket = socket_beside(&config.api);
-        let node = node::prepare(config, Client::connect(&socket, helper, Some(file))?)?;
-        Ok(Self { api, metrics, node })
+        let ids = user.map(|user| Ids { uid: user.uid(), gid: user.gid() });
+        let helper = Client::connect(&socket_beside(&config.api), helper, Some(file), ids)?;
+        let helper = Arc::new(helper);
+        let kept = Kept::open(&config.api, user)?;
+        let node = node::prepare(config, Arc::clone(&helper), kept)?;
+        Ok(Self { api, metrics, node, helper })
     }
 }
 
@@ -177,6 +191,7 @@ async fn serve(
             tokio::time::timeout(NODE_STOP_MAX, node).await
         }
     };
+    leave(ground.helper).await;
     servers.stop().await;
     match ended {
         Ok(ended) => ended.context("the node panicked")?,
@@ -185,6 +200,13 @@ async fn serve(
             Ok(())
         }
     }
+}
+
+/// Lets the helper remove the socket of the API while nobody else can have taken its place.
+async fn leave(helper: Arc<Client>) {
+    let leaving = tokio::task::spawn_blocking(move || helper.leave());
+    // What stays is in nobody's way.
+    let _ = tokio::time::timeout(LEAVE_MAX, leaving).await;
 }
 
 /// Signals wait until somebody handles them. The thread that holds them releases them.
@@ -281,7 +303,7 @@ impl Servers {
 async fn reload_on(mut hangup: Signal, node: NodeHandle, path: PathBuf) {
     while hangup.recv().await.is_some() {
         let file = path.clone();
-        match tokio::task::spawn_blocking(move || weft_config::load(&file)).await {
+        match tokio::task::spawn_blocking(move || weft_config::reload(&file)).await {
             Ok(Ok(config)) => {
                 if let Err(error) = node.reload(Box::new(config)).await {
                     tracing::error!(%error, "configuration not reloaded");

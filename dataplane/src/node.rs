@@ -194,7 +194,7 @@ pub struct Prepared {
 ///
 /// # Errors
 /// When the listening address is taken, or the kernel refuses something; the message says what.
-pub fn prepare(config: Config, helper: Client) -> anyhow::Result<Prepared> {
+pub fn prepare(config: Config, helper: Arc<Client>, kept: Kept) -> anyhow::Result<Prepared> {
     let listen = config.listen;
     let cpus = thread::available_cpus();
     let count = config.workers.map_or(cpus.len(), usize::from).clamp(1, WORKERS_MAX.into());
@@ -224,9 +224,10 @@ pub fn prepare(config: Config, helper: Client) -> anyhow::Result<Prepared> {
         };
         workers.push(Worker::prepare(setup).with_context(|| format!("cannot prepare worker {i}"))?);
     }
-    let mtu = weft_sys::link::interface_mtu_of(listen.ip())
+    let interface = weft_sys::link::interface_of(listen.ip());
+    let mtu = interface
         .context("cannot ask for the underlay's MTU")?
-        .unwrap_or(UNDERLAY_MTU);
+        .map_or(UNDERLAY_MTU, |interface| interface.mtu);
     let server_environments =
         ServerEnvironments::new([]).context("cannot make the decoy certificate")?;
     let (inbox, messages) = mpsc::channel(INBOX_MAX);
@@ -251,8 +252,8 @@ pub fn prepare(config: Config, helper: Client) -> anyhow::Result<Prepared> {
         inbox: inbox.clone(),
         told_addresses: (None, false),
         peer_timers: Timers::default(),
-        helper: Arc::new(helper),
-        kept: Kept::open(&config.api).context("no folder for what the API makes")?,
+        helper,
+        kept,
         unmade: VecDeque::new(),
         retried: None,
         is_settled: false,
@@ -433,7 +434,6 @@ impl Node {
         for worker in &mut self.workers {
             worker.stop();
         }
-        self.kept.leave();
         if ending == Ending::Remove {
             self.kept.clear();
             let helper = Arc::clone(&self.helper);

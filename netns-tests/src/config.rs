@@ -13,6 +13,9 @@ pub struct Config {
     pub lines: String,
     /// Host id.
     pub host: String,
+    /// Whom the daemon becomes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// `address:port`.
     pub listen: String,
     /// Path of the API socket.

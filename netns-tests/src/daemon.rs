@@ -53,7 +53,29 @@ impl Daemon {
     ) -> Result<Self> {
         let mut command = ns.command(binary("weftd")?);
         command.envs(variables.iter().map(|(name, value)| (name, value)));
-        let mut daemon = Self::run(command, ns, config, socket, log)?;
+        Self::run(command, ns, config, socket, log)?.ready()
+    }
+
+    /// Like [`Daemon::start`], by a program that takes `weftd` and its arguments after its own.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_by(
+        program: &[&str],
+        ns: &Namespace,
+        config: &Path,
+        socket: &Path,
+        log: &Path,
+    ) -> Result<Self> {
+        let (program, arguments) = program.split_first().context("no program")?;
+        let mut command = ns.command(program);
+        command.args(arguments).arg(binary("weftd")?);
+        Self::run(command, ns, config, socket, log)?.ready()
+    }
+
+    /// Waits until its interfaces are made.
+    fn ready(mut self) -> Result<Self> {
+        let daemon = &mut self;
         let answered = wait_for("weftd's interfaces", START_LIMIT, || {
             if let Some(status) = daemon.process.ended()? {
                 bail!("weftd ended: {status}");
@@ -62,7 +84,7 @@ impl Daemon {
             Ok((!status.is_waiting()).then_some(status))
         });
         answered.with_context(|| daemon.process.log())?;
-        Ok(daemon)
+        Ok(self)
     }
 
     /// Like [`Daemon::start`] without the wait.

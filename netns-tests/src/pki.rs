@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::binaries::binary;
+use crate::plan::USER;
 use crate::process::run_ok;
 
 const PKI_LIMIT: Duration = Duration::from_secs(20);
@@ -60,7 +61,10 @@ impl Pki {
         command.arg(&self.dir).arg("--out").arg(out);
         run_ok(&mut command, PKI_LIMIT).context("weft pki issue")?;
         let file = |extension| out.join(format!("{host}.{extension}"));
-        Ok(HostFiles { cert: file("pem"), key: file("key") })
+        let files = HostFiles { cert: file("pem"), key: file("key") };
+        // As an operator does it: only the daemon reads its key.
+        std::os::unix::fs::chown(&files.key, Some(USER), None)?;
+        Ok(files)
     }
 
     /// The environment's id.

@@ -29,6 +29,14 @@ pub const WORKERS: u8 = 2;
 /// every engine; without it the daemons choose.
 pub const ENGINE_VARIABLE: &str = "WEFT_ENGINE";
 
+/// Whom every daemon becomes; a number needs no account. It owns the keys that [`Pki`](crate::pki::Pki)
+/// issues.
+pub const USER: u32 = 65_534;
+
+/// The environment variable that, when it is there and empty, lets daemons stay root, so that the same
+/// tests run with both.
+pub const USER_VARIABLE: &str = "WEFT_USER";
+
 /// Everything that a [`Site`](crate::Site) is made from.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -42,6 +50,8 @@ pub struct Plan {
     pub workers: u8,
     /// `engine` of every daemon.
     pub engine: Option<String>,
+    /// `user` of every daemon; root without.
+    pub user: Option<String>,
     /// `[keys]` of every daemon.
     pub keys: Option<KeyLimits>,
     /// Further top-level lines of every configuration.
@@ -81,6 +91,11 @@ impl ContainerPlan {
     }
 }
 
+fn user() -> Option<String> {
+    let stays_root = std::env::var(USER_VARIABLE).is_ok_and(|name| name.is_empty());
+    (!stays_root).then(|| USER.to_string())
+}
+
 impl Plan {
     /// Two hosts, one environment, one container on each: `a1` on host-a and `b1` on host-b.
     #[must_use]
@@ -91,6 +106,7 @@ impl Plan {
             family: Family::V4,
             workers: WORKERS,
             engine: std::env::var(ENGINE_VARIABLE).ok().filter(|name| !name.is_empty()),
+            user: user(),
             keys: None,
             lines: String::new(),
             environments: vec![ACME.into()],

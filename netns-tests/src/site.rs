@@ -144,6 +144,7 @@ impl Site {
         Ok(Config {
             lines: plan.lines.clone(),
             host: host.to_owned(),
+            user: plan.user.clone(),
             listen: self.endpoint(host)?.to_string(),
             api: self.socket(host),
             metrics: Some(METRICS.into()),

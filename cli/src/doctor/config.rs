@@ -11,9 +11,9 @@ use std::{
 };
 
 use weft_config::Config;
-use weft_sys::{link, netns::Netns, process, udp};
+use weft_sys::{netns::Netns, process, udp};
 
-use super::Finding;
+use super::{Finding, place, underlay};
 
 /// How long a peer may take to take a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
@@ -21,10 +21,10 @@ const CONNECT_MAX: Duration = Duration::from_secs(2);
 const CONNECTS_MAX: usize = 32;
 /// A certificate that ends sooner should have been renewed: a third of the usual 90 days.
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * 86_400);
+/// What a problem says of a file that the daemon's user cannot read.
+const UNREADABLE: &str = "cannot be read by user";
 /// Descriptors that a daemon without attachments and peers has open, generously.
 const DESCRIPTORS_BASE: usize = 256;
-/// Shortest interface MTU over which packets of 1,280 bytes need one datagram.
-const MTU_WHOLE: [u32; 2] = [1_352, 1_372];
 
 /// Reads the configuration; everything that is wrong with it is a problem.
 pub(super) fn load(path: &Path, findings: &mut Vec<Finding>) -> Option<Config> {
@@ -36,7 +36,11 @@ pub(super) fn load(path: &Path, findings: &mut Vec<Finding>) -> Option<Config> {
         }
         Err(problems) => {
             findings.extend(problems.iter().map(|problem| {
-                Finding::problem("configuration", problem.to_string(), "correct the file")
+                let remedy = match problem.message.contains(UNREADABLE) {
+                    true => "give it to that user, with every folder on the way: `chown`, `chmod`",
+                    false => "correct the file, or what it names",
+                };
+                Finding::problem("configuration", problem.to_string(), remedy)
             }));
             None
         }
@@ -46,38 +50,14 @@ pub(super) fn load(path: &Path, findings: &mut Vec<Finding>) -> Option<Config> {
 /// Every check of what a configuration needs.
 pub(super) fn check(config: &Config, findings: &mut Vec<Finding>) {
     let is_running = UnixStream::connect(&config.api).is_ok();
-    findings.push(address(config));
+    place::check(config, is_running, findings);
+    underlay::check(config, findings);
     findings.extend(ports(config, is_running));
     findings.push(workers(config));
     findings.extend(descriptors(config));
     findings.extend(certificates(config));
     findings.extend(namespaces(config));
     findings.extend(peers(config));
-}
-
-fn address(config: &Config) -> Finding {
-    const CHECK: &str = "address";
-    let ip = config.listen.ip();
-    if ip.is_unspecified() {
-        return Finding::good(CHECK, format!("{ip}: every interface's"));
-    }
-    match link::interface_mtu_of(ip) {
-        Ok(Some(mtu)) if mtu < MTU_WHOLE[usize::from(ip.is_ipv6())] => Finding::advice(
-            CHECK,
-            format!("{ip} is on an interface with an MTU of {mtu} bytes"),
-            "packets of 1,280 bytes need two datagrams each; raise the MTU if the network carries \
-             more",
-        ),
-        Ok(Some(mtu)) => {
-            Finding::good(CHECK, format!("{ip} is on an interface with an MTU of {mtu} bytes"))
-        }
-        Ok(None) => Finding::problem(
-            CHECK,
-            format!("no interface of this host has {ip}"),
-            "correct `listen`, or give an interface the address: `ip address add`",
-        ),
-        Err(error) => Finding::advice(CHECK, format!("unknown: {error}"), "see `ip address`"),
-    }
 }
 
 fn ports(config: &Config, is_running: bool) -> Vec<Finding> {

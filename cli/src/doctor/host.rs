@@ -15,7 +15,7 @@ use weft_sys::{
     udp,
 };
 
-use super::Finding;
+use super::{Finding, privileges};
 
 /// Device of the trial, in a namespace that ends with it.
 const TRIAL: TunOptions<'_> = TunOptions {
@@ -32,18 +32,13 @@ const CONNTRACK_PERCENT_MAX: u64 = 80;
 /// Every check of the host. `config` says what is asked of it, if that is known.
 pub(super) fn check(config: Option<&Config>) -> Vec<Finding> {
     let mut findings = vec![kernel(), processor()];
-    if is_root() {
+    findings.extend(privileges::check(config));
+    if privileges::is_root() {
         findings.push(interfaces());
-    } else {
-        findings.push(Finding::advice(
-            "user",
-            "not root: interfaces could not be tried",
-            "run `weft doctor` as the user that weftd runs as",
-        ));
     }
-    findings.push(segmentation());
+    findings.extend([segmentation(), buffers()]);
     findings.push(rings(config.is_some_and(|config| config.engine == Engine::Uring)));
-    findings.extend([files(), clock(), congestion_control()]);
+    findings.extend([clock(), congestion_control()]);
     findings.extend(connection_tracking());
     findings
 }
@@ -68,17 +63,20 @@ fn processor() -> Finding {
     }
 }
 
-fn is_root() -> bool {
-    let status = read("/proc/self/status").unwrap_or_default();
-    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-    // Real, effective, …
-    uids.and_then(|uids| uids.split_whitespace().nth(1)) == Some("0")
-}
-
 /// Makes an interface as a container gets it, and forgets it.
 fn interfaces() -> Finding {
     const CHECK: &str = "interfaces";
-    let made = Netns::create().and_then(|trial| trial.run(|| Tun::create(&TRIAL))).and_then(|t| t);
+    let trial = Netns::create();
+    if let Ok(trial) = &trial
+        && let Err(error) = trial.cookie()
+    {
+        return Finding::problem(
+            CHECK,
+            format!("the kernel does not tell namespaces apart: {error}"),
+            "weft-helper needs Linux 5.14 or newer (SO_NETNS_COOKIE)",
+        );
+    }
+    let made = trial.and_then(|trial| trial.run(|| Tun::create(&TRIAL))).and_then(|made| made);
     match made {
         Ok(tun) if !tun.steering() => Finding::advice(
             CHECK,
@@ -127,6 +125,30 @@ fn segmentation() -> Finding {
     }
 }
 
+/// How much may wait to be received: root may ask for more than others.
+fn buffers() -> Finding {
+    const CHECK: &str = "buffers";
+    let wanted = usize::try_from(udp::SOCKET_RECEIVE_BYTES).unwrap_or(0);
+    let tried = udp::bind_lane(IpAddr::V4(Ipv4Addr::LOCALHOST), 0..=0)
+        .and_then(|socket| socket.receive_buffer());
+    match tried {
+        Ok(bytes) if bytes < wanted => Finding::advice(
+            CHECK,
+            format!("sockets hold {} KiB of {}", bytes >> 10, wanted >> 10),
+            format!(
+                "bursts are lost: give weftd CAP_NET_ADMIN, or `sysctl net.core.rmem_max={wanted}` and \
+                 `net.core.wmem_max={wanted}`"
+            ),
+        ),
+        Ok(bytes) => Finding::good(CHECK, format!("sockets hold {} KiB", bytes >> 10)),
+        Err(error) => Finding::advice(
+            CHECK,
+            format!("could not be tried on 127.0.0.1: {error}"),
+            "bring the interface lo up: `ip link set lo up`",
+        ),
+    }
+}
+
 fn rings(is_wanted: bool) -> Finding {
     const CHECK: &str = "io_uring";
     match Ring::probe() {
@@ -140,21 +162,6 @@ fn rings(is_wanted: bool) -> Finding {
         Err(error) => {
             Finding::good(CHECK, format!("not available ({error}), and nothing asks for it"))
         }
-    }
-}
-
-fn files() -> Finding {
-    const CHECK: &str = "landlock";
-    match process::landlock_version() {
-        Ok(version) => {
-            Finding::good(CHECK, format!("version {version}: the daemon restricts its files"))
-        }
-        Err(error) => Finding::advice(
-            CHECK,
-            format!("not available: {error}"),
-            "a daemon that is taken over can read whatever root can; Linux 5.13 or newer has it, with \
-             landlock in the kernel's parameter lsm",
-        ),
     }
 }
 

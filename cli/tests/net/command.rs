@@ -247,9 +247,7 @@ fn a_socket_of_another_user() {
     let shown = fake.socket().display().to_string();
     assert_eq!(
         ran(output.unwrap()),
-        bad(&format!(
-            "permission denied for {shown}: only the user that runs weftd may use it, try it as root"
-        ))
+        bad(&format!("permission denied for {shown}: only root may use it"))
     );
 }
 

@@ -27,7 +27,7 @@ pub enum ConnectError {
     #[error("weftd is not running: nobody listens on {0}")]
     NotRunning(PathBuf),
     /// The socket may not be opened by this user.
-    #[error("permission denied for {0}: only the user that runs weftd may use it, try it as root")]
+    #[error("permission denied for {0}: only root may use it")]
     Permission(PathBuf),
     /// The daemon does not take more connections now.
     #[error("weftd does not accept connections on {0}: it is too busy or hangs")]

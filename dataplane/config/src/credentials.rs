@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use weft_pki::{Credentials, PkiError, TrustAnchor, UnixTime, read_file};
 use weft_types::{EnvironmentId, HostId};
 
-use crate::problem::{At, Report};
+use crate::{
+    account::unreadable,
+    problem::{At, Report},
+};
 
 /// How certificates are read.
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +98,7 @@ fn read(at: &At<PathBuf>, report: &mut Report) -> Option<zeroize::Zeroizing<Vec<
     match read_file(&at.value) {
         Ok(bytes) => Some(bytes),
         Err(error) => {
-            report.about(at, say(&at.value, &format!("cannot be read: {error}")));
+            report.about(at, say(&at.value, &unreadable(&error)));
             None
         }
     }

@@ -9,20 +9,23 @@ use std::{
 use weft_types::{HostId, WORKERS_MAX};
 
 use crate::{
+    account::User,
     document::Table,
     limits::{
         EPOCH_DATAGRAMS_LIMIT, EPOCH_DATAGRAMS_MIN, EPOCH_SECONDS_LIMIT, REHANDSHAKE_SECONDS_LIMIT,
         REHANDSHAKE_SECONDS_MIN, SOCKET_PATH_LEN_MAX,
     },
-    model::{Engine, KeyLimits, Latency, LogConfig, LogFormat, LogLevel, Placement},
+    model::{API_DEFAULT, Engine, KeyLimits, Latency, LogConfig, LogFormat, LogLevel, Placement},
     problem::{At, Report},
 };
 
+const USER: &str = "the name or number of a user, in quotes";
 const ENDPOINT: &str = "ADDRESS:PORT or [IPv6]:PORT";
 
 /// The top-level fields; each is `None` when it is wrong or absent.
 pub(crate) struct Host {
     pub(crate) host: Option<At<HostId>>,
+    pub(crate) user: Option<At<User>>,
     pub(crate) listen: Option<At<SocketAddr>>,
     pub(crate) api: Option<At<PathBuf>>,
     pub(crate) metrics: Option<At<SocketAddr>>,
@@ -37,8 +40,12 @@ pub(crate) struct Host {
 /// Reads everything of the root table but its environments.
 pub(crate) fn read(root: &mut Table<'_>, base: &Path, report: &mut Report) -> Host {
     let host = root.text("host", "the id of this host", report, HostId::from_str);
+    let user = user(root, report);
     let listen = root.text("listen", ENDPOINT, report, endpoint);
-    let api = root.text("api", "the path of a socket", report, |s| path(s, base));
+    let api = match root.has("api") {
+        true => root.text("api", "the path of a socket", report, |s| path(s, base)),
+        false => Some(root.here().with(API_DEFAULT.into())),
+    };
     let metrics = root.text_if_any("metrics", ENDPOINT, report, endpoint);
     let workers = root.number_if_any("workers", (1, u64::from(WORKERS_MAX)), report);
     let engine =
@@ -64,6 +71,7 @@ pub(crate) fn read(root: &mut Table<'_>, base: &Path, report: &mut Report) -> Ho
     }
     Host {
         host,
+        user,
         listen,
         api,
         metrics,
@@ -77,6 +85,11 @@ pub(crate) fn read(root: &mut Table<'_>, base: &Path, report: &mut Report) -> Ho
             .map(|table| keys(table, report))
             .unwrap_or_default(),
     }
+}
+
+/// The field `user`.
+pub(crate) fn user(root: &mut Table<'_>, report: &mut Report) -> Option<At<User>> {
+    root.text_if_any("user", USER, report, User::from_str)
 }
 
 fn check_listen(listen: &At<SocketAddr>, metrics: Option<&At<SocketAddr>>, report: &mut Report) {

@@ -1,7 +1,7 @@
 //! The daemon's configuration file: its form, its checks, and what a reload must do.
 //!
-//! [`load`] reads the file and every certificate that it names and either returns a [`Config`]
-//! that the daemon can run, or every [`Problem`] at once. [`plan()`] compares two configurations.
+//! [`load`] reads the file and every certificate that it names, as the user that the daemon becomes,
+//! and either returns a [`Config`] that the daemon can run, or every [`Problem`] at once. [`plan()`] compares two configurations.
 //! Nothing here opens a socket or a namespace.
 //!
 //! ```text
@@ -10,6 +10,7 @@
 //!                                                        the running Config ───────┘
 //! ```
 
+mod account;
 mod context;
 mod credentials;
 mod document;
@@ -23,17 +24,18 @@ pub mod plan;
 mod problem;
 mod space;
 
+pub use account::{Account, User};
 pub use limits::{
     ADDRESSES_PER_PEER_MAX, ALTERNATIVES_MAX, ATTACHMENTS_PER_ENVIRONMENT_MAX, EGRESS_MBIT_LIMIT,
     ENVIRONMENTS_MAX, EPOCH_DATAGRAMS_LIMIT, EPOCH_DATAGRAMS_MIN, EPOCH_SECONDS_LIMIT,
     FILE_LEN_MAX, INTERFACE_LEN_MAX, KEEPALIVE_SECONDS_LIMITS, PEERS_PER_ENVIRONMENT_MAX,
     REHANDSHAKE_SECONDS_LIMIT, REHANDSHAKE_SECONDS_MIN, SOCKET_PATH_LEN_MAX, SUBNET_PREFIX_MAX,
-    SUBNET6_PREFIX_MAX, WEIGHT_DEFAULT, WEIGHT_MAX,
+    SUBNET6_PREFIX_MAX, USER_LEN_MAX, WEIGHT_DEFAULT, WEIGHT_MAX,
 };
-pub use load::{check_text, load, load_at};
+pub use load::{check_text, load, load_at, reload};
 pub use model::{
-    Attachment, Config, Engine, Environment, INTERFACE_DEFAULT, KeyLimits, Latency, LogConfig,
-    LogFormat, LogLevel, Peer, Placement, Share,
+    API_DEFAULT, Attachment, Config, Engine, Environment, INTERFACE_DEFAULT, KeyLimits, Latency,
+    LogConfig, LogFormat, LogLevel, Peer, Placement, Share,
 };
 pub use plan::{Change, RestartNeeded, plan};
 pub use problem::Problem;

@@ -18,6 +18,9 @@ pub const INTERFACE_LEN_MAX: usize = 15;
 /// Longest path of the API's socket in bytes: `sun_path` less the closing zero (unix(7)).
 pub const SOCKET_PATH_LEN_MAX: usize = 107;
 
+/// Longest name of a user in bytes, as of useradd(8).
+pub const USER_LEN_MAX: usize = 32;
+
 /// Longest IPv4 prefix of a subnet: network, gateway, one container, broadcast.
 pub const SUBNET_PREFIX_MAX: u8 = 30;
 /// Longest IPv6 prefix of a subnet: subnet-router anycast, gateway, two containers.

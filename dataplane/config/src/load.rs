@@ -8,10 +8,12 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use rustix::process::geteuid;
 use toml::de::DeTable;
 use weft_pki::UnixTime;
 
 use crate::{
+    account::{Account, unreadable},
     context::Context,
     credentials::Files,
     document::Table,
@@ -21,31 +23,68 @@ use crate::{
     problem::{Problem, Report, SYNTAX},
 };
 
-/// Reads and checks the configuration at `path` with every file that it names. Relative paths in
-/// it are relative to its folder.
+/// Whether it matters that a user of this host has the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Users {
+    LookedUp,
+    Unknown,
+}
+
+/// Reads and checks the configuration at `path` with every file that it names, for a daemon that is to
+/// start. Relative paths in it are relative to its folder. Called by root, it reads as the user that the
+/// configuration names, who has to read all of it again at a reload.
 ///
 /// # Errors
 /// Every problem that was found, in the order of the file; never an empty list.
 pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
+    let load = || load_with(path, Users::LookedUp, SystemTime::now());
+    match user_of(path).filter(|_| geteuid().is_root()) {
+        Some((account, line)) => account.run(load).unwrap_or_else(|error| {
+            let message = format!("weftd cannot become user {account}: {error}");
+            let field = "user".to_owned();
+            Err(vec![Problem { file: path.to_owned(), line: Some(line), field, message }])
+        }),
+        None => load(),
+    }
+}
+
+/// As [`load`], for a daemon that runs: it is who it is, and can look up no users.
+///
+/// # Errors
+/// As [`load`].
+pub fn reload(path: &Path) -> Result<Config, Vec<Problem>> {
     load_at(path, SystemTime::now())
 }
 
-/// As [`load`], judging certificates at `now`.
+/// As [`reload`], judging certificates at `now`.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_at(path: &Path, now: SystemTime) -> Result<Config, Vec<Problem>> {
+    load_with(path, Users::Unknown, now)
+}
+
+fn load_with(path: &Path, users: Users, now: SystemTime) -> Result<Config, Vec<Problem>> {
     let text = read(path).map_err(|message| {
         vec![Problem { file: path.to_owned(), line: None, field: "file".to_owned(), message }]
     })?;
     let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let files = Files::JudgedAt(UnixTime::since_unix_epoch(since_1970));
     let mut report = Report::new(path, &text);
-    let config = parse(&text, path, files, &mut report);
+    let config = parse(&text, path, files, users, &mut report);
     match config {
         Some(config) if report.is_empty() => Ok(config),
         _ => Err(report.into_problems()),
     }
+}
+
+/// The user that the file names and the line where it does, if it can be read so far and there is one.
+fn user_of(path: &Path) -> Option<(Account, usize)> {
+    let text = read(path).ok()?;
+    let (document, _) = DeTable::parse_recoverable(&text);
+    let mut report = Report::new(path, &text);
+    let user = host::user(&mut Table::root(&document), &mut report)?;
+    Some((user.value.account().ok()?, report.line(user.span.start)))
 }
 
 /// Every problem that `text` has by itself, without reading any file that it names. An empty list
@@ -54,12 +93,12 @@ pub fn load_at(path: &Path, now: SystemTime) -> Result<Config, Vec<Problem>> {
 pub fn check_text(text: &str) -> Vec<Problem> {
     let path = Path::new("weftd.toml");
     let mut report = Report::new(path, text);
-    parse(text, path, Files::Ignored, &mut report);
+    parse(text, path, Files::Ignored, Users::Unknown, &mut report);
     report.into_problems()
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let cannot = |error: io::Error| format!("cannot be read: {error}");
+    let cannot = |error: io::Error| unreadable(&error);
     let file = fs::File::open(path).map_err(cannot)?;
     let mut bytes = Vec::new();
     let len = file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes).map_err(cannot)?;
@@ -74,7 +113,13 @@ fn read(path: &Path) -> Result<String, String> {
 }
 
 /// The configuration in `text`; `None` when anything is wrong, which is in `report` then.
-fn parse(text: &str, path: &Path, files: Files, report: &mut Report) -> Option<Config> {
+fn parse(
+    text: &str,
+    path: &Path,
+    files: Files,
+    users: Users,
+    report: &mut Report,
+) -> Option<Config> {
     let (document, faults) = DeTable::parse_recoverable(text);
     report.ignore_missing = !faults.is_empty();
     for fault in &faults {
@@ -83,6 +128,11 @@ fn parse(text: &str, path: &Path, files: Files, report: &mut Report) -> Option<C
     let base = path.parent().unwrap_or(Path::new(""));
     let mut root = Table::root(&document);
     let host = host::read(&mut root, base, report);
+    if let (Users::LookedUp, Some(user)) = (users, &host.user)
+        && let Err(why) = user.value.account()
+    {
+        report.about(user, format_args!("{} {why}", user.value));
+    }
     let tables = root.tables("environment", ENVIRONMENTS_MAX, report);
     root.finish(report);
     let mut context =
@@ -91,6 +141,7 @@ fn parse(text: &str, path: &Path, files: Files, report: &mut Report) -> Option<C
         tables.into_iter().map(|table| environment::read(table, &mut context, report)).collect();
     Some(Config {
         host: host.host?.value,
+        user: host.user.map(|at| at.value),
         listen: host.listen?.value,
         api: host.api?.value,
         metrics: host.metrics.map(|at| at.value),

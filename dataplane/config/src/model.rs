@@ -9,10 +9,15 @@ use std::{
 use weft_pki::{Credentials, TrustAnchor};
 use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
 
-use crate::limits::{
-    EPOCH_DATAGRAMS_LIMIT, EPOCH_SECONDS_LIMIT, REHANDSHAKE_SECONDS_LIMIT, WEIGHT_DEFAULT,
+use crate::{
+    account::User,
+    limits::{
+        EPOCH_DATAGRAMS_LIMIT, EPOCH_SECONDS_LIMIT, REHANDSHAKE_SECONDS_LIMIT, WEIGHT_DEFAULT,
+    },
 };
 
+/// Where the local API is unless the file says otherwise.
+pub const API_DEFAULT: &str = "/run/weft/weftd.sock";
 /// Name of an attachment's interface in its container unless the file says otherwise.
 pub const INTERFACE_DEFAULT: &str = "weft0";
 
@@ -24,6 +29,8 @@ pub struct Config {
     pub host: HostId,
     /// Where UDP data and TCP handshakes arrive; the port is not 0.
     pub listen: SocketAddr,
+    /// Whom the daemon becomes; it stays root, without capabilities, without.
+    pub user: Option<User>,
     /// Path of the local API's unix socket.
     pub api: PathBuf,
     /// Where Prometheus may scrape; none without.

@@ -171,7 +171,7 @@ impl std::error::Error for RestartNeeded {}
 /// addresses means nothing, and neither do the paths of certificates: their contents do.
 ///
 /// # Errors
-/// [`RestartNeeded`] when `host`, `listen`, `api`, `metrics`, `workers`,
+/// [`RestartNeeded`] when `host`, `user`, `listen`, `api`, `metrics`, `workers`,
 /// `engine`, `placement` or `latency` differ.
 pub fn plan(current: &Config, desired: &Config) -> Result<Vec<Change>, RestartNeeded> {
     check_restart(current, desired)?;
@@ -208,6 +208,7 @@ fn check_restart(current: &Config, desired: &Config) -> Result<(), RestartNeeded
     }
     let rows = [
         ("host", current.host.to_string(), desired.host.to_string()),
+        ("user", optional(current.user.as_ref()), optional(desired.user.as_ref())),
         ("listen", current.listen.to_string(), desired.listen.to_string()),
         ("api", current.api.display().to_string(), desired.api.display().to_string()),
         ("metrics", optional(current.metrics), optional(desired.metrics)),

@@ -14,7 +14,7 @@ use rustix::net::{SocketAddrUnix, connect, sockopt};
 use weft_sys::tun::TunQueue;
 
 use crate::{
-    message::{Interface, Name, Opened, Reply, Request, VERSION, decode, encode},
+    message::{Ids, Interface, Name, Opened, Reply, Request, VERSION, decode, encode},
     server::new_socket,
     socket::{receive, send},
 };
@@ -54,19 +54,42 @@ impl From<io::Error> for ClientError {
     }
 }
 
+/// What distinguishes one helper from another.
+#[derive(Debug, PartialEq, Eq)]
+struct Helper {
+    version: u32,
+    config: Option<PathBuf>,
+    user: Option<Ids>,
+}
+
+impl std::fmt::Display for Helper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "of version {}", self.version)?;
+        if let Some(config) = &self.config {
+            write!(f, ", with the configuration {}", config.display())?;
+        }
+        match self.user {
+            Some(user) => write!(f, ", for a daemon of {user}"),
+            None => f.write_str(", for a daemon of root"),
+        }
+    }
+}
+
 /// A connection to the helper, which is started when none is there. Every call blocks.
 #[derive(Debug)]
 pub struct Client {
     path: PathBuf,
     program: PathBuf,
     config: Option<PathBuf>,
+    user: Option<Ids>,
     socket: Mutex<Option<OwnedFd>>,
 }
 
 impl Client {
     /// Connects to the helper at `path`, or starts `program` there, which lets namespaces be entered that
-    /// the configuration `config` names. A helper of another version or with another configuration is
-    /// asked to make room; interfaces stay meanwhile.
+    /// the configuration `config` names. `user` is whom the daemon becomes if it does not stay root. A
+    /// helper of another version, with another configuration or for another user is asked to make room;
+    /// interfaces stay meanwhile.
     ///
     /// # Errors
     /// When the program cannot be started or does not answer within 5 s.
@@ -74,10 +97,11 @@ impl Client {
         path: &Path,
         program: &Path,
         config: Option<&Path>,
+        user: Option<Ids>,
     ) -> Result<Self, ClientError> {
         let config = config.map(path::absolute).transpose()?;
         let (path, program) = (path.to_owned(), program.to_owned());
-        let client = Self { path, program, config, socket: Mutex::new(None) };
+        let client = Self { path, program, config, user, socket: Mutex::new(None) };
         let socket = client.greet()?;
         Ok(Self { socket: Mutex::new(Some(socket)), ..client })
     }
@@ -125,7 +149,18 @@ impl Client {
         }
     }
 
-    /// Lets the helper remove all interfaces, and end.
+    /// Lets the helper remove what the daemon leaves in the file system at its end, and may not remove
+    /// itself: the socket of the local API, and what else is empty.
+    ///
+    /// # Errors
+    /// When the helper does not answer, or listens to another daemon by now.
+    pub fn leave(&self) -> Result<(), ClientError> {
+        let held = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let socket = held.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
+        understood(ask(socket, &Request::Leave)?).map(drop)
+    }
+
+    /// Lets the helper do that, remove all interfaces, and end.
     ///
     /// # Errors
     /// When the helper does not answer.
@@ -161,13 +196,12 @@ impl Client {
         let mut is_started = false;
         loop {
             let error = match self.try_to_greet() {
-                Ok((socket, VERSION, config)) if config == self.config => return Ok(socket),
-                Ok((socket, version, _)) => {
+                Ok((socket, helper)) if helper == self.wanted() => return Ok(socket),
+                Ok((socket, helper)) => {
                     // Its end closes the socket.
                     let _ = ask(&socket, &Request::Retire);
                     is_started = false;
-                    let what = format!("a helper of version {version} with another configuration");
-                    invalid(format!("{what} does not make room"))
+                    invalid(format!("a helper does not make room, which is {helper}"))
                 }
                 Err(error) => {
                     if !is_started && is_absence(&error) {
@@ -184,10 +218,16 @@ impl Client {
         }
     }
 
-    fn try_to_greet(&self) -> io::Result<(OwnedFd, u32, Option<PathBuf>)> {
+    fn wanted(&self) -> Helper {
+        Helper { version: VERSION, config: self.config.clone(), user: self.user }
+    }
+
+    fn try_to_greet(&self) -> io::Result<(OwnedFd, Helper)> {
         let socket = connected(&self.path)?;
         match ask(&socket, &Request::Hello { version: VERSION })?.0 {
-            Reply::Welcome { version, config } => Ok((socket, version, config)),
+            Reply::Welcome { version, config, user } => {
+                Ok((socket, Helper { version, config, user }))
+            }
             other => Err(io::Error::other(format!("unexpected reply {other:?}"))),
         }
     }
@@ -199,6 +239,9 @@ impl Client {
         command.arg("--socket").arg(&self.path);
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);
+        }
+        if let Some(user) = self.user {
+            command.arg("--user").arg(user.to_string());
         }
         let started = command.stdin(Stdio::null()).stdout(Stdio::null()).status().map_err(|e| {
             let hint = match e.kind() {
@@ -214,12 +257,12 @@ impl Client {
     }
 }
 
-/// The helper's socket of the daemon whose local API is at `api`.
-#[must_use]
-pub fn socket_beside(api: &Path) -> PathBuf {
-    let mut path = api.as_os_str().to_owned();
-    path.push(".helper");
-    path.into()
+/// Whether a helper listens at `path`.
+///
+/// # Errors
+/// Why not.
+pub fn reach(path: &Path) -> io::Result<()> {
+    connected(path).map(drop)
 }
 
 /// Lets the daemon make an attachment in the namespace at `netns`, within a minute and once. For root.

@@ -17,23 +17,27 @@
 //!   helper attaches to them from inside their namespaces ([`weft_sys::tun::Tun::adopt`]), if they
 //!   are the ones of its records.
 //!
-//! It enters only the namespaces that the configuration names or that root has registered: the daemon, which
+//! It listens to root and to the daemon's user, and enters only the namespaces that the configuration names or that root has registered: the daemon, which
 //! has given up its privileges, cannot name others.
 //!
 //! It ends by itself when nobody is connected and nothing is held.
 
 mod client;
+mod confine;
 mod keeper;
 mod message;
 mod permit;
+mod place;
 mod record;
 mod server;
 mod socket;
 
-pub use client::{Client, ClientError, register, socket_beside};
+pub use client::{Client, ClientError, reach, register};
+pub use confine::confine;
 pub use message::{
-    Interface, MESSAGE_LEN_MAX, Name, Opened, Origin, ParseError, Reply, Request, VERSION,
+    Ids, Interface, MESSAGE_LEN_MAX, Name, Opened, Origin, ParseError, Reply, Request, VERSION,
 };
 pub use permit::namespaces;
+pub use place::{socket_beside, state_beside};
 pub use record::Record;
-pub use server::{ServeError, serve};
+pub use server::{ServeError, Service};

@@ -9,9 +9,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Parser;
 use nix::sys::signal::SigSet;
-use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs,
-};
+use weft_helper::{Ids, Service};
 
 /// Makes the interfaces of containers for weftd and keeps them while weftd is replaced.
 ///
@@ -25,6 +23,9 @@ struct Arguments {
     /// The configuration of weftd: namespaces that it names may be entered.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Whom weftd becomes, as numbers; root without.
+    #[arg(long, value_name = "UID:GID")]
+    user: Option<Ids>,
     /// Stay in the foreground, for a service manager.
     #[arg(long)]
     foreground: bool,
@@ -43,17 +44,6 @@ fn main() -> ExitCode {
     }
 }
 
-/// Keeps what making interfaces in containers takes: to configure the network, to enter namespaces,
-/// and to look which one a process has.
-fn give_up_privileges() -> anyhow::Result<()> {
-    let needed = CapabilitySet::NET_ADMIN | CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE;
-    let kept = needed & capabilities(None)?.permitted;
-    let none = CapabilitySet::empty();
-    set_no_new_privs(true)?;
-    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: none })?;
-    Ok(())
-}
-
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let socket = path::absolute(&arguments.socket)?;
     let config = arguments.config.as_deref().map(path::absolute).transpose()?;
@@ -63,6 +53,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         again.arg("--socket").arg(&socket);
         if let Some(config) = &config {
             again.arg("--config").arg(config);
+        }
+        if let Some(user) = arguments.user {
+            again.arg("--user").arg(user.to_string());
         }
         again.arg("--foreground").spawn()?;
         return Ok(());
@@ -77,7 +70,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     // Without the right to ask for it, it is as likely to be ended as any other.
     let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
-    give_up_privileges().context("privileges cannot be given up")?;
-    weft_helper::serve(&socket, config.as_deref())?;
+    // The socket may belong to another group, which takes a capability.
+    let service = Service::listen(&socket, arguments.user)?;
+    weft_helper::confine().context("privileges cannot be given up")?;
+    service.serve(config.as_deref())?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use weft_sys::tun::{QUEUES_MAX, TunOptions};
 use weft_types::{AttachmentName, EnvironmentId};
 
 /// Version of the protocol. Every version understands [`Request::Hello`] and [`Request::Retire`].
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Longest message in bytes: a path, names and two addresses fit many times.
 pub const MESSAGE_LEN_MAX: usize = 16 << 10;
 
@@ -55,6 +55,33 @@ impl From<Name> for (String, String) {
 impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.environment, self.attachment)
+    }
+}
+
+/// A user and its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ids {
+    /// Number of the user.
+    pub uid: u32,
+    /// Number of the group.
+    pub gid: u32,
+}
+
+impl std::fmt::Display for Ids {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.uid, self.gid)
+    }
+}
+
+impl std::str::FromStr for Ids {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let (uid, gid) = text.split_once(':')?;
+            Some(Self { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
+        };
+        parse().ok_or("expected the numbers UID:GID")
     }
 }
 
@@ -133,7 +160,10 @@ pub enum Request {
     },
     /// Which interfaces have lost their container although their queues keep its namespace alive.
     Ended,
-    /// Nothing is wanted any more: remove all interfaces and end.
+    /// The daemon ends and leaves all interfaces to the next one. What it has beside the helper's socket
+    /// and may not remove itself goes, but for what it keeps.
+    Leave,
+    /// Nothing is wanted any more: as [`Request::Leave`], remove all interfaces and end.
     End,
     /// End and leave all interfaces to the next helper.
     Retire,
@@ -162,6 +192,9 @@ pub enum Reply {
         /// The configuration by which it judges.
         #[serde(default)]
         config: Option<PathBuf>,
+        /// Who may be the daemon besides root.
+        #[serde(default)]
+        user: Option<Ids>,
     },
     /// To [`Request::Open`], with the queues in the order of their numbers.
     Opened(Opened),
@@ -266,6 +299,7 @@ mod tests {
             Request::Settle,
             Request::Register { name: name.clone(), netns: "/run/netns/web1".into() },
             Request::Ended,
+            Request::Leave,
             Request::End,
             Request::Retire,
         ] {
@@ -273,8 +307,12 @@ mod tests {
         }
         let opened = Opened { uso: true, origin: Origin::Held };
         for reply in [
-            Reply::Welcome { version: VERSION, config: None },
-            Reply::Welcome { version: VERSION, config: Some("/etc/weft.toml".into()) },
+            Reply::Welcome { version: VERSION, config: None, user: None },
+            Reply::Welcome {
+                version: VERSION,
+                config: Some("/etc/weft.toml".into()),
+                user: Some("998:997".parse().unwrap()),
+            },
             Reply::Opened(opened),
             Reply::Done,
             Reply::Ended(vec![name]),
@@ -292,6 +330,15 @@ mod tests {
             Request::Hello { version: 7 }
         );
         assert_eq!(Request::parse(br#""retire""#).unwrap(), Request::Retire);
+    }
+
+    #[test]
+    fn users_are_two_numbers() {
+        let ids = Ids { uid: 998, gid: 997 };
+        assert_eq!(ids.to_string().parse(), Ok(ids));
+        for text in ["", "998", "998:", ":997", "weft:weft", "-1:0", "4294967296:0"] {
+            assert!(text.parse::<Ids>().is_err(), "{text}");
+        }
     }
 
     #[test]

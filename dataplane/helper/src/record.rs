@@ -7,7 +7,7 @@
 use std::{
     fs::{self, DirBuilder, File},
     io::{self, Write as _},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -65,6 +65,7 @@ impl Records {
     pub(crate) fn open(folder: &Path) -> io::Result<(Self, Vec<Record>)> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
         DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
+        check_folder(folder)?;
         let mut found = Vec::new();
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
@@ -113,6 +114,17 @@ impl Records {
     pub(crate) fn clean_up(&self) {
         let _ = fs::remove_dir(&self.folder);
     }
+}
+
+/// What is removed and written below must not be somebody else's.
+fn check_folder(folder: &Path) -> io::Result<()> {
+    let found = fs::symlink_metadata(folder)?;
+    let user = rustix::process::geteuid().as_raw();
+    if !found.is_dir() || found.uid() != user {
+        let folder = folder.display();
+        return Err(io::Error::other(format!("{folder}: expected a folder of user {user}")));
+    }
+    Ok(())
 }
 
 /// Names have no dots and no slashes.

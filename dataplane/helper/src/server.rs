@@ -4,7 +4,7 @@ use std::{
     fs, io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
+        unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, chown},
     },
     path::{Path, PathBuf},
     thread,
@@ -22,13 +22,17 @@ use rustix::{
 
 use crate::{
     keeper::Keeper,
-    message::{Name, Reply, Request, VERSION, encode},
+    message::{Ids, Name, Reply, Request, VERSION, encode},
     permit::Permits,
+    place::{clean_up, records_beside},
     socket::{receive, send},
 };
 
-/// Only the daemon's own user may connect.
+/// Only root may connect.
 const SOCKET_MODE: u32 = 0o600;
+/// The daemon's group may as well, of which only its user is heard. The socket stays root's, so that the
+/// daemon cannot let others in.
+const SOCKET_MODE_SHARED: u32 = 0o660;
 /// Mode of the socket's folder when it has to be made.
 const FOLDER_MODE: u32 = 0o755;
 /// Connections that may wait to be accepted.
@@ -72,25 +76,44 @@ enum Then {
     End,
 }
 
-/// Serves `path` until a daemon asks for the end, or nobody is connected and nothing is held. Records
-/// are in the folder of the same name with `.d` at its end. Namespaces that the configuration `config`
-/// names may be entered, and those that are registered.
-///
-/// # Errors
-/// When another helper serves there, or the operating system refuses the socket or the folder.
-pub fn serve(path: &Path, config: Option<&Path>) -> Result<(), ServeError> {
-    let fail = |source| ServeError { path: path.to_owned(), source };
-    let listener = listen_at(path).map_err(fail)?;
-    let mut folder = path.as_os_str().to_owned();
-    folder.push(".d");
-    let permits = Permits::new(config.map(Path::to_owned));
-    let keeper = Keeper::open_folder(Path::new(&folder), permits).map_err(fail)?;
-    let mut server =
-        Server { keeper, client: None, newcomers: Vec::new(), daemon: None, idle_looks: 0 };
-    let ended = server.run(&listener);
-    // First the name: whoever connects in between sees the connection end and starts another helper.
-    let _ = fs::remove_file(path);
-    ended.map_err(fail)
+/// A socket on which a daemon may ask.
+#[derive(Debug)]
+pub struct Service {
+    path: PathBuf,
+    listener: OwnedFd,
+    user: Option<Ids>,
+}
+
+impl Service {
+    /// Listens at `path` for a daemon of root, or of this user.
+    ///
+    /// # Errors
+    /// When another helper serves there, or the operating system refuses.
+    pub fn listen(path: &Path, user: Option<Ids>) -> Result<Self, ServeError> {
+        match listen_at(path, user) {
+            Ok(listener) => Ok(Self { path: path.to_owned(), listener, user }),
+            Err(source) => Err(ServeError { path: path.to_owned(), source }),
+        }
+    }
+
+    /// Serves until a daemon asks for the end, or nobody is connected and nothing is held. Records are in
+    /// the folder of the same name with `.d` at its end. Namespaces that the configuration `config` names
+    /// may be entered, and those that are registered.
+    ///
+    /// # Errors
+    /// When the operating system refuses the folder or the socket.
+    pub fn serve(self, config: Option<&Path>) -> Result<(), ServeError> {
+        let Self { path, listener, user } = self;
+        let permits = Permits::new(config.map(Path::to_owned));
+        let ended = Keeper::open_folder(&records_beside(&path), permits).and_then(|keeper| {
+            let path = path.clone();
+            let (client, newcomers, daemon) = (None, Vec::new(), None);
+            Server { path, user, keeper, client, newcomers, daemon, idle_looks: 0 }.run(&listener)
+        });
+        // First the name: whoever connects in between sees the connection end and starts another helper.
+        let _ = fs::remove_file(&path);
+        ended.map_err(|source| ServeError { path, source })
+    }
 }
 
 pub(crate) fn new_socket() -> io::Result<OwnedFd> {
@@ -98,7 +121,7 @@ pub(crate) fn new_socket() -> io::Result<OwnedFd> {
     Ok(socket_with(kind.0, kind.1, SocketFlags::CLOEXEC, None)?)
 }
 
-fn listen_at(path: &Path) -> io::Result<OwnedFd> {
+fn listen_at(path: &Path, user: Option<Ids>) -> io::Result<OwnedFd> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
     }
@@ -114,11 +137,18 @@ fn listen_at(path: &Path) -> io::Result<OwnedFd> {
         bind(&listener, &address)?;
     }
     fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+    if let Some(user) = user {
+        chown(path, None, Some(user.gid))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE_SHARED))?;
+    }
     listen(&listener, BACKLOG)?;
     Ok(listener)
 }
 
 struct Server {
+    path: PathBuf,
+    /// Who may be the daemon besides root.
+    user: Option<Ids>,
     keeper: Keeper,
     client: Option<OwnedFd>,
     /// Connections that have said nothing yet.
@@ -193,14 +223,14 @@ impl Server {
             Ok(None) | Err(_) => return,
         };
         let reply = match request {
-            Ok(Request::Hello { version }) => {
+            Ok(Request::Hello { version }) if self.may_be_the_daemon(&newcomer) => {
                 let from = sockopt::socket_peercred(&newcomer).map(|cred| cred.pid);
                 self.daemon = from.ok();
                 if version == VERSION {
                     self.keeper.greet(Instant::now());
                 }
                 let config = self.keeper.config().map(Path::to_owned);
-                let welcome = Reply::Welcome { version: VERSION, config };
+                let welcome = Reply::Welcome { version: VERSION, config, user: self.user };
                 if matches!(answer(&newcomer, &welcome, &[]), Then::GoOn) {
                     // The newest counts: an old one that still holds on is about to end.
                     self.client = Some(newcomer);
@@ -208,12 +238,19 @@ impl Server {
                 return;
             }
             Ok(Request::Register { name, netns }) => self.register(&newcomer, name, &netns),
+            Ok(Request::Hello { .. }) => Err("expected the daemon's user, or root".to_owned()),
             Ok(_) => Err("expected a greeting or a registration".to_owned()),
             Err(error) => Err(format!("request: {error}")),
         };
         let reply = reply.map_or_else(Reply::Failed, |()| Reply::Done);
         // Whoever asked is gone: nobody minds.
         let _ = answer(&newcomer, &reply, &[]);
+    }
+
+    fn may_be_the_daemon(&self, from: &OwnedFd) -> bool {
+        sockopt::socket_peercred(from).is_ok_and(|cred| {
+            cred.uid.is_root() || self.user.is_some_and(|user| cred.uid.as_raw() == user.uid)
+        })
     }
 
     /// The daemon cannot start another process, so it is told by its number.
@@ -266,7 +303,12 @@ impl Server {
                 self.answer(&Reply::Done, &[])
             }
             Request::Ended => self.answer(&Reply::Ended(self.keeper.ended()), &[]),
+            Request::Leave => {
+                clean_up(&self.path);
+                self.answer(&Reply::Done, &[])
+            }
             Request::End => {
+                clean_up(&self.path);
                 self.keeper.end();
                 self.answer(&Reply::Done, &[]);
                 Then::End

@@ -2,6 +2,8 @@
 //!
 //! Setup path only; every call opens a socket of its own in the namespace that it is about.
 
+pub mod offloads;
+mod query;
 mod request;
 mod watch;
 
@@ -27,6 +29,7 @@ use crate::netns::Netns;
 use crate::syscall::{interface_index, interface_name, invalid_input};
 use request::Connection;
 
+pub use query::{Interface, interface_named, interface_of};
 pub use request::read_answers;
 pub use watch::AddressWatch;
 
@@ -116,50 +119,6 @@ pub fn configure(ns: &Netns, config: &LinkConfig<'_>) -> io::Result<u32> {
         check_prefix(*address, *prefix_len)?;
     }
     ns.run(|| configure_here(config))?
-}
-
-/// MTU in bytes of the interface of the calling thread's namespace that holds `addr`; `None` when
-/// none does, as for the unspecified address.
-///
-/// # Errors
-/// When the kernel does not answer.
-pub fn interface_mtu_of(addr: IpAddr) -> io::Result<Option<u32>> {
-    let mut connection = Connection::open()?;
-    let mut query = AddressMessage::default();
-    query.header.family = family_of(addr);
-    let mut holder = None;
-    connection.dump(RouteNetlinkMessage::GetAddress(query), |answer| {
-        if let RouteNetlinkMessage::NewAddress(message) = answer {
-            // On a point-to-point interface `Address` is the other end and `Local` ours.
-            let has = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| {
-                message.attributes.iter().find_map(wanted)
-            };
-            if has(local_of).or_else(|| has(address_of)) == Some(addr) {
-                holder = Some(message.header.index);
-            }
-        }
-    })?;
-    let Some(index) = holder else { return Ok(None) };
-    let mut mtu = None;
-    connection.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), |answer| {
-        if let RouteNetlinkMessage::NewLink(message) = answer
-            && message.header.index == index
-        {
-            mtu = message.attributes.iter().find_map(|attribute| match attribute {
-                LinkAttribute::Mtu(mtu) => Some(*mtu),
-                _ => None,
-            });
-        }
-    })?;
-    Ok(mtu)
-}
-
-fn local_of(attribute: &AddressAttribute) -> Option<IpAddr> {
-    if let AddressAttribute::Local(address) = attribute { Some(*address) } else { None }
-}
-
-fn address_of(attribute: &AddressAttribute) -> Option<IpAddr> {
-    if let AddressAttribute::Address(address) = attribute { Some(*address) } else { None }
 }
 
 fn configure_here(config: &LinkConfig<'_>) -> io::Result<u32> {

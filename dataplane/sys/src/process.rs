@@ -59,6 +59,18 @@ pub fn forbid_io_uring(errno: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Asks for a command of bpf(2) without saying what it is about. For tests.
+///
+/// # Errors
+/// `EPERM` when this process may not use the command at all, otherwise that something is missing.
+pub fn probe_bpf(command: u32) -> io::Result<()> {
+    let nothing = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: a null pointer with a length of 0 is not read.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, nothing, 0_u32) };
+    check(i32::try_from(result).unwrap_or(-1))?;
+    Ok(())
+}
+
 /// Lets the process open as many descriptors as it may ever (`RLIMIT_NOFILE`: the soft limit becomes
 /// the hard one), and gives that number. An attachment takes one for each worker, and the usual soft
 /// limit is 1,024.

@@ -136,6 +136,26 @@ impl UdpSocket {
         Ok(usize::try_from(queued).unwrap_or(0))
     }
 
+    /// Bytes that may wait to be received, half of what the kernel sets aside for them.
+    ///
+    /// # Errors
+    /// Not for a socket.
+    pub fn receive_buffer(&self) -> io::Result<usize> {
+        let mut bytes: c_int = 0;
+        let mut len = size_of::<c_int>() as libc::socklen_t;
+        // SAFETY: both pointers are to live values of the sizes that the request has.
+        check(unsafe {
+            libc::getsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVBUF,
+                (&raw mut bytes).cast(),
+                &raw mut len,
+            )
+        })?;
+        Ok(usize::try_from(bytes).unwrap_or(0) / 2)
+    }
+
     /// Whether batches still leave as one segmented send.
     pub fn gso_enabled(&self) -> bool {
         self.gso.load(Ordering::Relaxed)

@@ -1,10 +1,10 @@
 //! Reading a configuration: what is right loads, what is wrong is said with its place.
 
-use std::{fs, net::IpAddr, time::SystemTime};
+use std::{fs, net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path, time::SystemTime};
 
 use weft_config::{
-    Engine, KeyLimits, Latency, LogConfig, LogFormat, LogLevel, Placement, Share, check_text,
-    load_at,
+    API_DEFAULT, Engine, KeyLimits, Latency, LogConfig, LogFormat, LogLevel, Placement, Share,
+    User, check_text, load_at,
 };
 use weft_pki::issue::{HostUsages, Validity};
 
@@ -45,9 +45,13 @@ fn the_contract_loads() {
 #[test]
 fn what_is_optional_may_be_absent() {
     let fixture = Fixture::new();
-    let text = GOOD.replace("workers = 2", "").replace("metrics = \"127.0.0.1:9820\"", "");
+    let text = GOOD
+        .replace("workers = 2", "")
+        .replace("api = \"run/weftd.sock\"", "")
+        .replace("metrics = \"127.0.0.1:9820\"", "");
     let config = fixture.load(&text).unwrap();
-    assert_eq!((config.workers, config.metrics), (None, None));
+    assert_eq!((config.workers, config.metrics, config.user), (None, None, None));
+    assert_eq!(config.api, Path::new(API_DEFAULT));
     let none = "host = \"host-a\"\nlisten = \"[2001:db8::1]:5820\"\napi = \"/run/weft/weftd.sock\"";
     assert!(fixture.load(none).unwrap().environments.is_empty());
 }
@@ -82,6 +86,37 @@ fn a_keepalive_is_read() {
     let config = Fixture::new().load(&text).unwrap();
     assert_eq!(config.environments[0].peers[0].keepalive_seconds, Some(25));
     assert_eq!(config.environments[1].peers[0].keepalive_seconds, None);
+}
+
+/// Needs root.
+#[test]
+fn files_are_read_as_the_user_that_the_daemon_becomes() {
+    let fixture = Fixture::new();
+    let text = with("workers = 2", "user = \"65534\"");
+    let denied = "cannot be read by user 65534: Permission denied (os error 13)";
+    let whole = fixture.path("weftd.toml");
+    let set_mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set_mode(fixture.base(), 0o700);
+    assert_eq!(fixture.problems(&text), [format!(" file: {denied}")]);
+    set_mode(fixture.base(), 0o755);
+    assert_eq!(fixture.load(&text).unwrap().user, Some(User::Id(65534)));
+    for name in ["acme/host-a.key", "globex/ca.pem"] {
+        set_mode(&fixture.path(name), 0o600);
+    }
+    assert_eq!(
+        fixture.problems(&text),
+        [
+            format!("13: environment[0].key: acme/host-a.key: {denied}"),
+            format!("30: environment[1].ca: globex/ca.pem: {denied}"),
+        ]
+    );
+    // A daemon that runs reads with the rights that it has, and asks nobody who the user is.
+    let text = text.replace("65534", "nobody-has-this-name");
+    fs::write(&whole, text).unwrap();
+    let user = User::Name("nobody-has-this-name".into());
+    assert_eq!(weft_config::reload(&whole).unwrap().user, Some(user));
 }
 
 #[test]
@@ -129,11 +164,16 @@ fn every_latency_is_read() {
 const WRONG: &[(&str, &str, &str)] = &[
     ("host = \"host-a\"", "host = \"Host\"",
      "2: host: \"Host\": 'H' is not allowed; expected a-z, 0-9 and '-' (not first or last)"),
+    ("workers = 2", "user = 998", "6: user: is a whole number; expected the name or number of a user, in quotes"),
+    ("workers = 2", "user = \"a b\"",
+     "6: user: \"a b\": ' ' is not allowed; expected the name or the number of a user"),
+    ("workers = 2", "user = \"nobody-has-this-name\"",
+     "6: user: nobody-has-this-name is no user of this host; expected one that is there, or a number"),
+    ("workers = 2", "user = \"root\"", "6: user: root is root; expected another user, or none"),
     ("192.0.2.1:5820", "192.0.2.1", "3: listen: \"192.0.2.1\": expected ADDRESS:PORT or [IPv6]:PORT"),
     ("192.0.2.1:5820", "192.0.2.1:0", "3: listen: \"192.0.2.1:0\": port 0 is not usable; expected 1 to 65535"),
     ("192.0.2.1:5820", "224.0.0.1:1",
      "3: listen: \"224.0.0.1:1\": 224.0.0.1 is no single host; expected a unicast address"),
-    ("api = \"run/weftd.sock\"\n", "", "1: api: is missing; expected the path of a socket"),
     ("run/weftd.sock", "", "4: api: \"\": is empty; expected a path"),
     ("127.0.0.1:9820", "192.0.2.1:5820",
      "5: metrics: 192.0.2.1:5820 overlaps listen = \"192.0.2.1:5820\"; expected another port or address"),
@@ -148,7 +188,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("workers = 2", "placement = \"core 1\"", "6: placement: \"core 1\": expected one of free, pinned"),
     ("workers = 2", "latency = \"lowest\"", "6: latency: \"lowest\": expected one of normal, low"),
     ("workers = 2", "worker = 2",
-     "6: worker: unknown field; expected one of host, listen, api, metrics, workers, engine, placement, latency, log, keys, environment"),
+     "6: worker: unknown field; expected one of host, user, listen, api, metrics, workers, engine, placement, latency, log, keys, environment"),
     ("workers = 2", "log = { level = \"all\" }",
      "6: log.level: \"all\": expected one of error, warn, info, debug, trace"),
     ("workers = 2", "log = { file = \"x\" }", "6: log.file: unknown field; expected one of level, format"),

@@ -11,7 +11,7 @@ use std::{
 use proptest::{collection::vec, prelude::*};
 use weft_config::{
     Attachment, Change, Config, Engine, Environment, KeyLimits, Latency, LogConfig, LogLevel, Peer,
-    Placement, Share, plan,
+    Placement, Share, User, plan,
 };
 use weft_pki::{
     Credentials, KeyKind, TrustAnchor,
@@ -280,6 +280,7 @@ prop_compose! {
         let level = if debug { LogLevel::Debug } else { LogLevel::Info };
         Config {
             host: HostId::new("host-a").unwrap(),
+            user: None,
             listen: "192.0.2.1:5820".parse().unwrap(),
             api: "/run/weft/weftd.sock".into(),
             metrics: None,
@@ -405,17 +406,24 @@ fn restart_fields_are_named_together() {
         "listen changed from 192.0.2.1:5820 to 192.0.2.1:5821; workers changed from 2 to nothing; \
          only a restart of weftd can change that"
     );
-    let changes: [fn(&mut Config); 6] = [
+    let changes: [fn(&mut Config); 7] = [
         |c| c.host = HostId::new("host-z").unwrap(),
+        |c| c.user = Some(User::Id(998)),
         |c| c.api = "/elsewhere.sock".into(),
         |c| c.metrics = None,
         |c| c.engine = Engine::Uring,
         |c| c.placement = Placement::Pinned,
         |c| c.latency = Latency::Low,
     ];
-    for (change, field) in
-        changes.into_iter().zip(["host", "api", "metrics", "engine", "placement", "latency"])
-    {
+    for (change, field) in changes.into_iter().zip([
+        "host",
+        "user",
+        "api",
+        "metrics",
+        "engine",
+        "placement",
+        "latency",
+    ]) {
         let mut other = config.clone();
         change(&mut other);
         let fields = plan(&config, &other).unwrap_err().fields;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::*;
+use super::{query::address_of, *};
 use crate::tun::{Tun, TunOptions};
 
 const OPTIONS: TunOptions<'_> = TunOptions {
@@ -103,11 +103,14 @@ fn a_moved_device_keeps_its_limits_and_gets_exactly_its_addresses() {
                 let source = socket.local_addr().unwrap().ip();
                 assert!(wanted.iter().any(|(address, _)| *address == source), "{reached}");
             }
-            assert_eq!(interface_mtu_of(address("10.7.0.5")).unwrap(), Some(1408));
-            assert_eq!(interface_mtu_of(address("fd00:7::5")).unwrap(), Some(1408));
-            assert_eq!(interface_mtu_of(address("10.7.0.6")).unwrap(), None);
-            assert_eq!(interface_mtu_of(address("0.0.0.0")).unwrap(), None);
-            assert_eq!(interface_mtu_of(address("::")).unwrap(), None);
+            let found = interface_of(address("10.7.0.5")).unwrap().unwrap();
+            assert_eq!((&*found.name, found.mtu), ("weft0", 1408));
+            assert_eq!(interface_named("weft0").unwrap(), Some(found));
+            assert_eq!(interface_named("weft1").unwrap(), None);
+            assert!(interface_of(address("fd00:7::5")).unwrap().is_some());
+            assert_eq!(interface_of(address("10.7.0.6")).unwrap(), None);
+            assert_eq!(interface_of(address("0.0.0.0")).unwrap(), None);
+            assert_eq!(interface_of(address("::")).unwrap(), None);
         })
         .unwrap();
 }

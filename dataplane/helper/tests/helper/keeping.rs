@@ -1,170 +1,22 @@
-//! The real helper with real interfaces in namespaces of its own. Needs root.
-#![expect(clippy::unwrap_used, reason = "a test")]
+//! What is kept, for whom, and for how long.
 
 use std::{
-    fmt::Write as _,
     fs,
-    net::UdpSocket,
-    os::fd::{AsFd, AsRawFd},
-    path::{Path, PathBuf},
-    process::{self, Command},
+    os::unix::fs::{chown, symlink},
+    path::Path,
+    process::Command,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::{
     sys::signal::{self, SigSet, Signal},
     unistd::Pid,
 };
-use tempfile::TempDir;
-use weft_helper::{Client, Interface, Name, Origin};
-use weft_sys::{
-    netns::Netns,
-    poll::{Epoll, Events},
-    tun::TunQueue,
-};
+use weft_helper::{Client, Interface, Origin};
+use weft_sys::netns::Netns;
 
-const PATIENCE: Duration = Duration::from_secs(10);
-
-struct Host {
-    folder: TempDir,
-}
-
-impl Host {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.folder.path().join("weftd.sock.helper")
-    }
-
-    fn records(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.folder.path().join("weftd.sock.helper.d"));
-        entries.into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
-    }
-
-    fn config(&self) -> PathBuf {
-        self.folder.path().join("weft.toml")
-    }
-
-    fn connect(&self) -> Client {
-        let program = Path::new(env!("CARGO_BIN_EXE_weft-helper"));
-        Client::connect(&self.socket(), program, Some(&self.config())).unwrap()
-    }
-
-    /// Writes a configuration with these attachments, where they are.
-    fn configure(&self, attachments: &[(&str, &Path)]) {
-        let mut text = "[[environment]]\nid = \"acme\"\n".to_owned();
-        for (name, netns) in attachments {
-            let netns = netns.display();
-            writeln!(text, "[[environment.attachment]]\nname = \"{name}\"\nnetns = \"{netns}\"")
-                .unwrap();
-        }
-        fs::write(self.config(), text).unwrap();
-    }
-
-    /// The process that serves this host.
-    fn helper(&self) -> Option<u32> {
-        let socket = self.socket().into_os_string().into_string().unwrap();
-        let processes = fs::read_dir("/proc").unwrap().flatten();
-        let mut pids = processes.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-        pids.find(|pid| {
-            fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|l| l.contains(&socket))
-        })
-    }
-
-    fn kill(&self) {
-        let pid = self.helper().unwrap();
-        let status = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
-        assert!(status.success());
-        wait_for("the end of the helper", || self.helper().is_none());
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        if self.helper().is_some() {
-            let _ = self.connect().end();
-        }
-    }
-}
-
-fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_there() {
-        assert!(start.elapsed() < PATIENCE, "{what} did not come");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A container's namespace, whose path leads to it as long as this lives.
-struct Container(Netns);
-
-impl Container {
-    fn new() -> Self {
-        Self(Netns::create().unwrap())
-    }
-
-    fn path(&self) -> PathBuf {
-        format!("/proc/{}/fd/{}", process::id(), self.0.as_fd().as_raw_fd()).into()
-    }
-
-    fn interfaces(&self) -> Vec<String> {
-        let list = || fs::read_to_string("/proc/thread-self/net/dev").unwrap();
-        let text = self.0.run(list).unwrap();
-        let lines = text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
-        lines.filter(|name| name.starts_with("weft")).collect()
-    }
-
-    /// A socket that is connected through the interface.
-    fn udp(&self) -> UdpSocket {
-        let open = || {
-            let socket = UdpSocket::bind("10.40.0.2:4000").unwrap();
-            socket.connect("10.40.0.3:4000").unwrap();
-            socket
-        };
-        self.0.run(open).unwrap()
-    }
-}
-
-fn interface(container: &Container, attachment: &str) -> Interface {
-    Interface {
-        name: name(attachment),
-        netns: container.path(),
-        interface: "weft0".into(),
-        addresses: vec![("10.40.0.2".parse().unwrap(), 16)],
-        queues: 2,
-        mtu: 1408,
-        gso_max_size: 60_500,
-        gso_max_segs: 64,
-        queue_len: 100,
-    }
-}
-
-fn name(attachment: &str) -> Name {
-    ("acme".to_owned(), attachment.to_owned()).try_into().unwrap()
-}
-
-/// Whether a UDP packet comes out of one of the queues.
-fn comes_out(queues: &[TunQueue]) -> bool {
-    let epoll = Epoll::new().unwrap();
-    for (i, queue) in queues.iter().enumerate() {
-        epoll.add(queue.as_fd(), i as u64, false).unwrap();
-    }
-    let mut events = Events::with_capacity(8);
-    let mut packet = [0; 2048];
-    while epoll.wait(&mut events, Some(Duration::from_millis(300))).unwrap() > 0 {
-        for queue in queues {
-            while let Ok(len) = queue.read(&mut packet) {
-                if packet[..len].ends_with(b"hello") {
-                    return true;
-                }
-            }
-        }
-    }
-    false
-}
+use crate::host::{Container, Host, comes_out, interface, name, wait_for};
 
 #[test]
 fn a_daemon_that_comes_back_gets_the_same_interface_and_what_waits_in_it() {
@@ -372,65 +224,29 @@ fn it_is_started_again_when_it_is_gone() {
 }
 
 #[test]
-fn what_is_wrong_is_said() {
-    let (host, container) = (Host::new(), Container::new());
-    host.configure(&[("web-1", &container.path()), ("web-2", &container.path())]);
-    let client = host.connect();
-    for (wanted, expected) in [
-        (
-            Interface { netns: "/run/netns/none".into(), ..interface(&container, "web-1") },
-            "netns /run/netns/none cannot be opened as a network namespace",
-        ),
-        (
-            Interface { netns: "/proc/self/ns/net".into(), ..interface(&container, "web-1") },
-            "is this host's own",
-        ),
-        (
-            Interface { netns: "/etc/hostname".into(), ..interface(&container, "web-1") },
-            "expected a network namespace",
-        ),
-        (
-            Interface { interface: "a/b".into(), ..interface(&container, "web-1") },
-            "expected 1 to 15 printable ASCII characters",
-        ),
-        (Interface { queues: 65, ..interface(&container, "web-1") }, "queues 65: expected 1 to 64"),
-    ] {
-        let error = client.open(&wanted).unwrap_err().to_string();
-        assert!(error.contains(expected), "{error}");
-    }
-    assert!(container.interfaces().is_empty() && host.records().is_empty());
-    client.open(&interface(&container, "web-1")).unwrap();
-    let error = client.open(&interface(&container, "web-2")).unwrap_err().to_string();
-    assert!(error.contains("has an interface weft0 already"), "{error}");
-
-    let config = host.config();
-    let nowhere = Client::connect(&host.socket(), Path::new("/no/such/weft-helper"), Some(&config));
-    assert!(nowhere.is_ok(), "one is there");
-    let elsewhere = Host::new();
-    let error = Client::connect(&elsewhere.socket(), Path::new("/no/such/weft-helper"), None);
-    let error = error.unwrap_err().to_string();
-    assert!(error.contains("cannot start /no/such/weft-helper"), "{error}");
-}
-
-#[test]
-fn only_namespaces_that_are_meant_are_entered() {
-    let (host, meant, stranger) = (Host::new(), Container::new(), Container::new());
-    host.configure(&[("web-1", &meant.path())]);
-    let client = host.connect();
-    for wanted in [
-        // Somebody else's container, under a name that is right and under one that nobody knows.
-        Interface { netns: stranger.path(), ..interface(&meant, "web-1") },
-        interface(&stranger, "web-9"),
-        interface(&meant, "web-9"),
-    ] {
-        let error = client.open(&wanted).unwrap_err().to_string();
-        assert!(error.contains("is not registered for"), "{error}");
-    }
-    // The daemon, which this process is here, cannot say what is meant.
-    let error = weft_helper::register(&host.socket(), name("web-9"), &stranger.path()).unwrap_err();
-    assert!(error.to_string().contains("the daemon may not register"), "{error}");
-    assert!(meant.interfaces().is_empty() && stranger.interfaces().is_empty());
-    client.open(&interface(&meant, "web-1")).unwrap();
+fn records_are_kept_in_a_folder_of_its_own_only() {
+    let host = Host::new();
+    host.configure(&[]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("file"), "content").unwrap();
+    let records = host.folder.path().join("weftd.sock.helper.d");
+    let refused = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_weft-helper"))
+            .arg("--socket")
+            .arg(host.socket())
+            .arg("--foreground")
+            .output()
+            .unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains("expected a folder of user 0"), "{error}");
+    };
+    symlink(elsewhere.path(), &records).unwrap();
+    refused();
+    assert!(elsewhere.path().join("file").exists(), "somebody else's file");
+    fs::remove_file(&records).unwrap();
+    fs::create_dir(&records).unwrap();
+    chown(&records, Some(65_534), None).unwrap();
+    refused();
 }
 
 #[test]
@@ -443,7 +259,7 @@ fn a_helper_with_another_configuration_makes_room() {
     let other = host.folder.path().join("other.toml");
     fs::copy(host.config(), &other).unwrap();
     let program = Path::new(env!("CARGO_BIN_EXE_weft-helper"));
-    let client = Client::connect(&host.socket(), program, Some(&other)).unwrap();
+    let client = Client::connect(&host.socket(), program, Some(&other), None).unwrap();
     assert_ne!(host.helper().unwrap(), first);
     let (opened, _) = client.open(&interface(&container, "web-1")).unwrap();
     assert_eq!(opened.origin, Origin::Adopted);
