@@ -3,20 +3,15 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use weft_handshake::{HandshakeError, LocalParams, LocalSide};
+use weft_handshake::{LocalParams, LocalSide};
 use weft_proto::{
-    Counter64, LinkCounters, LinkSlot, NewLink, SessionId,
-    fallback::Fallback,
-    peer::{Action, Peer, State},
-    roam::{Answer, Challenge, Roaming},
-    segmentation::Segmentation,
-    silence::{Silence, Verdict},
-    way::Via,
+    LinkCounters, LinkSlot, NewLink, fallback::Fallback, peer::Peer, roam::Roaming,
+    segmentation::Segmentation, silence::Silence,
 };
-use weft_types::{EnvironmentId, HostId, WorkerId};
+use weft_types::{EnvironmentId, HostId};
 
 use super::{
     EventKind, Node, NodeEvent, Origin, Owner, PeerSpec, RequestError, handshakes::Tally, not_kept,

@@ -108,7 +108,12 @@ impl Node {
     }
 
     /// Lets all workers send in segmented sends, or not.
-    fn segment(&mut self, environment: &EnvironmentId, host: &HostId, message: impl Into<String>) {
+    pub(super) fn segment(
+        &mut self,
+        environment: &EnvironmentId,
+        host: &HostId,
+        message: impl Into<String>,
+    ) {
         let Some(entry) = self.peer_mut(environment, host) else { return };
         let (slot, is_on) = (entry.slot, entry.segmentation.is_on());
         self.command_all(|_| Command::SetSegmented(slot, is_on));
