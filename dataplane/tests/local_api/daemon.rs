@@ -176,9 +176,12 @@ impl Daemon {
 
     /// As `weft net attach` does it before it asks the daemon.
     pub(crate) fn register(&self, attachment: &str, netns: &Netns) {
-        let name = ("acme".to_owned(), attachment.to_owned()).try_into().unwrap();
         let helper = weft_helper::socket_beside(&self.socket);
-        weft_helper::register(&helper, name, Path::new(&path_of(netns))).unwrap();
+        // The API is there before the helper is.
+        wait_until("the helper", || {
+            let name = ("acme".to_owned(), attachment.to_owned()).try_into().unwrap();
+            weft_helper::register(&helper, name, Path::new(&path_of(netns))).is_ok()
+        });
     }
 
     pub(crate) fn pid(&self) -> u32 {
