@@ -11,6 +11,16 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// The ports of a daemon: that on which it listens and those that its workers send from.
 const PORTS: std::ops::RangeInclusive<u16> = PORT..=PORT + 512;
 
+/// Before connections are tracked.
+const PRIORITY: i32 = -400;
+
+/// A table with one chain, `main`, for what goes through a hook.
+fn add_chain(ns: &Namespace, table: &str, hook: &str) -> Result<()> {
+    ns.run_ok(&format!("nft add table inet {table}"), LIMIT)?;
+    let chain = format!("{{ type filter hook {hook} priority {PRIORITY} ; }}");
+    ns.run_ok(&format!("nft add chain inet {table} main {chain}"), LIMIT).map(drop)
+}
+
 /// Loses a share of what arrives at both hosts.
 ///
 /// # Errors
@@ -22,10 +32,7 @@ pub fn lose(site: &Site, percent: f64) -> Result<()> {
         if percent == 0.0 {
             continue;
         }
-        ns.run_ok("nft add table inet weft-loss", LIMIT)?;
-        let chain =
-            "nft add chain inet weft-loss in { type filter hook prerouting priority -400 ; }";
-        ns.run_ok(chain, LIMIT)?;
+        add_chain(ns, "weft-loss", "prerouting")?;
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -34,7 +41,7 @@ pub fn lose(site: &Site, percent: f64) -> Result<()> {
         let share = (percent * 10.0) as u32;
         ns.run_ok(
             &format!(
-                "nft add rule inet weft-loss in iifname {UNDERLAY_INTERFACE} numgen random mod 1000 < \
+                "nft add rule inet weft-loss main iifname {UNDERLAY_INTERFACE} numgen random mod 1000 < \
                  {share} drop"
             ),
             LIMIT,
@@ -48,15 +55,11 @@ pub fn lose(site: &Site, percent: f64) -> Result<()> {
 /// # Errors
 /// When nft refuses.
 pub fn block_udp_to(ns: &Namespace) -> Result<()> {
-    ns.run_ok("nft add table inet weft-udp", LIMIT)?;
-    ns.run_ok(
-        "nft add chain inet weft-udp in { type filter hook prerouting priority -400 ; }",
-        LIMIT,
-    )?;
+    add_chain(ns, "weft-udp", "prerouting")?;
     let (first, last) = (PORTS.start(), PORTS.end());
     ns.run_ok(
         &format!(
-            "nft add rule inet weft-udp in iifname {UNDERLAY_INTERFACE} udp dport {first}-{last} counter \
+            "nft add rule inet weft-udp main iifname {UNDERLAY_INTERFACE} udp dport {first}-{last} counter \
              drop"
         ),
         LIMIT,
@@ -77,12 +80,8 @@ pub fn unblock_udp_to(ns: &Namespace) -> Result<()> {
 /// # Errors
 /// When nft refuses.
 pub fn cut(ns: &Namespace, interface: &str) -> Result<()> {
-    ns.run_ok("nft add table inet weft-cut", LIMIT)?;
-    ns.run_ok(
-        "nft add chain inet weft-cut in { type filter hook prerouting priority -400 ; }",
-        LIMIT,
-    )?;
-    ns.run_ok(&format!("nft add rule inet weft-cut in iifname {interface} drop"), LIMIT).map(drop)
+    add_chain(ns, "weft-cut", "prerouting")?;
+    ns.run_ok(&format!("nft add rule inet weft-cut main iifname {interface} drop"), LIMIT).map(drop)
 }
 
 /// Joins it again.
@@ -99,15 +98,11 @@ pub fn mend(ns: &Namespace) -> Result<()> {
 /// # Errors
 /// When nft refuses.
 pub fn damage(ns: &Namespace, longer_than: u32, one_of: u32) -> Result<()> {
-    ns.run_ok("nft add table inet weft-damage", LIMIT)?;
-    ns.run_ok(
-        "nft add chain inet weft-damage out { type filter hook output priority 0 ; }",
-        LIMIT,
-    )?;
+    add_chain(ns, "weft-damage", "output")?;
     let (first, last) = (PORTS.start(), PORTS.end());
     ns.run_ok(
         &format!(
-            "nft add rule inet weft-damage out oifname {UNDERLAY_INTERFACE} udp sport {first}-{last} meta \
+            "nft add rule inet weft-damage main oifname {UNDERLAY_INTERFACE} udp sport {first}-{last} meta \
              length > {longer_than} numgen random mod {one_of} 0 @th,800,8 set 0x5a"
         ),
         LIMIT,
