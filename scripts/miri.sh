@@ -29,7 +29,7 @@ miri -p weft-wire -- \
 # compiles without its C being called.
 miri -p weft-proto --no-default-features --features ring -- \
     bucket:: counters:: indices:: pace:: replay:: roam:: route:: silence:: fallback:: way:: \
-    --skip whatever_is_asked --skip so_many_and --skip small_windows --skip equals_the_plain
+    --skip engine:: --skip whatever_is_asked --skip so_many_and --skip small_windows --skip equals_the_plain
 miri -p weft-sys -- \
     alloc:: link::tests::networks ring::message:: ring::pool:: syscall::tests::interface \
     tun::steering::tests::the_hash udp::address:: udp::control:: udp::receive:: \
