@@ -11,7 +11,7 @@ SECOND_ENGINE := uring
 SECOND_ENGINE_TESTS := connectivity isolation forgery virtio own_interface lifecycle restart roam streams segmentation
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test test-faults lint audit fuzz demo bench bench-growth bench-compare bench-report bench-real bench-peers bench-micro bench-instructions clean
+.PHONY: help setup build test test-faults lint audit fuzz miri mutants demo bench bench-growth bench-compare bench-report bench-real bench-peers bench-micro bench-instructions clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,12 @@ audit: setup ## Check dependencies for known weaknesses (needs cargo-deny and th
 
 fuzz: setup ## Run every fuzz target for a while (FUZZ_SECONDS=10)
 	@CARGO="$(CARGO)" scripts/fuzz.sh $(FUZZ_SECONDS)
+
+miri: setup ## Run tests under Miri (needs or installs a nightly toolchain)
+	@scripts/miri.sh
+
+mutants: setup ## Check that tests notice changes of what security rests on; hours (PART=replay for one)
+	@CARGO="$(CARGO)" scripts/mutants.sh $(PART)
 
 demo: build ## Two hosts and two environments on this machine, shown and cleaned up
 	$(CARGO) build --release --locked -p netns-tests --bin demo

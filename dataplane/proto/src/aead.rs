@@ -278,6 +278,24 @@ mod tests {
     const NONCE: [u8; NONCE_LEN] = [7; NONCE_LEN];
     const AAD: [u8; HEADER_LEN] = [1; HEADER_LEN];
 
+    /// `aes` is a flag of the processor under both names that the kernel has for the list.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    #[test]
+    fn aes_is_known_as_the_kernel_knows_it() {
+        let Ok(text) = std::fs::read_to_string("/proc/cpuinfo") else { return };
+        let list =
+            text.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));
+        let flags = list.and_then(|line| line.split_once(':')).map_or("", |(_, flags)| flags);
+        assert_eq!(has_aes(), flags.split_whitespace().any(|flag| flag == "aes"));
+    }
+
+    #[test]
+    fn the_library_is_named() {
+        assert_eq!(provider(Suite::ChaCha20Poly1305), general::NAME);
+        let named = provider(Suite::Aes256Gcm);
+        assert!([general::NAME, "intel-ipsec-mb"].contains(&named), "{named}");
+    }
+
     #[test]
     fn seals_and_opens_and_notices_every_bit() {
         for suite in [Suite::Aes256Gcm, Suite::ChaCha20Poly1305] {

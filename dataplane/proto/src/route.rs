@@ -47,3 +47,20 @@ impl FromIterator<(IpAddr, Target)> for RouteTable {
         Self(routes.into_iter().collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_lives_at_one_place_and_is_counted_once() {
+        let [a, b] = ["10.40.0.2", "fd40::2"].map(|text| text.parse::<IpAddr>().unwrap());
+        let (here, there) = (Target::Local(AttachmentSlot(3)), Target::Remote(LinkSlot(7)));
+        let none = RouteTable::default();
+        assert!((none.len(), none.is_empty(), none.get(a)) == (0, true, None));
+        let table: RouteTable = [(a, here), (b, here), (b, there)].into_iter().collect();
+        assert!((table.len(), table.is_empty()) == (2, false));
+        assert_eq!((table.get(a), table.get(b)), (Some(here), Some(there)));
+        assert_eq!(table.get("10.40.0.3".parse().unwrap()), None);
+    }
+}

@@ -3,6 +3,9 @@
 use std::io;
 use std::ptr::NonNull;
 
+/// Pages are not reserved; Miri, which knows no such thing, is not asked for it.
+const RESERVE: libc::c_int = if cfg!(miri) { 0 } else { libc::MAP_NORESERVE };
+
 /// An anonymous private mapping. Pages that were never touched cost nothing.
 pub(crate) struct Mapping {
     start: NonNull<u8>,
@@ -22,7 +25,7 @@ impl Mapping {
                 std::ptr::null_mut(),
                 len,
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | RESERVE,
                 -1,
                 0,
             )
@@ -32,8 +35,11 @@ impl Mapping {
         }
         // Datagrams are opened in place: keep them out of core dumps. Best effort, since dumps are
         // off for the process anyway.
+        #[cfg(not(miri))]
         // SAFETY: the range is the mapping just made; the advice changes no contents.
-        unsafe { libc::madvise(start, len, libc::MADV_DONTDUMP) };
+        unsafe {
+            libc::madvise(start, len, libc::MADV_DONTDUMP);
+        }
         let start = NonNull::new(start.cast())
             .ok_or_else(|| io::Error::other("mmap returned the null page"))?;
         Ok(Self { start, len })

@@ -168,3 +168,21 @@ fn nothing_is_sealed_after_expiry() {
     assert!(send.prepare(end - Duration::from_nanos(1), 1).is_ok());
     assert_eq!(send.prepare(end, 1), Err(SendRefusal::Expired));
 }
+
+#[test]
+fn only_what_is_not_authentic_counts_towards_new_keys() {
+    let now = Instant::now();
+    let (mut send, mut receive) = pair(Limits::default(), now);
+    receive.set_failed_opens((1 << 36) - 1);
+    let datagram = sealed(&mut send, now);
+    assert!(open(&mut receive, now, &datagram).is_ok());
+    assert!(open(&mut receive, now, &datagram).is_err(), "a replay");
+    let mut elsewhen = datagram.clone();
+    elsewhen[1] = 0x80;
+    assert_eq!(open(&mut receive, now, &elsewhen), Err(Rejected::Epoch));
+    assert!(!receive.wants_rekey());
+    let mut forged = sealed(&mut send, now);
+    forged[HEADER_LEN] ^= 1;
+    assert_eq!(open(&mut receive, now, &forged), Err(Rejected::Authentication));
+    assert!(receive.wants_rekey());
+}

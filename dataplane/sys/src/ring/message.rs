@@ -48,3 +48,58 @@ fn message(from: RawAddress, control: Control, truncated: bool, data: &mut [u8])
         data,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the kernel writes it, with a payload of as many bytes as it says.
+    fn message(name_len: u32, control_len: u32, payload_len: u32, flags: u32) -> Vec<u8> {
+        let mut bytes = vec![0; PAYLOAD_AT + payload_len as usize];
+        for (word, at) in [name_len, control_len, payload_len, flags].into_iter().zip([0, 4, 8, 12])
+        {
+            bytes[at..at + 4].copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes[HEADER_LEN..HEADER_LEN + 2]
+            .copy_from_slice(&(libc::AF_INET as libc::sa_family_t).to_ne_bytes());
+        bytes[HEADER_LEN + 2..HEADER_LEN + 8].copy_from_slice(&[0x16, 0xbc, 192, 0, 2, 1]);
+        bytes
+    }
+
+    #[test]
+    fn a_message_has_sender_and_payload() {
+        let mut bytes = message(16, 0, 3, 0);
+        bytes[PAYLOAD_AT..].copy_from_slice(&[1, 2, 3]);
+        let received = read_message(&mut bytes);
+        assert_eq!(received.from, "192.0.2.1:5820".parse().unwrap());
+        assert_eq!((&*received.data, received.truncated), (&[1, 2, 3][..], false));
+    }
+
+    #[test]
+    fn what_does_not_fit_its_buffer_is_truncated() {
+        let truncated = |mut bytes: Vec<u8>| read_message(&mut bytes).truncated;
+        for len in 0..PAYLOAD_AT {
+            assert!(truncated(message(16, 0, 0, 0)[..len].to_vec()), "{len} bytes");
+        }
+        let mut long = message(16, 0, 3, 0);
+        long.pop();
+        assert!(truncated(long));
+        assert!(truncated(message(16, CONTROL_LEN as u32 + 1, 3, 0)));
+        for flag in [libc::MSG_TRUNC, libc::MSG_CTRUNC] {
+            assert!(truncated(message(16, 0, 3, flag.cast_unsigned())));
+        }
+        assert!(!truncated(message(16, CONTROL_LEN as u32, 3, 0)));
+    }
+
+    #[test]
+    fn an_address_of_any_length_is_read_within_it() {
+        for len in [0, 1, 2, 8, 16, 28, 32, 33, u32::MAX] {
+            let mut bytes = message(len, 0, 0, 0);
+            let from = read_message(&mut bytes).from;
+            // Whatever is cut off is zero: below two bytes there is no family.
+            let port = if len >= 4 { 5820 } else { 0 };
+            assert_eq!(from.port(), port, "{len} bytes");
+            assert_eq!(from.ip().is_unspecified(), len < 8, "{len} bytes");
+        }
+    }
+}

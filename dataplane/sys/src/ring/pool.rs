@@ -172,3 +172,63 @@ impl Pool {
         tail.store(self.tail, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COUNT: u16 = 4;
+    const LEN: usize = 60;
+
+    fn pool() -> Pool {
+        Pool::new(1, COUNT, LEN, 64).unwrap()
+    }
+
+    /// What the kernel would find in an entry.
+    fn entry(pool: &Pool, at: usize) -> (u64, u32, u16) {
+        let entries = pool.entries.start().cast::<BufRingEntry>();
+        // SAFETY: `at` is below the count of entries that the mapping holds.
+        let entry = unsafe { &*entries.as_ptr().add(at) };
+        (entry.addr(), entry.len(), entry.bid())
+    }
+
+    #[test]
+    fn every_buffer_is_offered_once_and_with_its_own_memory() {
+        let mut pool = pool();
+        pool.offer();
+        assert_eq!(pool.offered(), COUNT);
+        let mut seen: Vec<_> = (0..COUNT.into()).map(|at| entry(&pool, at)).collect();
+        seen.sort_unstable_by_key(|(address, ..)| *address);
+        let start = pool.buffers.start().as_ptr().addr() as u64;
+        let expected: Vec<_> =
+            (0..COUNT).map(|n| (start + u64::from(n) * 64, LEN as u32, n)).collect();
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn loans_are_apart_from_one_another() {
+        let mut pool = pool();
+        pool.offer();
+        let mut loans: Vec<_> = (0..COUNT).map(|buffer| pool.taken(buffer, LEN + 9)).collect();
+        for (loan, byte) in loans.iter_mut().zip(1..) {
+            assert_eq!(pool.content(loan), [0; LEN], "never more than the buffer has");
+            pool.content(loan).fill(byte);
+        }
+        for (loan, byte) in loans.iter_mut().zip(1..) {
+            assert_eq!(pool.content(loan), [byte; LEN]);
+        }
+        // A buffer that is offered again goes to the end, over what the kernel has read already.
+        for loan in loans {
+            pool.give_back(loan);
+        }
+        pool.offer();
+        assert_eq!((pool.offered(), pool.tail), (COUNT, 2 * COUNT));
+    }
+
+    #[test]
+    #[should_panic(expected = "a loan of this pool")]
+    fn a_loan_of_another_pool_is_refused() {
+        let mut loan = Loan { group: 2, buffer: 0, len: 1 };
+        pool().content(&mut loan);
+    }
+}

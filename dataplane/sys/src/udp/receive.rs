@@ -207,3 +207,30 @@ impl Buffers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_apart_from_one_another() {
+        let mut buffers = Buffers(Mapping::new(MAPPING_LEN).unwrap());
+        let at = [0, RECEIVE_BUFFER_LEN - 1];
+        for index in 0..RECEIVE_BATCH_MAX {
+            let buffer = buffers.get(index);
+            assert_eq!(at.map(|at| buffer[at]), [0, 0]);
+            for at in at {
+                buffer[at] = index as u8 + 1;
+            }
+        }
+        for index in 0..RECEIVE_BATCH_MAX {
+            assert_eq!(at.map(|at| buffers.get(index)[at]), [index as u8 + 1; 2]);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "buffer 32 of 32")]
+    fn there_is_no_buffer_behind_the_last() {
+        Buffers(Mapping::new(MAPPING_LEN).unwrap()).get(RECEIVE_BATCH_MAX);
+    }
+}
