@@ -102,6 +102,11 @@ fn unsafe_is_in_one_crate_and_one_file() {
     }
 }
 
+#[test]
+fn who_says_nothing_of_the_socket_finds_it() {
+    assert_eq!(weft_api::SOCKET_PATH_DEFAULT, weft_config::API_DEFAULT);
+}
+
 /// An operator who meets a word in metrics or logs finds it in the book.
 #[test]
 fn every_cause_is_explained() {

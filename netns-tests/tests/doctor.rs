@@ -4,6 +4,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::time::Duration;
 
 use netns_tests::binaries::binary;
+use netns_tests::certificates::Leaf;
 use netns_tests::plan::USER;
 use netns_tests::process::{run, wait_for};
 use netns_tests::site::SETTLE_LIMIT;
@@ -137,6 +138,25 @@ fn users_and_what_they_cannot_read_are_named() {
         })?;
         site.config("host-a").user = Some("weft-has-no-account".into());
         Findings::of(&site)?.expect("configuration", "problem", "is no user of this host", "")
+    });
+}
+
+#[test]
+fn certificates_that_the_clock_does_not_allow_are_named() {
+    scenario(Load::Light, |world| {
+        let mut site = Site::prepare(world, &Plan::pair())?;
+        for (validity, words, remedy) in [
+            ((-2_000, -60), "expired at", "weft pki issue"),
+            ((3_600, 7_200), "is not valid before", "clock is behind"),
+        ] {
+            let mut leaf = Leaf::proper(ACME, "host-a");
+            (leaf.valid_from, leaf.valid_until) = validity;
+            let files = leaf.signed_by(&site.pki[ACME])?.write(&world.dir().join("spoilt"))?;
+            let environment = site.config("host-a").environment(ACME);
+            (environment.cert, environment.key) = (files.cert, files.key);
+            Findings::of(&site)?.expect("configuration", "problem", words, remedy)?;
+        }
+        Ok(())
     });
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use netns_tests::daemon::STOP_LIMIT;
-use netns_tests::plan::USER;
+use netns_tests::plan::{PORT, USER};
 use netns_tests::process::{run_ok, wait_for};
 use netns_tests::site::{SETTLE_LIMIT, reach};
 use netns_tests::traffic::ping::once;
@@ -100,6 +100,26 @@ fn nothing_is_missing_in_the_life_of_a_host() {
             site.assert_healthy()
         });
     }
+}
+
+/// What only root may open is open before the daemon is somebody else.
+#[test]
+fn a_port_of_roots_is_listened_on() {
+    scenario(Load::Light, |world| {
+        let mut site = Site::prepare(world, &Plan::pair())?;
+        for (host, other) in [("host-a", "host-b"), ("host-b", "host-a")] {
+            let low = |endpoint: &str| endpoint.replace(&format!(":{PORT}"), ":443");
+            let there = low(&site.endpoint(other)?.to_string());
+            let config = site.config(host);
+            config.listen = low(&config.listen);
+            config.metrics = Some("127.0.0.1:80".into());
+            config.environment(ACME).peers[0].endpoint = there;
+        }
+        site.start()?;
+        site.settle()?;
+        ensure!(site.daemon("host-a")?.process().listens_on(80));
+        site.assert_healthy()
+    });
 }
 
 /// From root to a user, to another one, and back: what is kept goes with it.

@@ -21,8 +21,18 @@ const CONNECT_MAX: Duration = Duration::from_secs(2);
 const CONNECTS_MAX: usize = 32;
 /// A certificate that ends sooner should have been renewed: a third of the usual 90 days.
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * 86_400);
-/// What a problem says of a file that the daemon's user cannot read.
-const UNREADABLE: &str = "cannot be read by user";
+/// What problems of files say, and what to do where that is not to correct the configuration.
+const REMEDIES: [(&str, &str); 3] = [
+    (
+        "cannot be read by user",
+        "give it to that user, with every folder on the way: `chown`, `chmod`",
+    ),
+    ("is not valid before", "see whether this host's clock is behind: `timedatectl`"),
+    (
+        "expired at",
+        "issue another with `weft pki issue`, if this host's clock is right: `timedatectl`",
+    ),
+];
 /// Descriptors that a daemon without attachments and peers has open, generously.
 const DESCRIPTORS_BASE: usize = 256;
 
@@ -36,10 +46,8 @@ pub(super) fn load(path: &Path, findings: &mut Vec<Finding>) -> Option<Config> {
         }
         Err(problems) => {
             findings.extend(problems.iter().map(|problem| {
-                let remedy = match problem.message.contains(UNREADABLE) {
-                    true => "give it to that user, with every folder on the way: `chown`, `chmod`",
-                    false => "correct the file, or what it names",
-                };
+                let known = REMEDIES.iter().find(|(words, _)| problem.message.contains(words));
+                let remedy = known.map_or("correct the file, or what it names", |(_, what)| what);
                 Finding::problem("configuration", problem.to_string(), remedy)
             }));
             None
