@@ -78,7 +78,7 @@ impl Sink {
 impl Io for Sink {
     /// # Panics
     /// When there are more than the superpacket makes.
-    fn datagram(&mut self, _: Way, _: Ecn, len: usize) -> &mut [u8] {
+    fn datagram(&mut self, _: &Way, _: Ecn, len: usize) -> &mut [u8] {
         let at = self.used;
         self.used += len;
         &mut self.buffer[at..self.used]

@@ -40,7 +40,7 @@ pub struct Memory {
 }
 
 impl Io for Memory {
-    fn datagram(&mut self, _: Way, _: Ecn, len: usize) -> &mut [u8] {
+    fn datagram(&mut self, _: &Way, _: Ecn, len: usize) -> &mut [u8] {
         self.datagrams.push(vec![0; len]);
         self.datagrams.last_mut().expect("just added")
     }

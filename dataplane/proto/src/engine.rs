@@ -82,7 +82,7 @@ pub struct Undeliverable;
 pub trait Io {
     /// Room for one datagram of exactly `len` bytes that goes this way with these ECN bits. The engine
     /// fills all of it before it asks for the next; it is sent at the latest when the batch ends.
-    fn datagram(&mut self, way: Way, ecn: Ecn, len: usize) -> &mut [u8];
+    fn datagram(&mut self, way: &Way, ecn: Ecn, len: usize) -> &mut [u8];
 
     /// The next datagram is to leave by itself, not in one send with those before.
     fn part(&mut self) {}

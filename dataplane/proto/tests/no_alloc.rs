@@ -61,7 +61,7 @@ impl Fixed {
 }
 
 impl Io for Fixed {
-    fn datagram(&mut self, _: Way, _: Ecn, len: usize) -> &mut [u8] {
+    fn datagram(&mut self, _: &Way, _: Ecn, len: usize) -> &mut [u8] {
         let at = self.used;
         self.used += len;
         self.lengths.push(len);

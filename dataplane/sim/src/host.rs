@@ -69,7 +69,7 @@ struct Out {
 }
 
 impl Io for Out {
-    fn datagram(&mut self, way: Way, ecn: Ecn, len: usize) -> &mut [u8] {
+    fn datagram(&mut self, way: &Way, ecn: Ecn, len: usize) -> &mut [u8] {
         self.datagrams.push((way.to, ecn, vec![0; len]));
         self.datagrams.last_mut().map(|d| &mut d.2[..]).expect("just added")
     }

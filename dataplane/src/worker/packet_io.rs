@@ -133,7 +133,7 @@ const SEND_WAIT: std::time::Duration = std::time::Duration::from_millis(5);
 
 impl Io for PacketIo {
     #[inline]
-    fn datagram(&mut self, way: Way, ecn: Ecn, len: usize) -> &mut [u8] {
+    fn datagram(&mut self, way: &Way, ecn: Ecn, len: usize) -> &mut [u8] {
         if self.via != way.via || !self.batch.accepts(way.to, ecn as u8, len) {
             self.flush();
             self.via = way.via;

@@ -64,7 +64,7 @@ impl Engine {
         let source = source.into();
         let mut authentic = None;
         for datagram in data.chunks(segment.max(1)) {
-            match self.handle_datagram(now, source, outer, datagram, io) {
+            match self.handle_datagram(now, &source, outer, datagram, io) {
                 Ok(session) => authentic = session.or(authentic),
                 Err(reason) => self.unattributed.dropped(reason),
             }
@@ -108,7 +108,7 @@ impl Engine {
     fn handle_datagram(
         &mut self,
         now: Instant,
-        source: Source,
+        source: &Source,
         outer: Ecn,
         datagram: &[u8],
         io: &mut impl Io,
@@ -168,7 +168,7 @@ impl Engine {
     fn open_control(
         &mut self,
         now: Instant,
-        source: Source,
+        source: &Source,
         opened: &Opened,
         io: &mut impl Io,
     ) -> Result<(), DropReason> {

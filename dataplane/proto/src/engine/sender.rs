@@ -202,7 +202,7 @@ impl<I: Io> Sender<'_, I> {
         if self.link.is_single {
             self.io.part();
         }
-        let out = self.io.datagram(self.link.way, frame.inner.ecn, len);
+        let out = self.io.datagram(&self.link.way, frame.inner.ecn, len);
         self.session.send.seal(Kind::Data, payload, tail, out);
         len
     }

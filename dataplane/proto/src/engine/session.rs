@@ -264,7 +264,7 @@ impl Engine {
     fn answer_challenge(
         &mut self,
         now: Instant,
-        source: Source,
+        source: &Source,
         id: SessionId,
         number: u64,
         io: &mut impl Io,
@@ -272,7 +272,7 @@ impl Engine {
         let answer = Control::Answer(number);
         self.send_control(now, id, answer, io);
         let usual = self.sessions.get(&id).and_then(|s| self.links.get(s.link)).map(|l| l.way);
-        if let (Some(usual), Source::Udp(back)) = (usual, source)
+        if let (Some(usual), Source::Udp(back)) = (usual, *source)
             && (usual.to.ip() != back.to.ip() || matches!(usual.via, Via::Stream(_)))
         {
             self.send_padded(now, id, Some(back), answer, CONTROL_DATAGRAM_LEN, io);
@@ -312,7 +312,7 @@ impl Engine {
         if session.prepare(now, 1, id, &mut self.events).is_err() {
             return;
         }
-        let out = io.datagram(way.unwrap_or(link.way), Ecn::NotEct, len);
+        let out = io.datagram(&way.unwrap_or(link.way), Ecn::NotEct, len);
         session.send.seal(Kind::Control, padding, &control.encode(), out);
         link.counters.sent_datagrams.add(1);
         link.counters.sent_bytes.add(len as u64);
@@ -322,7 +322,7 @@ impl Engine {
     pub(super) fn handle_control(
         &mut self,
         now: Instant,
-        source: Source,
+        source: &Source,
         id: SessionId,
         control: Control,
         len: u16,

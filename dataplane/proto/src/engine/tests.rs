@@ -89,9 +89,9 @@ struct Memory {
 }
 
 impl Io for Memory {
-    fn datagram(&mut self, way: Way, ecn: Ecn, len: usize) -> &mut [u8] {
+    fn datagram(&mut self, way: &Way, ecn: Ecn, len: usize) -> &mut [u8] {
         let bytes = vec![0; len];
-        self.datagrams.push(Sent { way, ecn, bytes });
+        self.datagrams.push(Sent { way: *way, ecn, bytes });
         &mut self.datagrams.last_mut().unwrap().bytes
     }
 
