@@ -154,6 +154,10 @@ fn control_as_written(bytes: &[u8]) -> Result<Control, ControlError> {
         6 => Control::Arrived(length),
         7 => Control::Challenge(value),
         8 => Control::Answer(value),
+        9 => Control::Damaged {
+            refused: u32::from_be_bytes([bytes[3], bytes[4], bytes[5], bytes[6]]),
+            sent: u32::from_be_bytes([bytes[7], bytes[8], bytes[9], bytes[10]]),
+        },
         _ => return Err(ControlError::Unknown),
     };
     let has_length = bytes[0] == 6;
@@ -171,6 +175,7 @@ fn control_messages_with_any_two_bytes_changed_are_read_as_they_are_written() {
         Control::Probe,
         Control::Arrived(1_472),
         Control::Challenge(0x0102_0304_0506_0708),
+        Control::Damaged { refused: 0x0102_0304, sent: 0x0506_0708 },
     ];
     for base in bases.map(Control::encode) {
         let count = with_two_bytes_changed(&base, base.len(), |bytes| {
