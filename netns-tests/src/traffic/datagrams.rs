@@ -58,6 +58,8 @@ pub struct Arrived {
     pub received: u64,
     /// Numbers received again.
     pub duplicates: u64,
+    /// Of an earlier flow with the same [`Numbers`], received for the first time.
+    pub earlier: u64,
     /// Numbers below one that came before.
     pub late: u64,
     /// Datagrams whose content or length was not what was sent.
@@ -73,6 +75,28 @@ impl Arrived {
     #[must_use]
     pub fn complete(&self) -> bool {
         self.received == self.sent && self.duplicates == 0 && self.damaged == 0
+    }
+}
+
+/// Numbers that several flows share, so that what arrives after the end of its flow is still counted once.
+#[derive(Debug, Clone, Default)]
+pub struct Numbers {
+    /// The first that was not sent yet.
+    next: u64,
+    /// One bit for each that was received.
+    seen: Vec<u64>,
+}
+
+impl Numbers {
+    /// Whether `number` is received for the first time; it must have been sent.
+    fn receive(&mut self, number: u64) -> Result<bool> {
+        let (word, bit) = (usize::try_from(number / 64)?, 1 << (number % 64));
+        if self.seen.len() <= word {
+            self.seen.resize(word + 1, 0);
+        }
+        let new = self.seen[word] & bit == 0;
+        self.seen[word] |= bit;
+        Ok(new)
     }
 }
 
@@ -93,21 +117,36 @@ pub fn socket(ns: &Namespace, address: SocketAddr) -> Result<UdpSocket> {
 /// # Errors
 /// When a socket cannot be bound. Loss is no error.
 pub fn send(from: &Namespace, to: &Namespace, flow: &Flow) -> Result<Arrived> {
+    send_next(from, to, flow, &mut Numbers::default())
+}
+
+/// The same with the next of `numbers`.
+///
+/// # Errors
+/// See [`send`].
+pub fn send_next(
+    from: &Namespace,
+    to: &Namespace,
+    flow: &Flow,
+    numbers: &mut Numbers,
+) -> Result<Arrived> {
     ensure!((PAYLOAD_MIN..=PAYLOAD_MAX).contains(&flow.payload), "payload of {}", flow.payload);
     let receiver = socket(to, flow.to)?;
     let sender = socket(from, flow.from)?;
     sender.connect(receiver.local_addr()?)?;
     let done = AtomicBool::new(false);
+    let first = numbers.next;
+    numbers.next += flow.packets;
     std::thread::scope(|scope| {
-        let receiving = scope.spawn(|| receive(&receiver, flow, &done));
-        let transmitted = transmit(&sender, flow);
+        let receiving = scope.spawn(|| receive(&receiver, flow, numbers, &done));
+        let transmitted = transmit(&sender, flow, first);
         done.store(true, Ordering::Release);
         let arrived = receiving.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         transmitted.and(arrived)
     })
 }
 
-fn transmit(socket: &UdpSocket, flow: &Flow) -> Result<()> {
+fn transmit(socket: &UdpSocket, flow: &Flow, first: u64) -> Result<()> {
     if flow.segments > 1 {
         setsockopt(socket, UdpGsoSegment, &i32::try_from(flow.payload)?)?;
     }
@@ -126,7 +165,7 @@ fn transmit(socket: &UdpSocket, flow: &Flow) -> Result<()> {
         }
         let left = usize::try_from(flow.packets - number).unwrap_or(usize::MAX);
         let take = flow.segments.min(left);
-        for (payload, n) in batch.chunks_exact_mut(flow.payload).zip(number..) {
+        for (payload, n) in batch.chunks_exact_mut(flow.payload).zip(first + number..) {
             fill(payload, n);
         }
         // A full queue or an ICMP error from before is loss, which the receiver sees.
@@ -143,10 +182,14 @@ fn fill(payload: &mut [u8], number: u64) {
     rest.fill(number.to_be_bytes()[7] ^ 0xa5);
 }
 
-fn receive(socket: &UdpSocket, flow: &Flow, done: &AtomicBool) -> Result<Arrived> {
+fn receive(
+    socket: &UdpSocket,
+    flow: &Flow,
+    numbers: &mut Numbers,
+    done: &AtomicBool,
+) -> Result<Arrived> {
     socket.set_read_timeout(Some(RECEIVE_POLL))?;
-    let words = usize::try_from(flow.packets / 64 + 1)?;
-    let mut seen = vec![0_u64; words];
+    let flow_start = numbers.next - flow.packets;
     let mut buffer = vec![0; PAYLOAD_MAX + 1];
     let mut expected = vec![0; flow.payload];
     let mut arrived = Arrived { sent: flow.packets, ..Arrived::default() };
@@ -166,21 +209,21 @@ fn receive(socket: &UdpSocket, flow: &Flow, done: &AtomicBool) -> Result<Arrived
         }
         last = now;
         let number = buffer[..len].first_chunk().map_or(u64::MAX, |n| u64::from_be_bytes(*n));
-        if number >= flow.packets {
+        if number >= numbers.next {
             arrived.damaged += 1;
             continue;
         }
         fill(&mut expected, number);
         arrived.damaged += u64::from(buffer[..len] != expected);
-        let (word, bit) = (usize::try_from(number / 64)?, 1 << (number % 64));
-        if seen[word] & bit != 0 {
+        if !numbers.receive(number)? {
             arrived.duplicates += 1;
-            continue;
+        } else if number < flow_start {
+            arrived.earlier += 1;
+        } else {
+            arrived.received += 1;
+            arrived.late += u64::from(number < next);
+            next = next.max(number + 1);
         }
-        seen[word] |= bit;
-        arrived.received += 1;
-        arrived.late += u64::from(number < next);
-        next = next.max(number + 1);
     }
     Ok(arrived)
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use netns_tests::process::wait_for;
 use netns_tests::site::Container;
-use netns_tests::traffic::datagrams::{Flow, send};
+use netns_tests::traffic::datagrams::{Flow, Numbers, send_next};
 use netns_tests::traffic::heartbeat::Heartbeat;
 use netns_tests::traffic::transfer::transfer;
 use netns_tests::{ACME, BETA, Context, Family, Result, Site, ensure};
@@ -208,6 +208,7 @@ fn transfers(from: &Container, to: &Container, family: Family, counts: &Counts) 
 fn flows(from: &Container, to: &Container, payload: usize, counts: &Counts) -> Result<()> {
     let end = |address: IpAddr, port| SocketAddr::new(address, port);
     let mut odd = false;
+    let mut numbers = Numbers::default();
     while !counts.stop.load(Ordering::Acquire) {
         odd = !odd;
         let family = if odd { Family::V4 } else { Family::V6 };
@@ -219,10 +220,10 @@ fn flows(from: &Container, to: &Container, payload: usize, counts: &Counts) -> R
             rate: Some(RATE),
             segments: 1,
         };
-        let arrived = send(&from.ns, &to.ns, &flow)?;
+        let arrived = send_next(&from.ns, &to.ns, &flow, &mut numbers)?;
         ensure!(arrived.duplicates == 0 && arrived.damaged == 0, "{:?}: {arrived:?}", to.ns);
         counts.sent.fetch_add(arrived.sent, Ordering::Relaxed);
-        counts.received.fetch_add(arrived.received, Ordering::Relaxed);
+        counts.received.fetch_add(arrived.received + arrived.earlier, Ordering::Relaxed);
     }
     Ok(())
 }
