@@ -3,24 +3,35 @@
 //!
 //! ```text
 //!  connection ─▶ rate of its source ─▶ room among the half-open? ─▶ Ticket ─▶ TLS ─▶ end(ticket)
-//!                │                      │ full: the oldest half-open handshake of an
-//!                │                      │ unknown source makes room and is to be aborted
+//!                │                      │ full: one of them gives way and is to be aborted; the oldest
+//!                │                      │  1. of unknown sources
+//!                │                      │  2. of the known source that has most, 2 more than the newcomer's
+//!                │                      │  3. of the newcomer's source that said nothing for a second
 //!                ▼                      ▼
-//!              Refusal::Rate          Refusal::HalfOpen (all of them are of known sources)
+//!              Refusal::Rate          Refusal::HalfOpen (there is none of these)
 //!
 //!  ClientHello ─▶ is the source known, or below the rate of all others together? ─▶ key agreement, signature
 //! ```
 //!
 //! A source is an IPv4 address or the first 64 bits of an IPv6 address. It is *known* where a peer is
 //! expected, and for an hour after a session of it was authenticated. Then it has a far higher rate, is
-//! never made to give way and always answered. So connections that stall, however many, cost each other
-//! their place but not a good peer, and the work that strangers can cause has a bound.
+//! never made to give way to an unknown one and always answered. So connections that stall, however many,
+//! cost each other their place but not a good peer, and the work that strangers can cause has a bound.
+//!
+//! That an address is known says little of who calls from there: containers of a peer's host may share it
+//! by address translation. What they open costs them places, or peers at that address at worst; one that
+//! has fewer always finds room. A handshake of a known source that has begun to speak gives way to such a
+//! one only, so that a host that calls for hundreds of environments at once gets on however slow it is.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     time::{Duration, Instant},
 };
+
+mod places;
+
+use self::places::Places;
 
 /// How often something may happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +97,7 @@ pub enum Refusal {
     /// Its source came too often.
     #[error("too many handshakes from this source")]
     Rate,
-    /// Too many are under way, all of known sources.
+    /// Too many are under way, and none of them is to give way.
     #[error("too many handshakes at once")]
     HalfOpen,
 }
@@ -163,9 +174,7 @@ pub struct Admission {
     expected: HashMap<Source, usize>,
     /// When it is worth looking for idle buckets again.
     next_sweep: Option<Instant>,
-    half_open_unknown: BTreeSet<Ticket>,
-    half_open_known: HashSet<Ticket>,
-    next_ticket: u64,
+    half_open: Places,
 }
 
 /// A full table is searched for idle buckets at most this often: 4,096 entries take about 10 µs.
@@ -183,9 +192,7 @@ impl Admission {
             answers: None,
             expected: HashMap::new(),
             next_sweep: None,
-            half_open_unknown: BTreeSet::new(),
-            half_open_known: HashSet::new(),
-            next_ticket: 0,
+            half_open: Places::new(limits.half_open_max),
         }
     }
 
@@ -194,25 +201,15 @@ impl Admission {
     /// # Errors
     /// [`Refusal`]: close it without a word.
     pub fn begin(&mut self, address: IpAddr, now: Instant) -> Result<Admitted, Refusal> {
-        let known = self.take_token(Source::of(address), now)?;
-        let evicted = if self.half_open() < self.limits.half_open_max {
-            None
-        } else {
-            Some(self.half_open_unknown.pop_first().ok_or(Refusal::HalfOpen)?)
-        };
-        let ticket = Ticket(self.next_ticket);
-        self.next_ticket += 1;
-        if known {
-            self.half_open_known.insert(ticket);
-        } else {
-            self.half_open_unknown.insert(ticket);
-        }
+        let source = Source::of(address);
+        let known = self.take_token(source, now)?;
+        let (ticket, evicted) = self.half_open.take(known.then_some(source), now)?;
         Ok(Admitted { ticket, evicted })
     }
 
     /// The first message of an admitted connection is there: whether it is worth the work of an answer.
     pub fn answer(&mut self, ticket: Ticket, now: Instant) -> bool {
-        if self.half_open_known.contains(&ticket) {
+        if self.half_open.spoke(ticket) {
             return true;
         }
         self.answers.get_or_insert(Bucket::new(now)).take(self.limits.answers, now)
@@ -236,7 +233,7 @@ impl Admission {
 
     /// A handshake is over, whatever came of it. Harmless for one that was evicted.
     pub fn end(&mut self, ticket: Ticket) {
-        let _ = self.half_open_unknown.remove(&ticket) || self.half_open_known.remove(&ticket);
+        self.half_open.release(ticket);
     }
 
     /// A session with a peer at `address` was authenticated, by a handshake or by its datagrams.
@@ -262,7 +259,7 @@ impl Admission {
     /// Handshakes that are under way.
     #[must_use]
     pub fn half_open(&self) -> usize {
-        self.half_open_unknown.len() + self.half_open_known.len()
+        self.half_open.len()
     }
 
     /// Counts against the source's rate; returns whether the source is known.

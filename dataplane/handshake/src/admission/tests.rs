@@ -1,5 +1,7 @@
 //! Rates against a plain count, and the promise about stalled connections.
 
+use std::collections::HashSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -101,15 +103,87 @@ fn stalled_connections_do_not_keep_a_good_peer_out() {
 }
 
 #[test]
-fn known_sources_do_not_evict_each_other() {
+fn known_sources_share_the_places_evenly() {
     let now = Instant::now();
     let mut admission = Admission::new(small());
-    admission.authenticated(v4(1), now);
-    for _ in 0..4 {
-        assert_eq!(admission.begin(v4(1), now).unwrap().evicted, None);
+    for source in 1..4 {
+        admission.authenticated(v4(source), now);
     }
-    assert_eq!(admission.begin(v4(1), now), Err(Refusal::HalfOpen));
-    assert_eq!(admission.begin(v4(2), now), Err(Refusal::HalfOpen));
+    let mut begin = |source| admission.begin(v4(source), now);
+    let first: Vec<Ticket> = (0..4).map(|_| begin(1).unwrap().ticket).collect();
+    assert_eq!(begin(1), Err(Refusal::HalfOpen), "its own are not silent for long");
+    assert_eq!(begin(9), Err(Refusal::HalfOpen), "a stranger takes no place of a known source");
+    assert_eq!(begin(2).unwrap().evicted, Some(first[0]));
+    assert_eq!(begin(2).unwrap().evicted, Some(first[1]));
+    assert_eq!(begin(2), Err(Refusal::HalfOpen), "two each");
+    assert_eq!(begin(3).unwrap().evicted, Some(first[2]));
+    assert_eq!(begin(3), Err(Refusal::HalfOpen), "two, one, one");
+}
+
+#[test]
+fn a_source_takes_places_of_its_own_only_from_the_silent() {
+    let begun = Instant::now();
+    let mut admission = Admission::new(small());
+    admission.authenticated(v4(1), begun);
+    let own: Vec<Ticket> =
+        (0..4).map(|_| admission.begin(v4(1), begun).unwrap().ticket).collect();
+    for spoke in [own[0], own[2], own[3]] {
+        assert!(admission.answer(spoke, begun));
+    }
+    assert_eq!(admission.begin(v4(1), after(begun, 999)), Err(Refusal::HalfOpen));
+    assert_eq!(admission.begin(v4(1), after(begun, 1_000)).unwrap().evicted, Some(own[1]));
+    assert_eq!(admission.begin(v4(1), after(begun, 1_999)), Err(Refusal::HalfOpen));
+}
+
+/// A host restarts with hundreds of environments, and whoever answers it is slow: every handshake takes
+/// seconds, and whoever is refused or made to give way calls again.
+#[test]
+fn many_handshakes_of_one_host_all_get_done() {
+    let begun = Instant::now();
+    let mut admission = Admission::new(Limits::default());
+    admission.expect(v4(1));
+    let mut waiting = 1_000_u32;
+    let mut running: Vec<(Ticket, u64)> = Vec::new();
+    for second in 0..100 {
+        let now = after(begun, second * 1_000);
+        for _ in 0..waiting.min(100) {
+            let Ok(admitted) = admission.begin(v4(1), now) else { continue };
+            waiting -= 1;
+            assert!(admission.answer(admitted.ticket, now));
+            running.push((admitted.ticket, second));
+            assert_eq!(admitted.evicted, None, "nobody who speaks gives way to its own source");
+        }
+        running.retain(|(ticket, since)| {
+            let done = second - since >= 5;
+            if done {
+                admission.end(*ticket);
+            }
+            !done
+        });
+    }
+    assert_eq!((waiting, running.len()), (0, 0));
+}
+
+/// Containers at a peer's address hold every place they can get and let each speak a byte a second.
+#[test]
+fn whoever_stalls_at_a_known_address_keeps_no_peer_out() {
+    let begun = Instant::now();
+    let mut admission = Admission::new(Limits::default());
+    admission.expect(v4(1));
+    admission.expect(v4(2));
+    for ms in 0..20_000 {
+        let now = after(begun, ms);
+        let _ = admission.begin(v4(1), now);
+        if ms % 100 == 0 && ms > 1_000 {
+            let peer = admission.begin(v4(2), now).expect("another address finds a place");
+            assert!(admission.answer(peer.ticket, now));
+            for later in 1..50 {
+                let stalled = admission.begin(v4(1), after(now, later));
+                assert_ne!(stalled.ok().and_then(|s| s.evicted), Some(peer.ticket));
+            }
+            admission.end(peer.ticket);
+        }
+    }
 }
 
 #[test]
@@ -191,6 +265,7 @@ enum Step {
     Wait(u16),
     Begin(u8),
     End(prop::sample::Index),
+    Speak(prop::sample::Index),
     Authenticated(u8),
 }
 
@@ -199,9 +274,34 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (0u16..400).prop_map(Step::Wait),
         8 => (0u8..6).prop_map(Step::Begin),
         3 => any::<prop::sample::Index>().prop_map(Step::End),
+        2 => any::<prop::sample::Index>().prop_map(Step::Speak),
         1 => (0u8..6).prop_map(Step::Authenticated),
     ];
     prop::collection::vec(step, 0..300)
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    ticket: Ticket,
+    known: Option<u8>,
+    since: Instant,
+    spoke: bool,
+}
+
+/// The rule as the module's text says it; `open` is full and in order.
+fn gives_way(open: &[Open], newcomer: Option<u8>, now: Instant) -> Option<usize> {
+    let oldest = |of: &dyn Fn(&Open) -> bool| open.iter().position(of);
+    if let Some(stranger) = oldest(&|o| o.known.is_none()) {
+        return Some(stranger);
+    }
+    let newcomer = newcomer?;
+    let held = |source| open.iter().filter(|o| o.known == Some(source)).count();
+    let largest = (0..6).map(held).max().unwrap_or_default();
+    if largest >= held(newcomer) + 2 {
+        return oldest(&|o| o.known.is_some_and(|source| held(source) == largest));
+    }
+    let silent = |o: &Open| !o.spoke && now - o.since >= Duration::from_secs(1);
+    oldest(&|o| o.known == Some(newcomer) && silent(o))
 }
 
 proptest! {
@@ -211,17 +311,23 @@ proptest! {
         let limits = small();
         let mut admission = Admission::new(limits);
         let mut now = Instant::now();
-        let mut open: Vec<(Ticket, bool)> = Vec::new();
+        let mut open: Vec<Open> = Vec::new();
         let mut known: HashSet<u8> = HashSet::new();
         for step in steps {
             match step {
                 Step::Wait(ms) => now += Duration::from_millis(ms.into()),
                 Step::End(index) if !open.is_empty() => {
-                    let (ticket, _) = open.remove(index.index(open.len()));
+                    let Open { ticket, .. } = open.remove(index.index(open.len()));
                     admission.end(ticket);
                     admission.end(ticket);
                 }
                 Step::End(_) => {}
+                Step::Speak(index) if !open.is_empty() => {
+                    let at = index.index(open.len());
+                    open[at].spoke = true;
+                    admission.answer(open[at].ticket, now);
+                }
+                Step::Speak(_) => {}
                 Step::Authenticated(source) => {
                     // At most as many as the table holds, so that none is forgotten.
                     if known.len() < limits.sources_max || known.contains(&source) {
@@ -229,21 +335,28 @@ proptest! {
                         admission.authenticated(v4(source.into()), now);
                     }
                 }
-                Step::Begin(source) => match admission.begin(v4(source.into()), now) {
-                    Ok(admitted) => {
-                        if let Some(evicted) = admitted.evicted {
-                            prop_assert_eq!(open.len(), limits.half_open_max);
-                            let oldest = open.iter().position(|(_, known)| !known);
-                            prop_assert_eq!(oldest.map(|at| open.remove(at).0), Some(evicted));
+                Step::Begin(source) => {
+                    let newcomer = known.contains(&source).then_some(source);
+                    let gives_way = gives_way(&open, newcomer, now);
+                    match admission.begin(v4(source.into()), now) {
+                        Ok(admitted) => {
+                            if open.len() == limits.half_open_max {
+                                prop_assert!(gives_way.is_some());
+                                let evicted = gives_way.map(|at| open.remove(at).ticket);
+                                prop_assert_eq!(admitted.evicted, evicted);
+                            } else {
+                                prop_assert_eq!(admitted.evicted, None);
+                            }
+                            let ticket = admitted.ticket;
+                            open.push(Open { ticket, known: newcomer, since: now, spoke: false });
                         }
-                        open.push((admitted.ticket, known.contains(&source)));
+                        Err(Refusal::HalfOpen) => {
+                            prop_assert_eq!(open.len(), limits.half_open_max);
+                            prop_assert_eq!(gives_way, None);
+                        }
+                        Err(Refusal::Rate) => {}
                     }
-                    Err(Refusal::HalfOpen) => {
-                        prop_assert_eq!(open.len(), limits.half_open_max);
-                        prop_assert!(open.iter().all(|(_, known)| *known));
-                    }
-                    Err(Refusal::Rate) => {}
-                },
+                }
             }
             prop_assert_eq!(admission.half_open(), open.len());
             prop_assert!(admission.half_open() <= limits.half_open_max);
