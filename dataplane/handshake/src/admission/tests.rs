@@ -125,8 +125,7 @@ fn a_source_takes_places_of_its_own_only_from_the_silent() {
     let begun = Instant::now();
     let mut admission = Admission::new(small());
     admission.authenticated(v4(1), begun);
-    let own: Vec<Ticket> =
-        (0..4).map(|_| admission.begin(v4(1), begun).unwrap().ticket).collect();
+    let own: Vec<Ticket> = (0..4).map(|_| admission.begin(v4(1), begun).unwrap().ticket).collect();
     for spoke in [own[0], own[2], own[3]] {
         assert!(admission.answer(spoke, begun));
     }

@@ -1,0 +1,57 @@
+//! What can go wrong.
+
+use crate::{entry::Revision, key::Key};
+
+/// Why a store did not answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The caller asked for what no store takes; the text names the bound.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such lease, or not any more.
+    #[error("the lease is gone")]
+    LeaseGone,
+    /// The store does not answer now; the same may be asked again later. Nothing was changed.
+    #[error("the store does not answer: {0}")]
+    Unavailable(String),
+    /// There is no room for changes; reading goes on. Nothing was changed.
+    #[error("the store is full: {0}")]
+    Full(String),
+    /// What is stored is not what was written. Nobody can go on from here.
+    #[error("the store is damaged: {0}")]
+    Corrupt(String),
+}
+
+/// Why a transaction did not happen, or may not have.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// A condition does not hold; nothing was changed.
+    #[error("{key} has changed")]
+    Conflict {
+        /// The key of the first condition that does not hold.
+        key: Key,
+    },
+    /// The answer was lost: all of it happened or nothing did. Reading says which.
+    #[error("it is not known whether the change was made: {0}")]
+    Unknown(String),
+    /// Nothing was changed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a watch ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WatchError {
+    /// Changes after the revision that was asked for are no longer known: list again.
+    #[error("changes before revision {oldest} are forgotten")]
+    Compacted {
+        /// A watch may begin after this one.
+        oldest: Revision,
+    },
+    /// See there. The watch can be begun again after the last revision that it told.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

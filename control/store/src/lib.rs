@@ -1,0 +1,36 @@
+//! What the control plane and the scheduler keep: a small transactional key-value store.
+//!
+//! ```text
+//!   control, scheduler ──▶ dyn Store ──┬── Memory   for tests and simulations
+//!                                      ├── Sqlite   one management host; every commit is on the disk
+//!                                      └── Etcd     several management hosts
+//! ```
+//!
+//! Keys are paths, values are bytes, and every change has a [`Revision`] that only grows. A [`Transaction`]
+//! is a compare-and-swap over any of its keys: all of its writes happen at one revision, or none does. So
+//! whatever two processes think of who leads, nothing is done twice: locks alone exclude nobody, conditions
+//! on revisions do. Reads see the newest committed state (linearizable). A [`Watch`] tells every change after
+//! a revision, in order, each revision whole, and says so when history no longer reaches that far back.
+//!
+//! This crate knows nothing of what the bytes mean.
+
+mod entry;
+mod error;
+mod key;
+mod limits;
+mod store;
+mod transaction;
+mod watch;
+
+pub use self::{
+    entry::{Entry, Page, Revision},
+    error::{CommitError, StoreError, WatchError},
+    key::{Key, KeyError},
+    limits::{
+        HISTORY_REVISIONS_MIN, KEY_LEN_MAX, LEASE_TTL_MAX, LEASE_TTL_MIN, LIST_LEN_MAX,
+        OPERATIONS_MAX, TRANSACTION_BYTES_MAX, VALUE_LEN_MAX,
+    },
+    store::{LeaseId, Store},
+    transaction::{Condition, Transaction, Write},
+    watch::{Batch, Change, Watch},
+};
