@@ -6,6 +6,7 @@
 mod index;
 mod name;
 mod subnet;
+mod text;
 
 pub use index::{
     Counter, EPOCHS_PER_SESSION_MAX, Epoch, IndexError, LANES_MAX, LaneId, ReceiverIndex,

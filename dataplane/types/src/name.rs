@@ -81,6 +81,9 @@ macro_rules! name_type {
             }
         }
 
+        #[cfg(feature = "serde")]
+        $crate::serde_as_text!($name);
+
         impl Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0

@@ -116,6 +116,9 @@ impl fmt::Display for Subnet {
     }
 }
 
+#[cfg(feature = "serde")]
+crate::serde_as_text!(Subnet);
+
 impl fmt::Debug for Subnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

@@ -1,0 +1,24 @@
+//! What the control plane knows and how it decides.
+//!
+//! ```text
+//!   Store ──▶ records ──▶ ┌ ipam        which address is given to whom
+//!                         ├ placement   what a host may have, and what a move changes
+//!                         ├ policy      who may talk to whom, as rules on addresses
+//!                         └ projection  what each host has to know, as snapshots and changes
+//! ```
+//!
+//! Everything here is a function of records, the time and random bytes that are passed in: no store is
+//! asked, no clock is read. What is decided becomes a transaction whose conditions are the records that the
+//! decision rests on; if one has changed, it is decided anew. So two processes that decide at once do no harm.
+
+pub mod id;
+pub mod ipam;
+pub mod placement;
+pub mod policy;
+pub mod projection;
+pub mod record;
+
+pub use self::{
+    id::{OrganisationId, Random, ServiceName, SlotName, TokenId, UserId},
+    record::{Decoded, Record, RecordError, UnixMs},
+};

@@ -1,0 +1,88 @@
+//! Hosts.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use serde::{Deserialize, Serialize};
+use weft_types::HostId;
+
+use super::{Record, UnixMs};
+
+/// Most labels of a host.
+pub const LABELS_MAX: usize = 64;
+
+/// A machine that runs `weftd`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// Unique in the installation, and never given to another machine again.
+    pub id: HostId,
+    /// What it may do.
+    pub state: HostState,
+    /// Where it stands.
+    pub place: Place,
+    /// What else is known of it, for placement.
+    pub labels: BTreeMap<String, String>,
+    /// Where its daemon listens, best first.
+    pub endpoints: Vec<Endpoint>,
+    /// What it has.
+    pub capacity: Capacity,
+    /// SHA-256 of the public key of its present certificate (SubjectPublicKeyInfo), hexadecimal.
+    pub key_hash: String,
+    /// When it enrolled.
+    pub created: UnixMs,
+}
+
+impl Record for Host {
+    const KIND: &'static str = "host";
+
+    fn path(&self) -> String {
+        self.id.to_string()
+    }
+}
+
+/// What a host may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostState {
+    /// Everything.
+    Active,
+    /// It keeps what it has and gets nothing new.
+    Cordoned,
+    /// It is to lose what it has, and gets nothing new.
+    Draining,
+    /// It is shut out: its certificates are not accepted, and what it had is given to others.
+    Revoked,
+}
+
+/// Where a host stands; empty where it is not said.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// The pod: hosts that are managed together.
+    pub pod: String,
+    /// The zone: what fails together.
+    pub zone: String,
+    /// The region: what is near.
+    pub region: String,
+}
+
+/// Where a host's daemon listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// UDP data and TCP handshakes.
+    pub address: SocketAddr,
+    /// Whom it is for: hosts of this pod only; everybody without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+}
+
+/// What a host has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capacity {
+    /// Thousandths of a core.
+    pub cpu_milli: u64,
+    /// Bytes.
+    pub memory_bytes: u64,
+}
