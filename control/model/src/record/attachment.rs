@@ -33,8 +33,6 @@ pub struct Slot {
     pub attachment: Option<AttachmentName>,
     /// Whether it stays when nothing fills it any more: somebody asked for it by name.
     pub reserved: bool,
-    /// How often it was filled: the generation of the attachment that fills it, or did so last. It only grows.
-    pub generation: u64,
 }
 
 impl Record for Slot {
@@ -93,13 +91,15 @@ pub struct Usage {
     pub addresses_v4: u32,
     /// Addresses of IPv6: of slots and in quarantine.
     pub addresses_v6: u32,
+    /// The generation that was given last, to any attachment; it only grows.
+    pub generation: u64,
 }
 
 impl Usage {
     /// Nothing is used.
     #[must_use]
     pub fn none(environment: EnvironmentId) -> Self {
-        Self { environment, attachments: 0, addresses_v4: 0, addresses_v6: 0 }
+        Self { environment, attachments: 0, addresses_v4: 0, addresses_v6: 0, generation: 0 }
     }
 
     /// The count of addresses of this one's version.
@@ -130,7 +130,8 @@ pub struct Attachment {
     pub addresses: Vec<IpAddr>,
     /// Where it runs.
     pub host: HostId,
-    /// Grows with every move. What a host says of an earlier one is not heard.
+    /// Unique in the environment, and higher than every earlier one. What a host says of another generation of an
+    /// attachment is not heard.
     pub generation: u64,
     /// What gives the host the right to it.
     pub basis: Basis,

@@ -1,0 +1,522 @@
+//! Decisions, made by several at once from what each happens to know.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use proptest::prelude::*;
+use weft_store::{Condition, Entry, Key, Write};
+use weft_types::EnvironmentId;
+
+use super::*;
+use crate::{
+    id::{OrganisationId, SlotName, environment_id},
+    ipam::{Ledger, QUARANTINE},
+    record::{Binding, Environment, Grant, Lifetimes, Quotas, Share},
+};
+
+/// The plainest store.
+#[derive(Debug, Clone, Default)]
+struct Plain {
+    revision: u64,
+    entries: BTreeMap<Key, Entry>,
+}
+
+impl Plain {
+    fn commit(&mut self, transaction: &Transaction) -> bool {
+        transaction.check().unwrap();
+        let holds = |c: &Condition| c.holds(self.entries.get(c.key()));
+        if !transaction.conditions.iter().all(holds) {
+            return false;
+        }
+        self.revision += 1;
+        let modified = Revision(self.revision);
+        for write in &transaction.writes {
+            match write {
+                Write::Put { key, value, .. } => {
+                    let (key, value) = (key.clone(), value.clone());
+                    self.entries
+                        .insert(key.clone(), Entry { key, value, modified, created: modified });
+                }
+                Write::Delete(key) => {
+                    self.entries.remove(key);
+                }
+            }
+        }
+        true
+    }
+
+    fn put(&mut self, record: &impl Record) {
+        let put = Transaction::new().put(record.key().unwrap(), record.encode().unwrap());
+        assert!(self.commit(&put));
+    }
+
+    fn get<R: Record>(&self, path: &str) -> Option<Decoded<R>> {
+        self.entries.get(&R::key_at(path).unwrap()).map(|entry| R::decode(entry).unwrap())
+    }
+
+    fn all<R: Record>(&self) -> Vec<Decoded<R>> {
+        let prefix = R::prefix("");
+        let of_kind = self.entries.values().filter(|entry| entry.key.has_prefix(&prefix));
+        of_kind.map(|entry| R::decode(entry).unwrap()).collect()
+    }
+
+    fn ledger(&self) -> Ledger {
+        let mut ledger = Ledger::default();
+        self.all::<Address>().into_iter().for_each(|address| ledger.put(address));
+        ledger
+    }
+}
+
+/// Everything of one environment, as somebody read it.
+struct View {
+    environment: Decoded<Environment>,
+    usage: Option<Decoded<Usage>>,
+    ledger: Ledger,
+    store: Plain,
+}
+
+impl View {
+    fn of(store: &Plain) -> Self {
+        Self {
+            environment: store.get(environment().as_str()).unwrap(),
+            usage: store.get(environment().as_str()),
+            ledger: store.ledger(),
+            store: store.clone(),
+        }
+    }
+
+    fn scene(&self) -> Scene<'_> {
+        let Self { environment, usage, ledger, .. } = self;
+        Scene { environment, usage: usage.as_ref(), ledger }
+    }
+
+    fn slot(&self, key: &SlotKey) -> Option<Decoded<Slot>> {
+        self.store.get(&format!("{}/{}/{}", environment(), key.service, key.slot))
+    }
+
+    fn attachment(&self, name: &AttachmentName) -> Option<Decoded<Attachment>> {
+        self.store.get(&format!("{}/{name}", environment()))
+    }
+
+    fn attach(
+        &self,
+        name: &str,
+        slot: &SlotKey,
+        host: &str,
+        now: u64,
+    ) -> Result<Decision<Attachment>, PlacementError> {
+        let host: Decoded<Host> = self.store.get(host).unwrap();
+        let binding = format!("{}/{}", environment(), host.record.id);
+        let binding: Decoded<Binding> = self.store.get(&binding).unwrap();
+        let request = AttachRequest {
+            name: name.parse().unwrap(),
+            slot: slot.clone(),
+            host: &host,
+            right: Right::Binding(&binding),
+            wanted: Vec::new(),
+            share: Share::default(),
+        };
+        let existing = self.attachment(&request.name);
+        attach(&self.scene(), &request, self.slot(slot).as_ref(), existing.as_ref(), UnixMs(now))
+    }
+}
+
+fn environment() -> EnvironmentId {
+    environment_id(&[1; 10])
+}
+
+fn slot(n: u32) -> SlotKey {
+    SlotKey { service: "db".parse().unwrap(), slot: SlotName::Stable(n) }
+}
+
+fn host(name: &str, state: HostState) -> Host {
+    Host {
+        id: name.parse().unwrap(),
+        state,
+        place: crate::record::Place::default(),
+        labels: BTreeMap::new(),
+        endpoints: Vec::new(),
+        capacity: crate::record::Capacity::default(),
+        key_hash: String::new(),
+        created: UnixMs(0),
+    }
+}
+
+fn store(quotas: Quotas) -> Plain {
+    let mut store = Plain::default();
+    store.put(&Environment {
+        id: environment(),
+        organisation: OrganisationId::from_random(&[2; 10]),
+        name: "shop".parse().unwrap(),
+        state: EnvironmentState::Active,
+        subnets: vec!["10.9.0.0/28".parse().unwrap(), "fd40::/124".parse().unwrap()],
+        quotas,
+        lifetimes: Lifetimes::default(),
+        created: UnixMs(0),
+    });
+    for name in ["host-a", "host-b"] {
+        store.put(&host(name, HostState::Active));
+        let (environment, host) = (environment(), name.parse().unwrap());
+        store.put(&Binding { environment, host, created: UnixMs(0) });
+    }
+    store
+}
+
+fn commit<T: Clone>(store: &mut Plain, decision: Decision<T>) -> T {
+    let Decision::Commit(transaction, outcome) = decision else { panic!("there already") };
+    assert!(store.commit(&transaction));
+    outcome
+}
+
+#[test]
+fn an_attachment_is_made_moved_and_released() {
+    let mut store = store(Quotas::default());
+    let made = View::of(&store).attach("db-0", &slot(0), "host-a", 5).unwrap();
+    let made = commit(&mut store, made);
+    assert_eq!((made.generation, made.addresses.len()), (1, 2));
+    let again = View::of(&store).attach("db-0", &slot(0), "host-a", 6).unwrap();
+    assert_eq!(again, Decision::Already(made.clone()));
+
+    let view = View::of(&store);
+    let (attachment, filled) = (view.attachment(&made.name).unwrap(), view.slot(&slot(0)).unwrap());
+    store.put(&Health {
+        environment: environment(),
+        attachment: made.name.clone(),
+        generation: 1,
+        state: crate::record::HealthState::Healthy,
+        since: UnixMs(6),
+    });
+    let host_b: Decoded<Host> = store.get("host-b").unwrap();
+    let binding = store.get(&format!("{}/host-b", environment())).unwrap();
+    let right = Right::Binding(&binding);
+    let moved = move_to(&view.scene(), &attachment, &filled, &host_b, &right, UnixMs(7)).unwrap();
+    let moved = commit(&mut store, moved);
+    assert_eq!((moved.generation, &moved.addresses), (2, &made.addresses));
+    assert_eq!(moved.host.as_str(), "host-b");
+    assert!(store.all::<Health>().is_empty(), "how it was elsewhere");
+
+    // What rests on the attachment as it was before the move does not happen any more.
+    let late = release(&view.scene(), &attachment, &filled, UnixMs(8)).unwrap();
+    let Decision::Commit(late, ()) = late else { panic!("nothing to do") };
+    assert!(!store.commit(&late));
+
+    let view = View::of(&store);
+    let attachment = view.attachment(&made.name).unwrap();
+    let over =
+        release(&view.scene(), &attachment, &view.slot(&slot(0)).unwrap(), UnixMs(9)).unwrap();
+    commit(&mut store, over);
+    let view = View::of(&store);
+    assert_eq!((view.slot(&slot(0)), view.attachment(&made.name)), (None, None));
+    let usage = view.usage.clone().unwrap().record;
+    assert_eq!((usage.attachments, usage.addresses_v4, usage.addresses_v6), (0, 1, 1));
+    assert!(sweep(&view.scene(), UnixMs(9)).unwrap().is_none());
+    let swept = sweep(&view.scene(), UnixMs(9).after(QUARANTINE)).unwrap().unwrap();
+    assert!(store.commit(&swept));
+    let view = View::of(&store);
+    let usage = view.usage.unwrap().record;
+    assert_eq!((usage.addresses_v4, usage.addresses_v6, view.ledger.len()), (0, 0, 0));
+    // A name that is used again has a higher generation.
+    let later = View::of(&store).attach("db-0", &slot(0), "host-a", 10).unwrap();
+    assert_eq!(later.outcome().generation, 3);
+}
+
+#[test]
+fn a_reserved_slot_keeps_its_addresses() {
+    let mut store = store(Quotas::default());
+    let wanted = ["10.9.0.7".parse().unwrap()];
+    let view = View::of(&store);
+    let reserved = reserve(&view.scene(), &slot(3), &wanted, None, UnixMs(1)).unwrap();
+    let reserved = commit(&mut store, reserved);
+    assert_eq!(reserved.addresses[0], wanted[0]);
+    let made = View::of(&store).attach("db", &slot(3), "host-a", 2).unwrap();
+    let made = commit(&mut store, made);
+    assert_eq!(made.addresses, reserved.addresses);
+    let view = View::of(&store);
+    let (attachment, filled) = (view.attachment(&made.name).unwrap(), view.slot(&slot(3)).unwrap());
+    let again = reserve(&view.scene(), &slot(3), &wanted, Some(&filled), UnixMs(3)).unwrap();
+    assert_eq!(again, Decision::Already(filled.record.clone()));
+    let other = ["10.9.0.8".parse().unwrap()];
+    let refused = reserve(&view.scene(), &slot(3), &other, Some(&filled), UnixMs(3)).unwrap_err();
+    assert!(matches!(refused, PlacementError::SlotAddress { .. }), "{refused}");
+    let over = release(&view.scene(), &attachment, &filled, UnixMs(4)).unwrap();
+    commit(&mut store, over);
+    let view = View::of(&store);
+    let empty = view.slot(&slot(3)).unwrap();
+    assert_eq!(
+        (empty.record.attachment.as_ref(), &empty.record.addresses),
+        (None, &made.addresses)
+    );
+    let gone = unreserve(&view.scene(), &empty, UnixMs(5)).unwrap();
+    commit(&mut store, gone);
+    assert_eq!(View::of(&store).slot(&slot(3)), None);
+}
+
+#[test]
+fn nothing_new_where_nothing_new_may_be() {
+    let mut store = store(Quotas::default());
+    for (state, word) in [
+        (HostState::Cordoned, "cordoned"),
+        (HostState::Draining, "draining"),
+        (HostState::Revoked, "revoked"),
+    ] {
+        store.put(&host("host-a", state));
+        let refused = View::of(&store).attach("db", &slot(0), "host-a", 1).unwrap_err();
+        assert_eq!(refused.to_string(), format!("host host-a is {word}"));
+    }
+    let before = View::of(&store).attach("db", &slot(0), "host-b", 1).unwrap();
+    let environment: Decoded<Environment> = store.get(environment().as_str()).unwrap();
+    for state in [EnvironmentState::Suspended, EnvironmentState::Deleting { purge: UnixMs(9) }] {
+        store.put(&Environment { state, ..environment.record.clone() });
+        let refused = View::of(&store).attach("db", &slot(0), "host-b", 1).unwrap_err();
+        assert!(matches!(refused, PlacementError::EnvironmentState(_)), "{refused}");
+    }
+    let Decision::Commit(before, _) = before else { panic!("there already") };
+    assert!(!store.commit(&before), "the environment has changed since");
+}
+
+#[test]
+fn a_name_and_a_slot_are_of_one() {
+    let mut store = store(Quotas::default());
+    let made = View::of(&store).attach("db", &slot(0), "host-a", 1).unwrap();
+    commit(&mut store, made);
+    let view = View::of(&store);
+    let name = view.attach("db", &slot(1), "host-a", 1).unwrap_err();
+    assert_eq!(name.to_string(), "db is there already, as 0 of db on host-a");
+    assert!(matches!(view.attach("db", &slot(0), "host-b", 1), Err(PlacementError::Name { .. })));
+    let slot = view.attach("db-2", &slot(0), "host-b", 1).unwrap_err();
+    assert_eq!(slot.to_string(), "0 of db is filled by db");
+}
+
+#[test]
+fn a_grant_is_for_one_slot_on_one_host_once_and_in_time() {
+    let mut store = store(Quotas::default());
+    let grant = Grant {
+        environment: environment(),
+        id: GrantId::from_random(&[7; 10]),
+        slot: slot(1),
+        host: "host-a".parse().unwrap(),
+        attempt: 1,
+        expires: UnixMs(100),
+        used_by: None,
+    };
+    let foreign = Grant { environment: environment_id(&[9; 10]), ..grant.clone() };
+    store.put(&grant);
+    store.put(&foreign);
+    let attach = |store: &Plain, grant: &Grant, host: &str, n, now| {
+        let view = View::of(store);
+        let host: Decoded<Host> = store.get(host).unwrap();
+        let grant = store.get(&grant.path()).unwrap();
+        let (name, slot) = ("db".parse().unwrap(), slot(n));
+        let (right, share) = (Right::Grant(&grant), Share::default());
+        let request = AttachRequest { name, slot, host: &host, right, wanted: Vec::new(), share };
+        attach(&view.scene(), &request, None, None, UnixMs(now))
+    };
+    for (grant, host, n, now, what) in [
+        (&foreign, "host-a", 1, 99, "is for another environment"),
+        (&grant, "host-b", 1, 99, "is for another host"),
+        (&grant, "host-a", 2, 99, "is for another slot"),
+        (&grant, "host-a", 1, 100, "has expired"),
+    ] {
+        let refused = attach(&store, grant, host, n, now).unwrap_err().to_string();
+        assert!(refused.ends_with(what), "{refused}");
+    }
+    let made = attach(&store, &grant, "host-a", 1, 99).unwrap();
+    assert_eq!(made.outcome().basis, Basis::Grant(grant.id.clone()));
+    commit(&mut store, made);
+    let refused = attach(&store, &grant, "host-a", 1, 99).unwrap_err().to_string();
+    assert!(refused.ends_with("was used"), "{refused}");
+}
+
+#[test]
+fn a_binding_is_for_one_host_of_one_environment() {
+    let store = store(Quotas::default());
+    let view = View::of(&store);
+    let host_b: Decoded<Host> = store.get("host-b").unwrap();
+    let binding = store.get(&format!("{}/host-a", environment())).unwrap();
+    let request = AttachRequest {
+        name: "db".parse().unwrap(),
+        slot: slot(0),
+        host: &host_b,
+        right: Right::Binding(&binding),
+        wanted: Vec::new(),
+        share: Share::default(),
+    };
+    let refused = attach(&view.scene(), &request, None, None, UnixMs(0));
+    assert!(matches!(refused, Err(PlacementError::NoRight(_))));
+}
+
+#[test]
+fn addresses_are_asked_for_once_for_each_subnet() {
+    let store = store(Quotas::default());
+    let view = View::of(&store);
+    let ask = |wanted: &[&str]| {
+        let wanted: Vec<IpAddr> = wanted.iter().map(|a| a.parse().unwrap()).collect();
+        reserve(&view.scene(), &slot(0), &wanted, None, UnixMs(0))
+    };
+    let both = ask(&["fd40::5", "10.9.0.5"]).unwrap();
+    assert_eq!(format!("{:?}", both.outcome().addresses), "[10.9.0.5, fd40::5]");
+    let twice = ask(&["10.9.0.5", "10.9.0.6"]).unwrap_err();
+    assert!(matches!(twice, PlacementError::Wanted(_)), "{twice}");
+    let gateway = ask(&["10.9.0.1"]).unwrap_err();
+    assert!(matches!(gateway, PlacementError::Address(IpamError::Outside { .. })), "{gateway}");
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Look(usize),
+    Attach { by: usize, name: u32, slot: u32, on_b: bool },
+    Move { by: usize, name: u32, to_b: bool },
+    Release { by: usize, name: u32 },
+    Reserve { by: usize, slot: u32 },
+    Unreserve { by: usize, slot: u32 },
+    Sweep(usize),
+    Wait(u64),
+}
+
+/// How many decide at once.
+const DECIDERS: usize = 3;
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let by = || 0..DECIDERS;
+    let step = prop_oneof![
+        6 => by().prop_map(Step::Look),
+        6 => (by(), 0u32..8, 0u32..8, any::<bool>())
+            .prop_map(|(by, name, slot, on_b)| Step::Attach { by, name, slot, on_b }),
+        2 => (by(), 0u32..8, any::<bool>()).prop_map(|(by, name, to_b)| Step::Move { by, name, to_b }),
+        3 => (by(), 0u32..8).prop_map(|(by, name)| Step::Release { by, name }),
+        1 => (by(), 0u32..8).prop_map(|(by, slot)| Step::Reserve { by, slot }),
+        1 => (by(), 0u32..8).prop_map(|(by, slot)| Step::Unreserve { by, slot }),
+        2 => by().prop_map(Step::Sweep),
+        2 => (0u64..400_000).prop_map(Step::Wait),
+    ];
+    prop::collection::vec(step, 0..150)
+}
+
+fn decide(view: &View, step: &Step, now: UnixMs) -> Option<Transaction> {
+    let scene = view.scene();
+    let name = |n: &u32| format!("db-{n}").parse().unwrap();
+    let transaction = |decision| match decision {
+        Ok(Decision::Commit(transaction, ())) => Some(transaction),
+        Ok(Decision::Already(()))
+        | Err(PlacementError::Address(_) | PlacementError::Quota { .. }) => None,
+        Err(refused) => panic!("{refused}"),
+    };
+    match step {
+        Step::Look(_) | Step::Wait(_) => None,
+        Step::Attach { name, slot: n, on_b, .. } => {
+            let host = if *on_b { "host-b" } else { "host-a" };
+            match view.attach(&format!("db-{name}"), &slot(*n), host, now.0) {
+                Ok(Decision::Commit(transaction, _)) => Some(transaction),
+                _ => None,
+            }
+        }
+        Step::Move { name: n, to_b, .. } => {
+            let attachment = view.attachment(&name(n))?;
+            let slot = view.slot(&attachment.record.slot)?;
+            let to = if *to_b { "host-b" } else { "host-a" };
+            let host = view.store.get(to)?;
+            let binding = view.store.get(&format!("{}/{to}", environment()))?;
+            let right = Right::Binding(&binding);
+            match move_to(&scene, &attachment, &slot, &host, &right, now) {
+                Ok(Decision::Commit(transaction, _)) => Some(transaction),
+                _ => None,
+            }
+        }
+        Step::Release { name: n, .. } => {
+            let attachment = view.attachment(&name(n))?;
+            let slot = view.slot(&attachment.record.slot)?;
+            transaction(release(&scene, &attachment, &slot, now))
+        }
+        Step::Reserve { slot: n, .. } => {
+            let existing = view.slot(&slot(*n));
+            match reserve(&scene, &slot(*n), &[], existing.as_ref(), now) {
+                Ok(Decision::Commit(transaction, _)) => Some(transaction),
+                _ => None,
+            }
+        }
+        Step::Unreserve { slot: n, .. } => {
+            let existing = view.slot(&slot(*n))?;
+            transaction(unreserve(&scene, &existing, now))
+        }
+        Step::Sweep(_) => sweep(&scene, now).unwrap(),
+    }
+}
+
+/// What must hold between any two transactions.
+fn assert_sound(store: &Plain, quotas: Quotas) {
+    let (slots, attachments) = (store.all::<Slot>(), store.all::<Attachment>());
+    let mut owned = BTreeSet::new();
+    for slot in slots.iter().map(|slot| &slot.record) {
+        for address in &slot.addresses {
+            assert!(owned.insert(*address), "{address} is of two slots");
+            let used = store.get::<Address>(&format!("{}/{address}", environment())).unwrap();
+            assert_eq!(used.record.used, AddressUse::Slot(slot.slot.clone()));
+        }
+        assert!(slot.reserved || slot.attachment.is_some(), "a slot that nobody needs");
+    }
+    for attachment in attachments.iter().map(|attachment| &attachment.record) {
+        let slot = slots.iter().find(|slot| slot.record.slot == attachment.slot).unwrap();
+        assert_eq!(slot.record.attachment.as_ref(), Some(&attachment.name));
+        assert_eq!(slot.record.addresses, attachment.addresses);
+    }
+    let filled = slots.iter().filter(|slot| slot.record.attachment.is_some()).count();
+    assert_eq!(filled, attachments.len());
+    let addresses = store.all::<Address>();
+    let of_slots = |a: &&Decoded<Address>| matches!(a.record.used, AddressUse::Slot(_));
+    assert_eq!(addresses.iter().filter(of_slots).count(), owned.len(), "an address of no slot");
+    if let Some(Decoded { record: usage, .. }) = store.get::<Usage>(environment().as_str()) {
+        let v4 = addresses.iter().filter(|a| a.record.address.is_ipv4()).count();
+        assert_eq!(usage.attachments as usize, attachments.len());
+        assert_eq!(
+            (usage.addresses_v4 as usize, usage.addresses_v6 as usize),
+            (v4, addresses.len() - v4)
+        );
+        assert!(usage.attachments <= quotas.attachments_max);
+        assert!(usage.addresses_v4.max(usage.addresses_v6) <= quotas.addresses_max);
+    }
+}
+
+proptest! {
+    /// Several decide, each from what it read some time ago. Whatever is committed leaves a sound state, no
+    /// address is another's before its quarantine is over, and generations grow.
+    #[test]
+    fn whoever_decides_from_whatever_state_nothing_is_given_twice(steps in steps()) {
+        let quotas = Quotas { attachments_max: 6, addresses_max: 9, egress_mbit_max: None };
+        let mut store = store(quotas);
+        let mut views: Vec<View> = (0..DECIDERS).map(|_| View::of(&store)).collect();
+        let mut now = 1_000;
+        let mut highest = 0;
+        let mut released: HashMap<IpAddr, (SlotKey, u64)> = HashMap::new();
+        for step in steps {
+            let by = match step {
+                Step::Wait(ms) => { now += ms; continue }
+                Step::Look(by) => { views[by] = View::of(&store); continue }
+                Step::Sweep(by) => by,
+                Step::Attach { by, .. } | Step::Move { by, .. } | Step::Release { by, .. }
+                | Step::Reserve { by, .. } | Step::Unreserve { by, .. } => by,
+            };
+            let Some(transaction) = decide(&views[by], &step, UnixMs(now)) else { continue };
+            let before: Vec<Slot> = store.all::<Slot>().into_iter().map(|slot| slot.record).collect();
+            if !store.commit(&transaction) {
+                continue;
+            }
+            assert_sound(&store, quotas);
+            let after: Vec<Slot> = store.all::<Slot>().into_iter().map(|slot| slot.record).collect();
+            for slot in before.iter().filter(|old| !after.iter().any(|new| new.slot == old.slot)) {
+                for address in &slot.addresses {
+                    released.insert(*address, (slot.slot.clone(), now));
+                }
+            }
+            for slot in after.iter().filter(|new| !before.iter().any(|old| new.slot == old.slot)) {
+                for address in &slot.addresses {
+                    if let Some((of, at)) = released.remove(address) {
+                        let waited = u128::from(now - at) >= QUARANTINE.as_millis();
+                        prop_assert!(of == slot.slot || waited, "{address} of {of:?} for {:?}", slot.slot);
+                    }
+                }
+            }
+            let generation = store.get::<Usage>(environment().as_str()).unwrap().record.generation;
+            prop_assert!(generation >= highest);
+            highest = generation;
+        }
+    }
+}
