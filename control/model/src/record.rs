@@ -18,7 +18,7 @@ pub use self::{
         Address, AddressUse, Attachment, Basis, Binding, Grant, Share, Slot, SlotKey, Usage,
     },
     environment::{Authority, AuthorityState, Environment, EnvironmentState, Lifetimes, Quotas},
-    host::{Capacity, Endpoint, Host, HostState, LABELS_MAX, Place},
+    host::{Capacity, Endpoint, Host, HostState, LABELS_MAX, Lost, Place},
     service::{Health, HealthState, Port, Protocol, Role, Service},
 };
 

@@ -112,9 +112,21 @@ impl Record for Authority {
     }
 }
 
+impl Authority {
+    /// In which order hosts are told of generations: the one that issues first.
+    #[must_use]
+    pub fn rank(&self) -> u8 {
+        match self.state {
+            AuthorityState::Current => 0,
+            AuthorityState::Next => 1,
+            AuthorityState::Previous => 2,
+        }
+    }
+}
+
 /// What a generation of an authority does. A rotation goes through them one after the other, so that at every
 /// moment each host trusts whoever issued the leaf of each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthorityState {
     /// It is trusted and issues nothing yet.

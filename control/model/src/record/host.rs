@@ -86,3 +86,21 @@ pub struct Capacity {
     /// Bytes.
     pub memory_bytes: u64,
 }
+
+/// A host that has not been heard of for too long. Nobody is sent to what runs there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lost {
+    /// Which.
+    pub host: HostId,
+    /// Since when.
+    pub since: UnixMs,
+}
+
+impl Record for Lost {
+    const KIND: &'static str = "lost";
+
+    fn path(&self) -> String {
+        self.host.to_string()
+    }
+}
