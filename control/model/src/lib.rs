@@ -1,7 +1,8 @@
 //! What the control plane knows and how it decides.
 //!
 //! ```text
-//!   Store ──▶ records ──▶ ┌ ipam        which address is given to whom
+//!   Store ──▶ records ──▶ ┌ access      who may do what
+//!                         ├ ipam        which address is given to whom
 //!                         ├ placement   what a host may have, and what a move changes
 //!                         ├ policy      who may talk to whom, as rules on addresses
 //!                         └ projection  what each host has to know, as snapshots and changes
@@ -11,6 +12,7 @@
 //! asked, no clock is read. What is decided becomes a transaction whose conditions are the records that the
 //! decision rests on; if one has changed, it is decided anew. So two processes that decide at once do no harm.
 
+pub mod access;
 pub mod id;
 pub mod ipam;
 pub mod placement;
