@@ -1,0 +1,32 @@
+//! Compiles the protocol definitions with a compiler that is itself a crate, so that no `protoc` needs to be
+//! installed, and keeps their description for reflection.
+
+use std::{env, error::Error, fs, path::Path};
+
+use prost::Message;
+
+const SERVICES: [&str; 9] = [
+    "agent",
+    "attachments",
+    "audit",
+    "environments",
+    "hosts",
+    "identity",
+    "policies",
+    "secrets",
+    "services",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let root = Path::new("proto");
+    let files = SERVICES.map(|name| format!("weft/control/v1/{name}.proto"));
+    let descriptors = protox::compile(files, [root])?;
+    let out = env::var("OUT_DIR")?;
+    fs::write(Path::new(&out).join("weft.control.v1.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .build_transport(false)
+        .emit_rerun_if_changed(false)
+        .compile_fds(descriptors)?;
+    Ok(())
+}
