@@ -13,8 +13,7 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/weft.co
 #[expect(
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
-    missing_docs,
-    reason = "generated code; it brings its own attributes, and says nothing of the fields of choices"
+    reason = "generated code; it brings its own attributes"
 )]
 pub mod v1 {
     tonic::include_proto!("weft.control.v1");
