@@ -65,6 +65,14 @@ impl Write {
             Self::Put { key, .. } | Self::Delete(key) => key,
         }
     }
+
+    /// The lease that it needs.
+    pub(crate) fn lease(&self) -> Option<LeaseId> {
+        match self {
+            Self::Put { lease, .. } => *lease,
+            Self::Delete(_) => None,
+        }
+    }
 }
 
 /// Writes that happen together if every condition holds.
