@@ -88,6 +88,17 @@ impl Feed {
         self.wake();
     }
 
+    /// Forgets everything up to `revision`, which may be one that was not published: what happened up to there
+    /// is to be read elsewhere.
+    pub(crate) fn forget_up_to(&self, revision: Revision) {
+        {
+            let mut ring = self.ring();
+            ring.newest = ring.newest.max(revision);
+            ring.forget(revision);
+        }
+        self.wake();
+    }
+
     /// Told when it is worth asking again. To be taken before [`Feed::next`] is asked, so that nothing is
     /// missed in between.
     pub(crate) fn subscribe(&self) -> watch::Receiver<()> {

@@ -21,6 +21,8 @@ mod feed;
 mod key;
 mod limits;
 mod memory;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 mod store;
 mod transaction;
 mod watch;
@@ -39,3 +41,6 @@ pub use self::{
     transaction::{Condition, Transaction, Write},
     watch::{Batch, Change, Watch},
 };
+
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::{Sqlite, SqliteOptions};

@@ -1,4 +1,5 @@
 //! One suite, run against every store: what a caller may rely on, whatever is behind the interface.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 mod grounds;
 mod model;
@@ -62,3 +63,5 @@ macro_rules! against {
 }
 
 against!(memory, grounds::InMemory);
+#[cfg(feature = "sqlite")]
+against!(sqlite, grounds::OnDisk);
