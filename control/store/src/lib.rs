@@ -21,6 +21,7 @@ mod feed;
 mod key;
 mod limits;
 mod memory;
+pub mod mirror;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod store;
@@ -37,6 +38,7 @@ pub use self::{
         LIST_LEN_MAX, OPERATIONS_MAX, TRANSACTION_BYTES_MAX, VALUE_LEN_MAX,
     },
     memory::{Fault, Memory},
+    mirror::{Fold, Mirror, Standing},
     store::{LeaseId, Store},
     transaction::{Condition, Transaction, Write},
     watch::{Batch, Change, Watch},
