@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::key::Key;
+use crate::{key::Key, store::LeaseId};
 
 /// When a change happened, counted over the whole store from 1 on; it never goes back. 0 is before
 /// everything.
@@ -28,6 +28,8 @@ pub struct Entry {
     pub modified: Revision,
     /// When it was first written after it had not been there.
     pub created: Revision,
+    /// With which lease it goes; it stays without.
+    pub lease: Option<LeaseId>,
 }
 
 /// A part of what begins with a prefix.
@@ -41,6 +43,7 @@ pub struct Page {
     pub revision: Revision,
     /// In the order of their keys.
     pub entries: Vec<Entry>,
-    /// Whether there are entries after the last of these.
+    /// Whether there are entries after the last of these: a page ends early when it is full, see
+    /// [`crate::LIST_BYTES_MAX`].
     pub more: bool,
 }

@@ -3,7 +3,7 @@
 use crate::{entry::Revision, key::Key};
 
 /// Why a store did not answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// The caller asked for what no store takes; the text names the bound.
@@ -24,7 +24,7 @@ pub enum StoreError {
 }
 
 /// Why a transaction did not happen, or may not have.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommitError {
     /// A condition does not hold; nothing was changed.
@@ -42,7 +42,7 @@ pub enum CommitError {
 }
 
 /// Why a watch ended.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WatchError {
     /// Changes after the revision that was asked for are no longer known: list again.

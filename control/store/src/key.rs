@@ -1,6 +1,6 @@
 //! Keys: paths of printable text.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, ops::Bound, str::FromStr, sync::Arc};
 
 use crate::limits::KEY_LEN_MAX;
 
@@ -48,6 +48,13 @@ impl Key {
     }
 }
 
+/// Keys are sorted and hashed as their text is.
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for Key {
     type Err = KeyError;
 
@@ -65,5 +72,46 @@ impl fmt::Display for Key {
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// The keys that begin with a prefix and come after another key, as a range of text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyRange {
+    start: String,
+    /// The start is the key after which the range begins.
+    start_is_excluded: bool,
+    end: String,
+}
+
+impl KeyRange {
+    /// Nothing when no key can be in it.
+    pub(crate) fn new(prefix: &str, after: Option<&Key>) -> Option<Self> {
+        // All characters of keys come before DEL, so this is after everything with the prefix.
+        let end = format!("{prefix}\u{7f}");
+        let (start, start_is_excluded) = match after {
+            Some(after) if after.as_str() >= prefix => (after.as_str().to_owned(), true),
+            _ => (prefix.to_owned(), false),
+        };
+        (start < end).then_some(Self { start, start_is_excluded, end })
+    }
+
+    /// The least text that is in it, of all text that ends with a zero byte or is a key.
+    #[cfg(any(feature = "etcd", feature = "sqlite"))]
+    pub(crate) fn start(&self) -> String {
+        if self.start_is_excluded { format!("{}\0", self.start) } else { self.start.clone() }
+    }
+
+    /// What comes after everything in it.
+    #[cfg(any(feature = "etcd", feature = "sqlite"))]
+    pub(crate) fn end(&self) -> &str {
+        &self.end
+    }
+
+    pub(crate) fn bounds(&self) -> (Bound<&str>, Bound<&str>) {
+        let start = self.start.as_str();
+        let start =
+            if self.start_is_excluded { Bound::Excluded(start) } else { Bound::Included(start) };
+        (start, Bound::Excluded(&self.end))
     }
 }

@@ -14,23 +14,35 @@
 //!
 //! This crate knows nothing of what the bytes mean.
 
+mod clock;
 mod entry;
 mod error;
+mod feed;
 mod key;
 mod limits;
+mod memory;
+pub mod mirror;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 mod store;
 mod transaction;
 mod watch;
 
 pub use self::{
+    clock::Clock,
     entry::{Entry, Page, Revision},
     error::{CommitError, StoreError, WatchError},
     key::{Key, KeyError},
     limits::{
-        HISTORY_REVISIONS_MIN, KEY_LEN_MAX, LEASE_TTL_MAX, LEASE_TTL_MIN, LIST_LEN_MAX,
-        OPERATIONS_MAX, TRANSACTION_BYTES_MAX, VALUE_LEN_MAX,
+        HISTORY_REVISIONS_MIN, KEY_LEN_MAX, LEASE_TTL_MAX, LEASE_TTL_MIN, LIST_BYTES_MAX,
+        LIST_LEN_MAX, OPERATIONS_MAX, TRANSACTION_BYTES_MAX, VALUE_LEN_MAX,
     },
+    memory::{Fault, Memory},
+    mirror::{Fold, Mirror, Standing},
     store::{LeaseId, Store},
     transaction::{Condition, Transaction, Write},
     watch::{Batch, Change, Watch},
 };
+
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::{Sqlite, SqliteOptions};

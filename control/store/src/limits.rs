@@ -14,6 +14,9 @@ pub const OPERATIONS_MAX: usize = 128;
 pub const TRANSACTION_BYTES_MAX: usize = 1 << 20;
 /// Most entries of one answer to [`crate::Store::list`].
 pub const LIST_LEN_MAX: usize = 1_000;
+/// An answer to [`crate::Store::list`] ends with the entry that takes its keys and values to this many bytes
+/// or more: one request never costs more memory than this and one value.
+pub const LIST_BYTES_MAX: usize = 4 << 20;
 /// A watch may begin at least this many revisions back.
 pub const HISTORY_REVISIONS_MIN: u64 = 10_000;
 /// Shortest life of a lease that is not renewed.

@@ -8,6 +8,7 @@ use crate::{
     entry::{Entry, Page, Revision},
     error::{CommitError, StoreError},
     key::Key,
+    limits::{LEASE_TTL_MAX, LEASE_TTL_MIN},
     transaction::Transaction,
     watch::Watch,
 };
@@ -26,7 +27,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError>;
 
     /// What begins with `prefix` and comes after the key `after`: at most `len_max` entries, and never more
-    /// than [`crate::LIST_LEN_MAX`].
+    /// than [`crate::LIST_LEN_MAX`] or much more than [`crate::LIST_BYTES_MAX`].
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] or [`StoreError::Corrupt`].
@@ -39,7 +40,8 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Makes all writes of `transaction` at one new revision, if all of its conditions hold. When this returns,
     /// they outlive a loss of power. Without writes it says whether the conditions hold, and the present
-    /// revision.
+    /// revision; the same goes for writes that change nothing. A condition that fails is told before a lease
+    /// that is gone. Whoever drops the future does not know what happened.
     ///
     /// # Errors
     /// [`CommitError`] tells what did not happen from what may have happened.
@@ -69,4 +71,14 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`StoreError::LeaseGone`].
     async fn revoke_lease(&self, lease: LeaseId) -> Result<(), StoreError>;
+}
+
+/// Whether a lease may have this time to live.
+pub(crate) fn check_ttl(ttl: Duration) -> Result<(), StoreError> {
+    if (LEASE_TTL_MIN..=LEASE_TTL_MAX).contains(&ttl) {
+        return Ok(());
+    }
+    Err(StoreError::Invalid(format!(
+        "a lease of {ttl:?}; expected {LEASE_TTL_MIN:?} to {LEASE_TTL_MAX:?}"
+    )))
 }

@@ -65,6 +65,14 @@ impl Write {
             Self::Put { key, .. } | Self::Delete(key) => key,
         }
     }
+
+    /// The lease that it needs.
+    pub(crate) fn lease(&self) -> Option<LeaseId> {
+        match self {
+            Self::Put { lease, .. } => *lease,
+            Self::Delete(_) => None,
+        }
+    }
 }
 
 /// Writes that happen together if every condition holds.
@@ -139,28 +147,36 @@ impl Transaction {
                 ));
             }
         }
-        let mut bytes: usize = self.conditions.iter().map(|c| c.key().as_str().len()).sum();
         let mut keys = std::collections::HashSet::new();
         for write in &self.writes {
             if !keys.insert(write.key()) {
                 return invalid(format!("a transaction writes {} twice", write.key()));
             }
-            bytes += write.key().as_str().len();
-            if let Write::Put { key, value, .. } = write {
-                if value.len() > VALUE_LEN_MAX {
-                    return invalid(format!(
-                        "the value of {key} has {} bytes; expected at most {VALUE_LEN_MAX}",
-                        value.len()
-                    ));
-                }
-                bytes += value.len();
+            if let Write::Put { key, value, .. } = write
+                && value.len() > VALUE_LEN_MAX
+            {
+                return invalid(format!(
+                    "the value of {key} has {} bytes; expected at most {VALUE_LEN_MAX}",
+                    value.len()
+                ));
             }
         }
+        let bytes = self.bytes();
         if bytes > TRANSACTION_BYTES_MAX {
             return invalid(format!(
                 "a transaction has {bytes} bytes; expected at most {TRANSACTION_BYTES_MAX}"
             ));
         }
         Ok(())
+    }
+
+    /// Bytes of its keys and values.
+    pub(crate) fn bytes(&self) -> usize {
+        let conditions = self.conditions.iter().map(|c| c.key().as_str().len());
+        let writes = self.writes.iter().map(|write| match write {
+            Write::Put { key, value, .. } => key.as_str().len() + value.len(),
+            Write::Delete(key) => key.as_str().len(),
+        });
+        conditions.chain(writes).sum()
     }
 }

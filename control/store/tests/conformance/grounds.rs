@@ -1,0 +1,42 @@
+//! The stores that there are.
+
+use std::sync::Arc;
+
+use weft_store::{Memory, Store};
+
+use crate::Ground;
+
+pub(crate) struct InMemory;
+
+impl Ground for InMemory {
+    const CASES: u32 = 256;
+
+    fn prepare() -> Self {
+        Self
+    }
+
+    async fn store(&self) -> Arc<dyn Store> {
+        Arc::new(Memory::default())
+    }
+}
+
+#[cfg(feature = "sqlite")]
+pub(crate) struct OnDisk {
+    directory: tempfile::TempDir,
+    made: std::sync::atomic::AtomicUsize,
+}
+
+#[cfg(feature = "sqlite")]
+impl Ground for OnDisk {
+    const CASES: u32 = 64;
+
+    fn prepare() -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), made: 0.into() }
+    }
+
+    async fn store(&self) -> Arc<dyn Store> {
+        let n = self.made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = self.directory.path().join(format!("{n}.db"));
+        Arc::new(weft_store::Sqlite::open(&path, weft_store::SqliteOptions::default()).unwrap())
+    }
+}
