@@ -1,0 +1,7 @@
+//! The keyring through its public interface.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod keyring;
+mod lab;
+mod memory;
+mod rotation;
