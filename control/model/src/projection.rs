@@ -59,10 +59,12 @@ pub struct Projection {
 }
 
 impl Projection {
-    /// Nothing is known.
+    /// What is so at `revision`. Whoever has an older state has to begin anew: what went before is not known.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn of(revision: Revision, facts: impl IntoIterator<Item = Fact>) -> Self {
+        let mut projection = Self { gone: Gone::since(revision), ..Self::default() };
+        projection.apply(revision, facts);
+        projection
     }
 
     /// What was applied last.

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     anchor::TrustAnchor, certificate::KeyKind, clock::format_utc, error::PkiError,
-    identity::EnvironmentIdentity, pem,
+    identity::EnvironmentIdentity, pem, request::SigningRequest,
 };
 
 /// How long an authority is valid unless told otherwise, in days.
@@ -59,6 +59,9 @@ pub enum IssueError {
         /// The authority's end.
         authority: SystemTime,
     },
+    /// Not what a server can be called.
+    #[error("{0:?} is no name of a server; expected a DNS name or an address")]
+    ServerName(String),
     /// The certificate library refused.
     #[error("the certificate could not be made: {0}")]
     Library(#[from] rcgen::Error),
@@ -197,12 +200,32 @@ impl Authority {
     /// # Errors
     /// [`IssueError::OutlivesAuthority`] when it would be valid longer than the authority.
     pub fn issue_host(&self, request: &HostRequest) -> Result<Issued, IssueError> {
+        self.check_end(request.validity)?;
+        self.issue_host_unchecked(request)
+    }
+
+    /// Issues a host's certificate, PEM, for a key that the host has made and keeps.
+    ///
+    /// # Errors
+    /// [`IssueError::OutlivesAuthority`] when it would be valid longer than the authority.
+    pub fn issue_host_for(
+        &self,
+        host: &HostId,
+        key: &SigningRequest,
+        validity: Validity,
+    ) -> Result<String, IssueError> {
+        self.check_end(validity)?;
+        let params = self.host_params(host, validity, HostUsages::Both)?;
+        Ok(params.signed_by(key.public_key(), &self.issuer)?.pem())
+    }
+
+    fn check_end(&self, validity: Validity) -> Result<(), IssueError> {
         let authority = self.not_after();
-        let leaf = whole_seconds(request.validity.not_after);
+        let leaf = whole_seconds(validity.not_after);
         if leaf > authority {
             return Err(IssueError::OutlivesAuthority { leaf, authority });
         }
-        self.issue_host_unchecked(request)
+        Ok(())
     }
 
     /// [`Authority::issue_host`] without the check that the certificate ends before its authority,
@@ -211,27 +234,33 @@ impl Authority {
     /// # Errors
     /// [`IssueError::Validity`] or [`IssueError::Library`].
     pub fn issue_host_unchecked(&self, request: &HostRequest) -> Result<Issued, IssueError> {
-        let environment = self.anchor.environment();
-        let identity = environment.host(&request.host);
         let key = generate(request.key_kind)?;
-        let mut params = params(&identity.to_string(), request.validity)?;
-        params.distinguished_name = distinguished_name(environment, request.host.as_str());
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.use_authority_key_identifier_extension = true;
+        let params = self.host_params(&request.host, request.validity, request.usages)?;
+        let certificate = params.signed_by(&*key, &self.issuer)?;
+        Ok(issued(&certificate, &key))
+    }
+
+    fn host_params(
+        &self,
+        host: &HostId,
+        validity: Validity,
+        usages: HostUsages,
+    ) -> Result<CertificateParams, IssueError> {
         use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
-        params.extended_key_usages = match request.usages {
+        let environment = self.anchor.environment();
+        let mut params = leaf_params(&environment.host(host).to_string(), validity)?;
+        params.distinguished_name = distinguished_name(environment, host.as_str());
+        params.extended_key_usages = match usages {
             HostUsages::Both => vec![ServerAuth, ClientAuth],
             HostUsages::ClientOnly => vec![ClientAuth],
             HostUsages::ServerOnly => vec![ServerAuth],
         };
-        let certificate = params.signed_by(&*key, &self.issuer)?;
-        Ok(issued(&certificate, &key))
+        Ok(params)
     }
 }
 
 /// A key pair whose stored DER is wiped on drop.
-struct ZeroizingKey(KeyPair);
+pub(crate) struct ZeroizingKey(pub(crate) KeyPair);
 
 impl Drop for ZeroizingKey {
     fn drop(&mut self) {
@@ -263,7 +292,7 @@ impl rcgen::SigningKey for ZeroizingKey {
     }
 }
 
-fn generate(kind: KeyKind) -> Result<ZeroizingKey, IssueError> {
+pub(crate) fn generate(kind: KeyKind) -> Result<ZeroizingKey, IssueError> {
     let algorithm = match kind {
         KeyKind::EcdsaP256 => &PKCS_ECDSA_P256_SHA256,
         KeyKind::EcdsaP384 => &PKCS_ECDSA_P384_SHA384,
@@ -272,10 +301,19 @@ fn generate(kind: KeyKind) -> Result<ZeroizingKey, IssueError> {
     Ok(ZeroizingKey(KeyPair::generate_for(algorithm)?))
 }
 
-fn params(uri: &str, validity: Validity) -> Result<CertificateParams, IssueError> {
+pub(crate) fn params(uri: &str, validity: Validity) -> Result<CertificateParams, IssueError> {
     let mut params = CertificateParams::default();
     (params.not_before, params.not_after) = validity.check()?;
     params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
+    Ok(params)
+}
+
+/// Of a certificate that issues no others.
+pub(crate) fn leaf_params(uri: &str, validity: Validity) -> Result<CertificateParams, IssueError> {
+    let mut params = params(uri, validity)?;
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.use_authority_key_identifier_extension = true;
     Ok(params)
 }
 
@@ -288,7 +326,7 @@ fn distinguished_name(environment: &EnvironmentIdentity, common_name: &str) -> D
     name
 }
 
-fn issued(certificate: &rcgen::Certificate, key: &KeyPair) -> Issued {
+pub(crate) fn issued(certificate: &rcgen::Certificate, key: &KeyPair) -> Issued {
     Issued { certificate_pem: certificate.pem(), key_pem: Zeroizing::new(key.serialize_pem()) }
 }
 

@@ -11,6 +11,9 @@
 //!  HOST.pem + HOST.key ──▶ Credentials (own chain, signing key)
 //! ```
 //!
+//! The installation has an authority of its own, whose certificates say who may ask the control plane for what
+//! ([`installation`]). It is trusted for no environment.
+//!
 //! There is no function that takes the roots of two environments at once, so no certificate can
 //! be judged by another environment's authority.
 
@@ -22,8 +25,10 @@ pub mod describe;
 mod error;
 mod files;
 mod identity;
+pub mod installation;
 pub mod issue;
 mod pem;
+pub mod request;
 mod verify;
 
 pub use anchor::{AUTHORITIES_MAX, SNI_SUFFIX, SniTag, TrustAnchor};
@@ -34,5 +39,6 @@ pub use error::{ErrorClass, PkiError, Subject};
 pub use files::{FileError, NewFile, write_new_files};
 pub use identity::{EnvironmentIdentity, HostIdentity, IdentityError};
 pub use pem::{PEM_LEN_MAX, read_file};
+pub use request::{SIGNING_REQUEST_LEN_MAX, SigningRequest};
 pub use rustls_pki_types::{CertificateDer, UnixTime};
 pub use verify::{CHAIN_LEN_MAX, SIGNATURE_ALGORITHMS, VerifiedPeer, verify_peer};

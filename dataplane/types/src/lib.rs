@@ -12,5 +12,7 @@ pub use index::{
     Counter, EPOCHS_PER_SESSION_MAX, Epoch, IndexError, LANES_MAX, LaneId, ReceiverIndex,
     WORKERS_MAX, WorkerId,
 };
-pub use name::{AttachmentName, EnvironmentId, HostId, InstallationId, NAME_LEN_MAX, NameError};
+pub use name::{
+    AttachmentName, ComponentId, EnvironmentId, HostId, InstallationId, NAME_LEN_MAX, NameError,
+};
 pub use subnet::{Subnet, SubnetError};

@@ -105,6 +105,10 @@ name_type! {
     InstallationId
 }
 name_type! {
+    /// A part of the platform that hosts and people talk to: the control plane, the scheduler, an edge.
+    ComponentId
+}
+name_type! {
     /// A container's interface on its environment's overlay, unique in the environment on a host.
     AttachmentName
 }

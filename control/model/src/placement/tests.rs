@@ -33,8 +33,10 @@ impl Plain {
             match write {
                 Write::Put { key, value, .. } => {
                     let (key, value) = (key.clone(), value.clone());
-                    self.entries
-                        .insert(key.clone(), Entry { key, value, modified, created: modified });
+                    self.entries.insert(
+                        key.clone(),
+                        Entry { key, value, modified, created: modified, lease: None },
+                    );
                 }
                 Write::Delete(key) => {
                     self.entries.remove(key);

@@ -13,7 +13,6 @@ use crate::{
 
 /// One thing that is so from now on, or no more (`None`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub enum Fact {
     /// A host.
     Host(HostId, Option<Host>),

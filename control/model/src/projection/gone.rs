@@ -21,6 +21,11 @@ pub(super) struct Gone {
 }
 
 impl Gone {
+    /// What went before is not known.
+    pub(super) fn since(oldest: Revision) -> Self {
+        Self { oldest, ..Self::default() }
+    }
+
     /// Something that one host knew.
     pub(super) fn for_host(&mut self, host: HostId, id: DocumentId, at: Revision) {
         let new = self.hosts.entry(host).or_default().insert(id, at).is_none();

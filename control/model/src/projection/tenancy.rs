@@ -115,7 +115,7 @@ impl Tenancy {
                 self.stale.environment = true;
             }
             EnvironmentFact::Attachment(name, attachment) => {
-                self.learn_attachment(name, attachment)
+                self.learn_attachment(name, attachment);
             }
             EnvironmentFact::Service(name, service) => {
                 put(&mut self.services, name.clone(), service);

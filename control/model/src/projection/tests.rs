@@ -68,7 +68,7 @@ fn attachment(environment: usize, n: usize, host: usize, generation: u64) -> Att
 
 fn put(record: &impl Record) -> Change {
     let (key, value) = (record.key().unwrap(), record.encode().unwrap().into());
-    Change::Put(Entry { key, value, modified: Revision(1), created: Revision(1) })
+    Change::Put(Entry { key, value, modified: Revision(1), created: Revision(1), lease: None })
 }
 
 fn deleted<R: Record>(path: &str) -> Change {
@@ -135,7 +135,7 @@ fn ids(text: &[(&str, &str)]) -> Vec<DocumentId> {
 
 #[test]
 fn a_host_knows_an_environment_while_it_has_an_attachment_there() {
-    let mut projection = Projection::new();
+    let mut projection = Projection::of(Revision(0), []);
     let facts = [
         put(&host(0, HostState::Active, "p", 1)),
         put(&host(1, HostState::Active, "p", 1)),
@@ -165,7 +165,7 @@ fn a_host_knows_an_environment_while_it_has_an_attachment_there() {
 
 #[test]
 fn endpoints_of_another_pod_are_not_told() {
-    let mut projection = Projection::new();
+    let mut projection = Projection::of(Revision(0), []);
     let mut facts = vec![put(&environment(0, EnvironmentState::Active))];
     for (n, pod) in ["p", "p", "q"].into_iter().enumerate() {
         facts.push(put(&host(n, HostState::Active, pod, 1)));
@@ -191,7 +191,7 @@ fn endpoints_of_another_pod_are_not_told() {
 
 #[test]
 fn only_what_answers_is_healthy() {
-    let mut projection = Projection::new();
+    let mut projection = Projection::of(Revision(0), []);
     let facts = [
         put(&host(0, HostState::Active, "p", 1)),
         put(&environment(0, EnvironmentState::Active)),
@@ -355,7 +355,7 @@ proptest! {
         asks in prop::collection::vec((0..HOSTS.len(), any::<bool>()), 40),
         forgets in any::<bool>(),
     ) {
-        let mut projection = Projection::new();
+        let mut projection = Projection::of(Revision(0), []);
         let mut records: BTreeMap<Key, Change> = BTreeMap::new();
         let mut replicas = vec![(Replica::default(), Revision(0)); HOSTS.len()];
         for (n, batch) in batches.into_iter().enumerate() {
@@ -381,8 +381,8 @@ proptest! {
                 prop_assert!(told.contains(&host) || now == before, "{host} missed something");
                 let known: Vec<DocumentId> = now.known.keys().cloned().collect();
                 prop_assert_eq!(known, expected(&records, name));
-                let mut anew = Projection::new();
-                anew.apply(revision, records.values().map(fact));
+                let anew = Projection::of(revision, records.values().map(fact));
+                prop_assert_eq!(anew.changes(&host, Revision(n as u64)), Err(Forgotten { oldest: revision }));
                 prop_assert_eq!(now, Replica::of(&anew, &host));
             }
             let (asks, anew) = asks[n];

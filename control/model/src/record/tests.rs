@@ -20,7 +20,7 @@ fn environment() -> Environment {
 
 fn entry(record: &impl Record) -> Entry {
     let (key, value) = (record.key().unwrap(), record.encode().unwrap().into());
-    Entry { key, value, modified: Revision(3), created: Revision(2) }
+    Entry { key, value, modified: Revision(3), created: Revision(2), lease: None }
 }
 
 #[test]
