@@ -6,6 +6,7 @@
 mod attachment;
 mod environment;
 mod host;
+mod identity;
 mod service;
 
 use std::fmt;
@@ -19,6 +20,11 @@ pub use self::{
     },
     environment::{Authority, AuthorityState, Environment, EnvironmentState, Lifetimes, Quotas},
     host::{Capacity, Endpoint, Host, HostState, LABELS_MAX, Lost, Place},
+    identity::{
+        EMAIL_LEN_MAX, EnvironmentMembership, EnvironmentName, Installation, Invitation, InvitedTo,
+        JoinToken, JoinTokenUse, Membership, Organisation, OrganisationName, Session, Token, User,
+        UserEmail,
+    },
     service::{Health, HealthState, Port, Protocol, Role, Service},
 };
 

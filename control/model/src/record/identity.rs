@@ -1,0 +1,316 @@
+//! Organisations, people, and what they show.
+
+use serde::{Deserialize, Serialize};
+use weft_types::EnvironmentId;
+
+use super::{Record, UnixMs};
+use crate::{
+    access::{EnvironmentRole, OrganisationRole},
+    id::{OrganisationId, ServiceName, TokenId, UserId},
+};
+
+/// Longest e-mail address (RFC 5321 section 4.5.3.1: 64 bytes, @, 255 bytes).
+pub const EMAIL_LEN_MAX: usize = 320;
+
+/// A customer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Organisation {
+    /// Unique in the installation.
+    pub id: OrganisationId,
+    /// What people call it, a DNS label, unique in the installation.
+    pub name: ServiceName,
+    /// When it was made.
+    pub created: UnixMs,
+}
+
+impl Record for Organisation {
+    const KIND: &'static str = "organisation";
+
+    fn path(&self) -> String {
+        self.id.to_string()
+    }
+}
+
+/// Which organisation has a name. It is of one because it is one key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrganisationName {
+    /// The name.
+    pub name: ServiceName,
+    /// Whose it is.
+    pub id: OrganisationId,
+}
+
+impl Record for OrganisationName {
+    const KIND: &'static str = "organisation-name";
+
+    fn path(&self) -> String {
+        self.name.to_string()
+    }
+}
+
+/// Which environment of an organisation has a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvironmentName {
+    /// In which organisation.
+    pub organisation: OrganisationId,
+    /// The name.
+    pub name: ServiceName,
+    /// Whose it is.
+    pub id: EnvironmentId,
+}
+
+impl Record for EnvironmentName {
+    const KIND: &'static str = "environment-name";
+
+    fn path(&self) -> String {
+        format!("{}/{}", self.organisation, self.name)
+    }
+}
+
+/// A person.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// Who.
+    pub id: UserId,
+    /// As it was given.
+    pub email: String,
+    /// What people call them.
+    pub name: String,
+    /// Whether the installation is theirs to run.
+    pub operator: bool,
+    /// Argon2id in the PHC string format; nothing of the password but this is kept.
+    pub password_hash: String,
+    /// When they were made.
+    pub created: UnixMs,
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { id, email, operator, .. } = self;
+        f.debug_struct("User")
+            .field("id", id)
+            .field("email", email)
+            .field("operator", operator)
+            .finish()
+    }
+}
+
+impl Record for User {
+    const KIND: &'static str = "user";
+
+    fn path(&self) -> String {
+        self.id.to_string()
+    }
+}
+
+/// Whose an e-mail address is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserEmail {
+    /// SHA-256 of the address in lower case, hexadecimal.
+    pub email_hash: String,
+    /// Whose.
+    pub id: UserId,
+}
+
+impl Record for UserEmail {
+    const KIND: &'static str = "user-email";
+
+    fn path(&self) -> String {
+        self.email_hash.clone()
+    }
+}
+
+/// A person's part in an organisation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Membership {
+    /// Who.
+    pub user: UserId,
+    /// Where.
+    pub organisation: OrganisationId,
+    /// As what.
+    pub role: OrganisationRole,
+}
+
+impl Record for Membership {
+    const KIND: &'static str = "membership";
+
+    fn path(&self) -> String {
+        format!("{}/{}", self.user, self.organisation)
+    }
+}
+
+/// A person's part in an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvironmentMembership {
+    /// Who.
+    pub user: UserId,
+    /// Where.
+    pub environment: EnvironmentId,
+    /// As what.
+    pub role: EnvironmentRole,
+}
+
+impl Record for EnvironmentMembership {
+    const KIND: &'static str = "environment-membership";
+
+    fn path(&self) -> String {
+        format!("{}/{}", self.user, self.environment)
+    }
+}
+
+/// A person's session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Session {
+    /// SHA-256 of what the person shows, hexadecimal.
+    pub secret_hash: String,
+    /// Who.
+    pub user: UserId,
+    /// Until when.
+    pub expires: UnixMs,
+    /// When it began.
+    pub created: UnixMs,
+}
+
+impl Record for Session {
+    const KIND: &'static str = "session";
+
+    fn path(&self) -> String {
+        self.secret_hash.clone()
+    }
+}
+
+/// What a machine shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// SHA-256 of it, hexadecimal.
+    pub secret_hash: String,
+    /// How people call it.
+    pub id: TokenId,
+    /// Where.
+    pub environment: EnvironmentId,
+    /// As what.
+    pub role: EnvironmentRole,
+    /// What it is for.
+    pub description: String,
+    /// Who made it.
+    pub created_by: UserId,
+    /// When it was made.
+    pub created: UnixMs,
+    /// Until when it is good.
+    pub expires: UnixMs,
+}
+
+impl Record for Token {
+    const KIND: &'static str = "token";
+
+    fn path(&self) -> String {
+        self.secret_hash.clone()
+    }
+}
+
+/// What makes somebody a person of an organisation, or an operator, once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Invitation {
+    /// SHA-256 of what they show, hexadecimal.
+    pub secret_hash: String,
+    /// To what.
+    pub to: InvitedTo,
+    /// Whom.
+    pub email: String,
+    /// Until when.
+    pub expires: UnixMs,
+}
+
+impl Record for Invitation {
+    const KIND: &'static str = "invitation";
+
+    fn path(&self) -> String {
+        self.secret_hash.clone()
+    }
+}
+
+/// What an invitation makes of somebody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum InvitedTo {
+    /// An operator of the installation.
+    Installation,
+    /// A person of an organisation.
+    Organisation(OrganisationId, OrganisationRole),
+}
+
+/// What makes a machine a host, once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinToken {
+    /// SHA-256 of what it shows, hexadecimal.
+    pub secret_hash: String,
+    /// How people call it.
+    pub id: TokenId,
+    /// The host that it is for; any new one without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<weft_types::HostId>,
+    /// Where that host stands.
+    pub place: super::Place,
+    /// Its labels.
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// When it was made.
+    pub created: UnixMs,
+    /// Until when it is good.
+    pub expires: UnixMs,
+    /// Who used it, and when: the same host may ask again for an hour, for the case that the answer was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<JoinTokenUse>,
+}
+
+/// Who used a join token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinTokenUse {
+    /// The host that it made.
+    pub host: weft_types::HostId,
+    /// SHA-256 of the key that was shown, hexadecimal.
+    pub key_hash: String,
+    /// When.
+    pub at: UnixMs,
+}
+
+impl Record for JoinToken {
+    const KIND: &'static str = "join-token";
+
+    fn path(&self) -> String {
+        self.secret_hash.clone()
+    }
+}
+
+/// The installation itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Installation {
+    /// The trust domain of all certificates.
+    pub name: weft_types::InstallationId,
+    /// Certificate of its authority, PEM.
+    pub certificate: String,
+    /// The authority's private key, sealed under the installation's key, base 64.
+    pub sealed_key: String,
+    /// When it was made.
+    pub created: UnixMs,
+}
+
+impl Record for Installation {
+    const KIND: &'static str = "installation";
+
+    fn path(&self) -> String {
+        "this".to_owned()
+    }
+}
