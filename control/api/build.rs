@@ -5,17 +5,8 @@ use std::{env, error::Error, fs, path::Path};
 
 use prost::Message;
 
-const SERVICES: [&str; 9] = [
-    "agent",
-    "attachments",
-    "audit",
-    "environments",
-    "hosts",
-    "identity",
-    "policies",
-    "secrets",
-    "services",
-];
+const SERVICES: [&str; 7] =
+    ["agent", "attachments", "environments", "hosts", "identity", "policies", "services"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");

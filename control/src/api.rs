@@ -1,0 +1,118 @@
+//! The control API: who calls is found out, what is asked is converted, [`App`] is asked, its answer converted.
+//! Nothing is decided here.
+
+mod agent;
+mod attachments;
+mod convert;
+mod environments;
+mod hosts;
+mod identity;
+mod policies;
+mod status;
+
+use std::sync::Arc;
+
+use tonic::{Request, Status, transport::server::Router};
+use weft_control_api::{
+    MESSAGE_BYTES_MAX,
+    v1::{
+        attachments_server::AttachmentsServer, enrolment_server::EnrolmentServer,
+        environments_server::EnvironmentsServer, host_agent_server::HostAgentServer,
+        hosts_server::HostsServer, organisations_server::OrganisationsServer,
+        policies_server::PoliciesServer, sessions_server::SessionsServer,
+    },
+};
+use weft_model::{
+    access::{Actor, Component},
+    record::{Host, HostState},
+};
+use weft_pki::installation::{Member, VerifiedMember};
+
+use self::status::status;
+use crate::{
+    app::{App, Caller},
+    error::AppError,
+    secret::hex,
+};
+
+/// Largest request, bytes: a policy of 500 rules, with room.
+const REQUEST_BYTES_MAX: usize = 1 << 20;
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// By its certificate, if it showed one.
+    pub member: Option<VerifiedMember>,
+}
+
+/// The calls.
+#[derive(Clone)]
+pub(crate) struct Api {
+    app: Arc<App>,
+}
+
+impl Api {
+    /// Who calls.
+    async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+        self.actor(request).await.map(|actor| Caller { actor }).map_err(status)
+    }
+
+    async fn actor<T>(&self, request: &Request<T>) -> Result<Actor, AppError> {
+        let peer = request.extensions().get::<Peer>();
+        if let Some(member) = peer.and_then(|peer| peer.member.as_ref()) {
+            return self.member(member).await;
+        }
+        match bearer(request)? {
+            Some(secret) => self.app.actor_of(secret).await,
+            None => Ok(Actor::Nobody),
+        }
+    }
+
+    /// A certificate speaks for a host only while the host is known and has this key, whatever it says itself.
+    async fn member(&self, member: &VerifiedMember) -> Result<Actor, AppError> {
+        match &member.identity.member {
+            Member::Host(id) => {
+                let host: Option<Host> = self.app.known_host(id).await?;
+                let good = host.filter(|host| {
+                    host.state != HostState::Revoked && host.key_hash == hex(&member.key_hash)
+                });
+                good.map(|host| Actor::Host(host.id)).ok_or(AppError::Unauthenticated)
+            }
+            Member::Component(id) => match id.as_str() {
+                "scheduler" => Ok(Actor::Component(Component::Scheduler)),
+                "edge" => Ok(Actor::Component(Component::Edge)),
+                "git" => Ok(Actor::Component(Component::Git)),
+                "registry" => Ok(Actor::Component(Component::Registry)),
+                _ => Err(AppError::Unauthenticated),
+            },
+        }
+    }
+}
+
+/// What a caller shows in its header.
+fn bearer<T>(request: &Request<T>) -> Result<Option<&str>, AppError> {
+    let Some(value) = request.metadata().get("authorization") else { return Ok(None) };
+    let secret = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
+    secret.map(Some).ok_or(AppError::Unauthenticated)
+}
+
+/// Adds all services to a server.
+pub(crate) fn services(app: &Arc<App>, server: &mut tonic::transport::Server) -> Router {
+    let api = || Api { app: Arc::clone(app) };
+    macro_rules! bounded {
+        ($server:ident) => {
+            $server::new(api())
+                .max_decoding_message_size(REQUEST_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX)
+        };
+    }
+    server
+        .add_service(bounded!(AttachmentsServer))
+        .add_service(bounded!(EnrolmentServer))
+        .add_service(bounded!(EnvironmentsServer))
+        .add_service(bounded!(HostAgentServer))
+        .add_service(bounded!(HostsServer))
+        .add_service(bounded!(OrganisationsServer))
+        .add_service(bounded!(PoliciesServer))
+        .add_service(bounded!(SessionsServer))
+}

@@ -1,0 +1,235 @@
+//! Calls of hosts about themselves.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, async_trait};
+use weft_control_api::v1::{
+    self, enrolment_server::Enrolment, host_agent_server::HostAgent, host_update, removed,
+};
+use weft_model::{
+    projection::{Document, DocumentId, Update},
+    record::{Capacity, HealthState, Share},
+};
+use zeroize::Zeroizing;
+
+use super::{Api, convert, policies, status::status};
+use crate::{
+    app::{self, AttachWish, HostWish, News, ReportedHealth},
+    error::AppError,
+};
+
+/// Updates in one message: of a few hundred bytes each.
+const UPDATES_LEN_MAX: usize = 500;
+/// Messages that wait for a host that is slow; what is newer is made when these are taken.
+const MESSAGES_WAIT_MAX: usize = 2;
+
+#[async_trait]
+impl Enrolment for Api {
+    async fn enrol(
+        &self,
+        request: Request<v1::EnrolRequest>,
+    ) -> Result<Response<v1::EnrolResponse>, Status> {
+        let request = request.into_inner();
+        let enrolment = app::Enrolment {
+            token: Zeroizing::new(request.token),
+            host: convert::optional("host", &request.host).map_err(status)?,
+            signing_request: request.signing_request,
+            endpoints: convert::parse_all("endpoints", &request.endpoints).map_err(status)?,
+            capacity: Capacity { cpu_milli: request.cpu_milli, memory_bytes: request.memory_bytes },
+        };
+        let enrolled = self.app.enrol(&enrolment).await.map_err(status)?;
+        Ok(Response::new(v1::EnrolResponse {
+            host: enrolled.host.to_string(),
+            installation: self.app.installation().to_string(),
+            certificate: enrolled.certificate,
+            anchors: vec![self.app.anchor().to_owned()],
+        }))
+    }
+}
+
+fn attach_wish(host: weft_types::HostId, request: &v1::AttachRequest) -> Result<AttachWish, AppError> {
+    Ok(AttachWish {
+        name: convert::parse("name", &request.name)?,
+        slot: convert::slot(request.slot.as_ref(), &request.name)?,
+        host: HostWish { id: host, grant: convert::optional("grant", &request.grant)? },
+        addresses: convert::parse_all("addresses", &request.addresses)?,
+        share: Share::default(),
+    })
+}
+
+#[async_trait]
+impl HostAgent for Api {
+    type WatchStream = ReceiverStream<Result<v1::WatchResponse, Status>>;
+
+    async fn renew_host_certificate(
+        &self,
+        request: Request<v1::RenewHostCertificateRequest>,
+    ) -> Result<Response<v1::RenewHostCertificateResponse>, Status> {
+        let caller = self.caller(&request).await?;
+        let renewed = self.app.renew_host(&caller, &request.get_ref().signing_request).await;
+        let (certificate, anchors) = (renewed.map_err(status)?, vec![self.app.anchor().to_owned()]);
+        Ok(Response::new(v1::RenewHostCertificateResponse { certificate, anchors }))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let caller = self.caller(&request).await?;
+        let after = weft_store::Revision(request.get_ref().revision);
+        let mut watch = app::HostWatch::begin(Arc::clone(&self.app), &caller, after).map_err(status)?;
+        let (sender, receiver) = mpsc::channel(MESSAGES_WAIT_MAX);
+        tokio::spawn(async move {
+            loop {
+                let messages = match watch.next(sender.closed()).await {
+                    Ok(Some(news)) => messages(news),
+                    Ok(None) => return,
+                    Err(error) => {
+                        // Whoever has gone needs no reason.
+                        let _ = sender.send(Err(status(error))).await;
+                        return;
+                    }
+                };
+                for message in messages {
+                    if sender.send(Ok(message)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn issue_leaf(
+        &self,
+        request: Request<v1::IssueLeafRequest>,
+    ) -> Result<Response<v1::IssueLeafResponse>, Status> {
+        let caller = self.caller(&request).await?;
+        let request = request.get_ref();
+        let environment = convert::parse("environment", &request.environment).map_err(status)?;
+        let issued = self.app.issue_leaf(&caller, &environment, &request.signing_request).await;
+        let app::Leaf { certificate, anchors } = issued.map_err(status)?;
+        Ok(Response::new(v1::IssueLeafResponse { certificate, anchors }))
+    }
+
+    async fn attach(
+        &self,
+        request: Request<v1::AttachRequest>,
+    ) -> Result<Response<v1::Attachment>, Status> {
+        let caller = self.caller(&request).await?;
+        let host = app::App::calling_host(&caller).map_err(status)?.clone();
+        let request = request.get_ref();
+        let environment = request.environment.parse().map_err(status)?;
+        let wish = attach_wish(host, request).map_err(status)?;
+        let made = self.app.attach_here(&caller, &environment, &wish).await.map_err(status)?;
+        Ok(Response::new(convert::attachment(made, None)))
+    }
+
+    async fn release(
+        &self,
+        request: Request<v1::ReleaseRequest>,
+    ) -> Result<Response<v1::ReleaseResponse>, Status> {
+        let caller = self.caller(&request).await?;
+        let request = request.get_ref();
+        let environment = convert::parse("environment", &request.environment).map_err(status)?;
+        let name = convert::parse("name", &request.name).map_err(status)?;
+        let released = self.app.release_here(&caller, &environment, &name, request.generation);
+        released.await.map_err(status)?;
+        Ok(Response::new(v1::ReleaseResponse {}))
+    }
+
+    async fn report(
+        &self,
+        request: Request<v1::ReportRequest>,
+    ) -> Result<Response<v1::ReportResponse>, Status> {
+        let caller = self.caller(&request).await?;
+        let request = request.into_inner();
+        let health = request.attachments.iter().filter_map(|actual| reported(actual).transpose());
+        let health = health.collect::<Result<Vec<_>, _>>().map_err(status)?;
+        let next = self.app.report(&caller, request.version, &health).await.map_err(status)?;
+        let next_ms = u32::try_from(next.as_millis()).unwrap_or(u32::MAX);
+        Ok(Response::new(v1::ReportResponse { next_ms }))
+    }
+}
+
+fn reported(actual: &v1::ActualAttachment) -> Result<Option<ReportedHealth>, AppError> {
+    let state = match actual.health() {
+        v1::HealthState::Unspecified => return Ok(None),
+        v1::HealthState::Starting => HealthState::Starting,
+        v1::HealthState::Healthy => HealthState::Healthy,
+        v1::HealthState::Unhealthy => HealthState::Unhealthy,
+    };
+    Ok(Some(ReportedHealth {
+        environment: convert::parse("attachments.environment", &actual.environment)?,
+        attachment: convert::parse("attachments.name", &actual.name)?,
+        generation: actual.generation,
+        state,
+    }))
+}
+
+/// News in messages that are not too long; the last one says so.
+fn messages(news: News) -> Vec<v1::WatchResponse> {
+    let News { revision, is_snapshot, updates } = news;
+    let mut updates = updates.into_iter().map(update).peekable();
+    let mut messages = Vec::new();
+    loop {
+        let part: Vec<_> = updates.by_ref().take(UPDATES_LEN_MAX).collect();
+        let more = updates.peek().is_some();
+        let is_first = messages.is_empty();
+        let is_snapshot = is_snapshot && is_first;
+        messages.push(v1::WatchResponse { revision: revision.0, is_snapshot, updates: part, more });
+        if !more {
+            return messages;
+        }
+    }
+}
+
+fn update(update: Update) -> v1::HostUpdate {
+    let update = match update {
+        Update::Put(document) => put(document),
+        Update::Remove(id) => {
+            let environment = id.environment().to_string();
+            let what = match id {
+                DocumentId::Environment(_) => Some(removed::What::All(true)),
+                DocumentId::Attachment(_, name) => Some(removed::What::Attachment(name.to_string())),
+                DocumentId::Peer(_, host) => Some(removed::What::Peer(host.to_string())),
+                DocumentId::Service(_, name) => Some(removed::What::Service(name.to_string())),
+                // A policy goes with its environment only.
+                DocumentId::Policy(_) => None,
+            };
+            host_update::Update::Removed(v1::Removed { environment, what })
+        }
+    };
+    v1::HostUpdate { update: Some(update) }
+}
+
+fn put(document: Document) -> host_update::Update {
+    match document {
+        Document::Environment(d) => host_update::Update::Environment(v1::EnvironmentSettings {
+            id: d.id.to_string(),
+            subnets: d.subnets.iter().map(ToString::to_string).collect(),
+            suspended: d.suspended,
+            egress_mbit_max: d.egress_mbit_max.unwrap_or_default(),
+            anchors: d.anchors,
+            leaf_seconds: d.leaf_seconds,
+        }),
+        Document::Attachment(d) => host_update::Update::Attachment(v1::DesiredAttachment {
+            environment: d.environment.to_string(),
+            name: d.name.to_string(),
+            slot: convert::slot_message(&d.slot),
+            addresses: convert::addresses(&d.addresses),
+            generation: d.generation,
+            share: convert::share_message(d.share),
+        }),
+        Document::Peer(d) => host_update::Update::Peer(v1::PeerHost {
+            environment: d.environment.to_string(),
+            host: d.host.to_string(),
+            endpoints: d.endpoints.iter().map(ToString::to_string).collect(),
+            addresses: convert::addresses(&d.addresses),
+        }),
+        Document::Service(d) => host_update::Update::Service(convert::service_state(d)),
+        Document::Policy(policy) => host_update::Update::Policy(policies::message(policy)),
+    }
+}

@@ -1,0 +1,177 @@
+//! What calls do. Every function here begins with whether the caller may, decides from what is stored, and commits
+//! with the conditions that the decision rests on.
+
+mod attachments;
+mod environments;
+mod hosts;
+mod identity;
+mod leaves;
+mod names;
+mod policies;
+mod reports;
+mod watch;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{sync::Semaphore, time::sleep};
+use weft_keys::Keyring;
+use weft_model::{
+    Decoded, Record, UnixMs,
+    access::{Access, Action, Actor, Object},
+    placement::Decision,
+    record::Environment,
+};
+use weft_pki::installation::InstallationAuthority;
+use weft_store::{CommitError, Revision, Store, Transaction};
+use weft_types::{HostId, InstallationId};
+
+pub use self::{
+    attachments::{AttachWish, GRANT_SECONDS_MAX, Host as HostWish},
+    environments::{NewEnvironment, StateChange},
+    hosts::{Enrolled, Enrolment, HostChange, JOIN_TOKEN_SECONDS_MAX, NewJoinToken},
+    identity::Login,
+    leaves::Leaf,
+    names::EnvironmentReference,
+    reports::{Heard, ReportedHealth},
+    watch::{HostWatch, News},
+};
+use crate::{
+    clock::Clock,
+    error::AppError,
+    view::{View, decode},
+};
+
+/// How often something is decided anew because somebody else was faster.
+const ATTEMPTS_MAX: u32 = 16;
+/// Passwords that are worked on at once, each with 19 MiB.
+const PASSWORDS_MAX: usize = 4;
+/// Longest pause between two attempts is this times their number.
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(4);
+
+/// Who calls, and which call it is.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Who.
+    pub actor: Actor,
+}
+
+/// The application: everything that calls need.
+pub struct App {
+    store: Arc<dyn Store>,
+    keyring: Arc<Keyring>,
+    view: View,
+    clock: Clock,
+    authority: InstallationAuthority,
+    /// The authority's certificate, PEM.
+    anchor: String,
+    /// Turns for work on passwords.
+    passwords: Semaphore,
+    /// What hosts said last.
+    heard: Mutex<HashMap<HostId, Heard>>,
+}
+
+impl App {
+    /// Puts it together; `view` follows `store`.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        keyring: Arc<Keyring>,
+        view: View,
+        clock: Clock,
+        authority: InstallationAuthority,
+        anchor: String,
+    ) -> Self {
+        let (passwords, heard) = (Semaphore::new(PASSWORDS_MAX), Mutex::default());
+        Self { store, keyring, view, clock, authority, anchor, passwords, heard }
+    }
+
+    /// The live copy of the store.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn installation(&self) -> &InstallationId {
+        self.authority.installation()
+    }
+
+    /// What time it is.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The certificate of the installation's authority, PEM.
+    #[must_use]
+    pub fn anchor(&self) -> &str {
+        &self.anchor
+    }
+
+    fn now(&self) -> UnixMs {
+        self.clock.now()
+    }
+
+    /// A record as it is in the store itself.
+    async fn read<R: Record>(&self, path: &str) -> Result<Option<Decoded<R>>, AppError> {
+        Ok(decode(self.store.get(&R::key_at(path)?).await?)?)
+    }
+
+    /// Decides and commits, and decides anew when something that the decision rests on has changed. What is committed is
+    /// in the view when this returns.
+    async fn transact<T>(
+        &self,
+        mut decide: impl AsyncFnMut() -> Result<Decision<T>, AppError>,
+    ) -> Result<T, AppError> {
+        for attempt in 1..=ATTEMPTS_MAX {
+            let (transaction, outcome) = match decide().await? {
+                Decision::Already(outcome) => return Ok(outcome),
+                Decision::Commit(transaction, outcome) => (transaction, outcome),
+            };
+            match self.commit(transaction).await {
+                Ok(_) => return Ok(outcome),
+                Err(CommitError::Conflict { key }) => tracing::debug!(%key, attempt, "decides anew"),
+                Err(error) => return Err(error.into()),
+            }
+            // Not all at once again.
+            let part = u32::from(crate::secret::random::<1>()[0]);
+            sleep(ATTEMPT_PAUSE * attempt * part / 256).await;
+        }
+        Err(AppError::Unavailable)
+    }
+
+    async fn commit(&self, transaction: Transaction) -> Result<Revision, CommitError> {
+        let revision = self.store.commit(transaction).await?;
+        self.view.reached(revision).await;
+        Ok(revision)
+    }
+}
+
+impl Caller {
+    /// Goes on if the caller may.
+    ///
+    /// # Errors
+    /// [`AppError::Refused`], or as if the object were not there.
+    pub fn may(&self, action: Action, object: Object<'_>) -> Result<(), AppError> {
+        match self.actor.access(action, object) {
+            Access::Allowed => Ok(()),
+            Access::Refused if self.actor == Actor::Nobody => Err(AppError::Unauthenticated),
+            Access::Refused => Err(AppError::Refused),
+            Access::Hidden => Err(AppError::NotFound(match object {
+                Object::Installation => "installation",
+                Object::Organisation(_) => "organisation",
+                Object::Environment(..) => "environment",
+                Object::Host(_) => "host",
+            })),
+        }
+    }
+
+    fn may_in(&self, action: Action, environment: &Environment) -> Result<(), AppError> {
+        self.may(action, Object::Environment(&environment.id, &environment.organisation))
+    }
+}

@@ -1,0 +1,443 @@
+//! Attachments, slots and grants.
+
+use std::{net::IpAddr, time::Duration};
+
+use weft_model::{
+    Decoded, Record,
+    access::{Action, Actor, Object},
+    id::GrantId,
+    ipam::Ledger,
+    placement::{self, AttachRequest, Decision, Right, Scene},
+    record::{self, Attachment, Binding, Environment, Grant, Health, Share, Slot, SlotKey, Usage},
+};
+use weft_types::{AttachmentName, EnvironmentId, HostId};
+
+use super::{App, AppError, Caller, EnvironmentReference, environments::rests_on};
+use crate::secret::random;
+
+/// Longest time in which a grant may be used.
+pub const GRANT_SECONDS_MAX: u32 = 3_600;
+
+/// Where an attachment is to run, and what gives that host the right.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Which.
+    pub id: HostId,
+    /// The scheduler's leave; the host's binding without.
+    pub grant: Option<GrantId>,
+}
+
+/// What an attachment is to be.
+#[derive(Debug, Clone)]
+pub struct AttachWish {
+    /// Its name.
+    pub name: AttachmentName,
+    /// What it fills.
+    pub slot: SlotKey,
+    /// Where it runs.
+    pub host: Host,
+    /// Addresses that it must have.
+    pub addresses: Vec<IpAddr>,
+    /// What it may send.
+    pub share: Share,
+}
+
+/// What a decision about an environment is made from.
+struct Known {
+    environment: Decoded<Environment>,
+    usage: Option<Decoded<Usage>>,
+    ledger: Ledger,
+}
+
+impl Known {
+    fn scene(&self) -> Scene<'_> {
+        let Self { environment, usage, ledger } = self;
+        Scene { environment, usage: usage.as_ref(), ledger }
+    }
+
+    fn path(&self, of: &str) -> String {
+        format!("{}/{of}", self.environment.record.id)
+    }
+
+    fn slot_path(&self, key: &SlotKey) -> String {
+        self.path(&format!("{}/{}", key.service, key.slot))
+    }
+}
+
+/// What gives a host a right, as it was found.
+enum FoundRight {
+    Binding(Decoded<Binding>),
+    Grant(Decoded<Grant>),
+}
+
+impl FoundRight {
+    fn right(&self) -> Right<'_> {
+        match self {
+            Self::Binding(binding) => Right::Binding(binding),
+            Self::Grant(grant) => Right::Grant(grant),
+        }
+    }
+}
+
+impl App {
+    async fn known(&self, environment: Decoded<Environment>) -> Result<Known, AppError> {
+        let usage: Option<Decoded<Usage>> = self.read(environment.record.id.as_str()).await?;
+        // Every change of an environment's addresses is one of its usage too: then all of them are here.
+        if let Some(usage) = &usage {
+            self.view.reached(usage.modified).await;
+        }
+        let ledger = self.view.read(|state| state.ledger(&environment.record.id));
+        Ok(Known { environment, usage, ledger })
+    }
+
+    async fn right(&self, known: &Known, host: &Host) -> Result<FoundRight, AppError> {
+        match &host.grant {
+            Some(id) => {
+                let grant = self.read(&known.path(id.as_str())).await?;
+                Ok(FoundRight::Grant(grant.ok_or(AppError::NotFound("grant"))?))
+            }
+            None => {
+                let binding = self.read(&known.path(host.id.as_str())).await?;
+                let missing = || AppError::State(format!("host {} is not allowed in this environment", host.id));
+                Ok(FoundRight::Binding(binding.ok_or_else(missing)?))
+            }
+        }
+    }
+
+    /// Makes an attachment for whoever may deploy.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn create_attachment(
+        &self,
+        caller: &Caller,
+        reference: &EnvironmentReference,
+        wish: &AttachWish,
+    ) -> Result<Attachment, AppError> {
+        self.transact(async || {
+            let environment = self.environment(caller, Action::Deploy, reference).await?;
+            self.decide_attach(environment, wish).await
+        })
+        .await
+    }
+
+    /// Makes an attachment on the host that asks. Without a right there is no such environment.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn attach_here(
+        &self,
+        caller: &Caller,
+        reference: &EnvironmentReference,
+        wish: &AttachWish,
+    ) -> Result<Attachment, AppError> {
+        caller.may(Action::ActAsHost, Object::Host(&wish.host.id))?;
+        let absent = || AppError::NotFound("environment");
+        self.transact(async || {
+            let found = self.find(reference).await?.ok_or_else(absent)?;
+            match self.decide_attach(found, wish).await {
+                Err(AppError::NotFound(_) | AppError::State(_)) => Err(absent()),
+                decided => decided,
+            }
+        })
+        .await
+    }
+
+    async fn decide_attach(
+        &self,
+        environment: Decoded<Environment>,
+        wish: &AttachWish,
+    ) -> Result<Decision<Attachment>, AppError> {
+        let known = self.known(environment).await?;
+        let host: Decoded<record::Host> =
+            self.read(wish.host.id.as_str()).await?.ok_or(AppError::NotFound("host"))?;
+        let right = self.right(&known, &wish.host).await?;
+        let request = AttachRequest {
+            name: wish.name.clone(),
+            slot: wish.slot.clone(),
+            host: &host,
+            right: right.right(),
+            wanted: wish.addresses.clone(),
+            share: wish.share,
+        };
+        let slot = self.read(&known.slot_path(&wish.slot)).await?;
+        let existing = self.read(&known.path(wish.name.as_str())).await?;
+        let (slot, existing) = (slot.as_ref(), existing.as_ref());
+        Ok(placement::attach(&known.scene(), &request, slot, existing, self.now())?)
+    }
+
+    /// Moves an attachment.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn move_attachment(
+        &self,
+        caller: &Caller,
+        reference: &EnvironmentReference,
+        name: &AttachmentName,
+        to: &Host,
+    ) -> Result<Attachment, AppError> {
+        self.transact(async || {
+            let environment = self.environment(caller, Action::Deploy, reference).await?;
+            let known = self.known(environment).await?;
+            let (attachment, slot) = self.attached(&known, name).await?;
+            let host = self.read(to.id.as_str()).await?.ok_or(AppError::NotFound("host"))?;
+            let right = self.right(&known, to).await?;
+            let (scene, right) = (known.scene(), right.right());
+            Ok(placement::move_to(&scene, &attachment, &slot, &host, &right, self.now())?)
+        })
+        .await
+    }
+
+    async fn attached(
+        &self,
+        known: &Known,
+        name: &AttachmentName,
+    ) -> Result<(Decoded<Attachment>, Decoded<Slot>), AppError> {
+        let absent = || AppError::NotFound("attachment");
+        let found = self.read::<Attachment>(&known.path(name.as_str())).await?.ok_or_else(absent)?;
+        let slot = self.read(&known.slot_path(&found.record.slot)).await?.ok_or_else(absent)?;
+        Ok((found, slot))
+    }
+
+    /// Ends an attachment; with a generation, only that one.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn release_attachment(
+        &self,
+        caller: &Caller,
+        reference: &EnvironmentReference,
+        name: &AttachmentName,
+        generation: Option<u64>,
+    ) -> Result<(), AppError> {
+        self.transact(async || {
+            let environment = self.environment(caller, Action::Deploy, reference).await?;
+            let known = self.known(environment).await?;
+            let (attachment, slot) = self.attached(&known, name).await?;
+            if generation.is_some_and(|generation| generation != attachment.record.generation) {
+                return Err(AppError::Changed("attachment"));
+            }
+            Ok(placement::release(&known.scene(), &attachment, &slot, self.now())?)
+        })
+        .await
+    }
+
+    /// Ends an attachment, whoever asks.
+    pub(super) async fn remove_attachment(
+        &self,
+        environment: &Decoded<Environment>,
+        name: &AttachmentName,
+    ) -> Result<(), AppError> {
+        self.transact(async || {
+            let known = self.known(environment.clone()).await?;
+            let (attachment, slot) = match self.attached(&known, name).await {
+                Err(AppError::NotFound(_)) => return Ok(Decision::Already(())),
+                attached => attached?,
+            };
+            Ok(placement::release(&known.scene(), &attachment, &slot, self.now())?)
+        })
+        .await
+    }
+
+    /// Ends an attachment on the host that asks, if it still has it.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn release_here(
+        &self,
+        caller: &Caller,
+        environment: &EnvironmentId,
+        name: &AttachmentName,
+        generation: u64,
+    ) -> Result<(), AppError> {
+        let host = Self::calling_host(caller)?;
+        caller.may(Action::ActAsHost, Object::Host(host))?;
+        self.transact(async || {
+            let found: Option<Decoded<Environment>> = self.read(environment.as_str()).await?;
+            let Some(found) = found else { return Ok(Decision::Already(())) };
+            let known = self.known(found).await?;
+            let (attachment, slot) = match self.attached(&known, name).await {
+                Err(AppError::NotFound(_)) => return Ok(Decision::Already(())),
+                attached => attached?,
+            };
+            let is_its = attachment.record.host == *host && attachment.record.generation == generation;
+            if !is_its {
+                return Ok(Decision::Already(()));
+            }
+            Ok(placement::release(&known.scene(), &attachment, &slot, self.now())?)
+        })
+        .await
+    }
+
+    /// Gives addresses to a slot.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn reserve_slot(
+        &self,
+        caller: &Caller,
+        reference: &EnvironmentReference,
+        key: &SlotKey,
+        addresses: &[IpAddr],
+    ) -> Result<Slot, AppError> {
+        self.transact(async || {
+            let environment = self.environment(caller, Action::Deploy, reference).await?;
+            let known = self.known(environment).await?;
+            let existing = self.read(&known.slot_path(key)).await?;
+            let (scene, existing) = (known.scene(), existing.as_ref());
+            Ok(placement::reserve(&scene, key, addresses, existing, self.now())?)
+        })
+        .await
+    }
+
+    /// Takes a reservation back.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn unreserve_slot(
+        &self,
+        caller: &Caller,
+        reference: &EnvironmentReference,
+        key: &SlotKey,
+    ) -> Result<(), AppError> {
+        self.transact(async || {
+            let environment = self.environment(caller, Action::Deploy, reference).await?;
+            let known = self.known(environment).await?;
+            let slot = self.read(&known.slot_path(key)).await?.ok_or(AppError::NotFound("slot"))?;
+            Ok(placement::unreserve(&known.scene(), &slot, self.now())?)
+        })
+        .await
+    }
+
+    /// Attachments of an environment after the one with this name, with their health.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn list_attachments(
+        &self,
+        caller: &Caller,
+        reference: &EnvironmentReference,
+        after: Option<&str>,
+        len_max: usize,
+    ) -> Result<Vec<(Attachment, Option<Health>)>, AppError> {
+        let environment = self.environment(caller, Action::SeeEnvironment, reference).await?;
+        let path = format!("{}/", environment.record.id);
+        let after = after.map(|after| format!("{path}{after}"));
+        let found = self.view.read(|state| {
+            let found = state.list::<Attachment>(&path, after.as_deref(), len_max)?;
+            let with_health = found.into_iter().map(|attachment| {
+                let health = state.get::<Health>(&attachment.record.path())?;
+                Ok((attachment.record, health.map(|health| health.record)))
+            });
+            with_health.collect::<Result<Vec<_>, weft_model::RecordError>>()
+        });
+        Ok(found?)
+    }
+
+    /// One attachment with its health.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn get_attachment(
+        &self,
+        caller: &Caller,
+        reference: &EnvironmentReference,
+        name: &AttachmentName,
+    ) -> Result<(Attachment, Option<Health>), AppError> {
+        let environment = self.environment(caller, Action::SeeEnvironment, reference).await?;
+        let path = format!("{}/{name}", environment.record.id);
+        let found = self.read::<Attachment>(&path).await?.ok_or(AppError::NotFound("attachment"))?;
+        let health = self.read::<Health>(&path).await?;
+        Ok((found.record, health.map(|health| health.record)))
+    }
+
+    /// Slots of an environment after the one with this path, SERVICE/SLOT.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn list_slots(
+        &self,
+        caller: &Caller,
+        reference: &EnvironmentReference,
+        after: Option<&str>,
+        len_max: usize,
+    ) -> Result<Vec<Slot>, AppError> {
+        let environment = self.environment(caller, Action::SeeEnvironment, reference).await?;
+        let path = format!("{}/", environment.record.id);
+        let after = after.map(|after| format!("{path}{after}"));
+        let found = self.view.read(|state| state.list::<Slot>(&path, after.as_deref(), len_max))?;
+        Ok(found.into_iter().map(|slot| slot.record).collect())
+    }
+
+    /// Takes a grant back that was not used.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn revoke_grant(
+        &self,
+        caller: &Caller,
+        reference: &EnvironmentReference,
+        id: &GrantId,
+    ) -> Result<(), AppError> {
+        self.transact(async || {
+            let environment = self.environment(caller, Action::Grant, reference).await?;
+            let grant = self.read::<Grant>(&format!("{}/{id}", environment.record.id)).await?;
+            match grant {
+                None => Ok(Decision::Already(())),
+                Some(grant) if grant.record.used_by.is_some() => {
+                    Err(AppError::State("the grant was used; release the attachment".into()))
+                }
+                Some(grant) => {
+                    let transaction = rests_on(weft_store::Transaction::new(), &grant)?;
+                    Ok(Decision::Commit(transaction.delete(grant.record.key()?), ()))
+                }
+            }
+        })
+        .await
+    }
+
+    /// The scheduler's leave for one attachment.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn create_grant(
+        &self,
+        caller: &Caller,
+        reference: &EnvironmentReference,
+        slot: &SlotKey,
+        host: &HostId,
+        attempt: u32,
+        lasts: Duration,
+    ) -> Result<Grant, AppError> {
+        self.transact(async || {
+            let environment = self.environment(caller, Action::Grant, reference).await?;
+            let known: Decoded<record::Host> =
+                self.read(host.as_str()).await?.ok_or(AppError::NotFound("host"))?;
+            let grant = Grant {
+                environment: environment.record.id.clone(),
+                id: GrantId::from_random(&random()),
+                slot: slot.clone(),
+                host: host.clone(),
+                attempt,
+                expires: self.now().after(lasts),
+                used_by: None,
+            };
+            let transaction = rests_on(weft_store::Transaction::new(), &environment)?;
+            let transaction = rests_on(transaction, &known)?
+                .absent(grant.key()?)
+                .put(grant.key()?, grant.encode()?);
+            Ok(Decision::Commit(transaction, grant))
+        })
+        .await
+    }
+
+    /// The host that a caller is.
+    pub(crate) fn calling_host(caller: &Caller) -> Result<&HostId, AppError> {
+        match &caller.actor {
+            Actor::Host(host) => Ok(host),
+            Actor::Nobody => Err(AppError::Unauthenticated),
+            _ => Err(AppError::Refused),
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! Environments: their making, their authorities, their life.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use weft_keys::{Owner, Purpose};
+use weft_model::{
+    Decoded, Record, ServiceName,
+    access::{Action, Actor, Object},
+    id::environment_id,
+    ipam::check_subnet,
+    placement::Decision,
+    policy::{Policy, Verdict},
+    record::{
+        Attachment, Authority, AuthorityState, Basis, Binding, Environment, EnvironmentName,
+        EnvironmentState, Host, Lifetimes, Quotas, Usage,
+    },
+};
+use weft_pki::{
+    EnvironmentIdentity, KeyKind,
+    issue::{self, Validity},
+};
+use weft_store::Transaction;
+use weft_types::{HostId, Subnet};
+
+use super::{App, AppError, Caller, EnvironmentReference};
+use crate::secret::random;
+
+/// Shortest and longest life of a host's leaf.
+const LEAF_SECONDS: std::ops::RangeInclusive<u32> = 3_600..=7 * 24 * 3_600;
+/// How long a generation of an authority is valid, days.
+const AUTHORITY_DAYS: u32 = 3_650;
+/// Subnets of an environment: one of each version of IP.
+const SUBNETS_MAX: usize = 2;
+
+/// What a new environment is to be.
+#[derive(Debug, Clone)]
+pub struct NewEnvironment {
+    /// Whose, by name or id.
+    pub organisation: String,
+    /// Its name.
+    pub name: ServiceName,
+    /// Its address ranges.
+    pub subnets: Vec<Subnet>,
+    /// What it may use.
+    pub quotas: Quotas,
+    /// How long leaves are valid, seconds.
+    pub leaf_seconds: u32,
+    /// What happens inside it to what no rule is about.
+    pub default: Verdict,
+}
+
+impl NewEnvironment {
+    fn check(&self) -> Result<(), AppError> {
+        if self.subnets.is_empty() || self.subnets.len() > SUBNETS_MAX {
+            let problem = format!("{} of them; expected one of IPv4, one of IPv6, or one of each", self.subnets.len());
+            return Err(AppError::invalid("subnets", problem));
+        }
+        let is_ipv4 = |subnet: &Subnet| subnet.address().is_ipv4();
+        if let [first, second] = self.subnets[..]
+            && (is_ipv4(&first), is_ipv4(&second)) != (true, false)
+        {
+            let problem = "two of one version of IP, or IPv6 first; expected IPv4, then IPv6";
+            return Err(AppError::invalid("subnets", problem));
+        }
+        for subnet in &self.subnets {
+            check_subnet(subnet).map_err(|problem| AppError::invalid("subnets", problem))?;
+        }
+        if !LEAF_SECONDS.contains(&self.leaf_seconds) {
+            let (least, most) = (LEAF_SECONDS.start(), LEAF_SECONDS.end());
+            let problem = format!("{}; expected {least} to {most}", self.leaf_seconds);
+            return Err(AppError::invalid("leaf_seconds", problem));
+        }
+        Ok(())
+    }
+}
+
+impl App {
+    /// Makes an environment with its key and its authority. When this is cut short, a key without an environment may
+    /// stay, which opens nothing.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn create_environment(
+        &self,
+        caller: &Caller,
+        new: &NewEnvironment,
+    ) -> Result<Decoded<Environment>, AppError> {
+        let organisation =
+            self.organisation(caller, Action::ManageOrganisation, &new.organisation).await?;
+        new.check()?;
+        if new.quotas != Quotas::default() {
+            caller.may(Action::ManageInstallation, Object::Installation)?;
+        }
+        let now = self.now();
+        let environment = Environment {
+            id: environment_id(&random()),
+            organisation: organisation.record.id.clone(),
+            name: new.name.clone(),
+            state: EnvironmentState::Active,
+            subnets: new.subnets.clone(),
+            quotas: new.quotas,
+            lifetimes: Lifetimes { leaf_seconds: new.leaf_seconds },
+            created: now,
+        };
+        let authority = self.new_authority(&environment, 1, AuthorityState::Current).await?;
+        let policy =
+            Policy { default: new.default, version: 1, ..Policy::open(environment.id.clone()) };
+        let named = EnvironmentName {
+            organisation: environment.organisation.clone(),
+            name: environment.name.clone(),
+            id: environment.id.clone(),
+        };
+        let path = environment.path();
+        self.transact(async || {
+            let taken = self.read::<EnvironmentName>(&named.path()).await?;
+            if taken.is_some() {
+                let problem = format!("there is an environment {} already", named.name);
+                return Err(AppError::Exists(problem));
+            }
+            let transaction = Transaction::new()
+                .present(organisation.record.key()?)
+                .absent(named.key()?)
+                .absent(environment.key()?)
+                .put(named.key()?, named.encode()?)
+                .put(environment.key()?, environment.encode()?)
+                .put(authority.key()?, authority.encode()?)
+                .put(policy.key()?, policy.encode()?);
+            Ok(Decision::Commit(transaction, ()))
+        })
+        .await?;
+        self.read(&path).await?.ok_or(AppError::NotFound("environment"))
+    }
+
+    async fn new_authority(
+        &self,
+        environment: &Environment,
+        generation: u32,
+        state: AuthorityState,
+    ) -> Result<Authority, AppError> {
+        let time = self.clock.system_time();
+        let owner = Owner::Environment(environment.id.clone());
+        let key = self.keyring.create(&owner, time).await?;
+        let identity = EnvironmentIdentity {
+            installation: self.authority.installation().clone(),
+            environment: environment.id.clone(),
+        };
+        let validity = Validity::days(time, issue::AUTHORITY_BACKDATE, AUTHORITY_DAYS);
+        let issued = issue::new_authority(&identity, validity, KeyKind::EcdsaP256)?;
+        let context = generation.to_be_bytes();
+        let sealed = key
+            .seal(Purpose::CertificateAuthority, &[&context], issued.key_pem.as_bytes())
+            .map_err(AppError::internal)?;
+        Ok(Authority {
+            environment: environment.id.clone(),
+            generation,
+            state,
+            certificate: issued.certificate_pem,
+            sealed_key: base64::engine::general_purpose::STANDARD.encode(sealed),
+            created: self.now(),
+        })
+    }
+
+    /// One environment with what it uses.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn get_environment(
+        &self,
+        caller: &Caller,
+        reference: &EnvironmentReference,
+    ) -> Result<(Decoded<Environment>, Usage), AppError> {
+        let found = self.environment(caller, Action::SeeEnvironment, reference).await?;
+        let usage = self.read::<Usage>(found.record.id.as_str()).await?;
+        let usage = usage.map_or_else(|| Usage::none(found.record.id.clone()), |usage| usage.record);
+        Ok((found, usage))
+    }
+
+    /// The environments that the caller may see, of one organisation or of all, after the one with this id.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn list_environments(
+        &self,
+        caller: &Caller,
+        organisation: Option<&str>,
+        after: Option<&str>,
+        len_max: usize,
+    ) -> Result<Vec<(Decoded<Environment>, Usage)>, AppError> {
+        if caller.actor == Actor::Nobody {
+            return Err(AppError::Unauthenticated);
+        }
+        let of = match organisation {
+            Some(text) => {
+                let found = self.organisation(caller, Action::SeeOrganisation, text).await?;
+                Some(found.record.id)
+            }
+            None => None,
+        };
+        let is_listed = |found: &Decoded<Environment>| {
+            of.as_ref().is_none_or(|of| found.record.organisation == *of)
+                && caller.may_in(Action::SeeEnvironment, &found.record).is_ok()
+        };
+        self.view.read(|state| {
+            let all = state.list::<Environment>("", after, usize::MAX)?;
+            let listed = all.into_iter().filter(is_listed).take(len_max);
+            listed
+                .map(|found| {
+                    let id = &found.record.id;
+                    let usage = state.get::<Usage>(id.as_str())?.map(|usage| usage.record);
+                    let usage = usage.unwrap_or_else(|| Usage::none(id.clone()));
+                    Ok((found, usage))
+                })
+                .collect()
+        })
+    }
+
+    /// Sets what an environment does, if it may become so from what it is.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn set_environment_state(
+        &self,
+        caller: &Caller,
+        reference: &EnvironmentReference,
+        change: StateChange,
+    ) -> Result<Decoded<Environment>, AppError> {
+        let action = match change {
+            StateChange::Suspend | StateChange::Resume => Action::SuspendEnvironment,
+            StateChange::Delete { .. } => Action::ManageEnvironment,
+        };
+        self.transact(async || {
+            let found = self.environment(caller, action, reference).await?;
+            let before = &found.record;
+            let state = match (change, before.state) {
+                (StateChange::Suspend, EnvironmentState::Deleting { .. }) => {
+                    return Err(AppError::State("the environment is being deleted".into()));
+                }
+                (StateChange::Suspend, _) => EnvironmentState::Suspended,
+                (StateChange::Resume, _) => EnvironmentState::Active,
+                (StateChange::Delete { .. }, state @ EnvironmentState::Deleting { .. }) => state,
+                (StateChange::Delete { grace }, _) => {
+                    EnvironmentState::Deleting { purge: self.now().after(grace) }
+                }
+            };
+            if state == before.state {
+                return Ok(Decision::Already(()));
+            }
+            let after = Environment { state, ..before.clone() };
+            let transaction = rests_on(Transaction::new(), &found)?.put(after.key()?, after.encode()?);
+            Ok(Decision::Commit(transaction, ()))
+        })
+        .await?;
+        self.environment(caller, action, reference).await
+    }
+
+    /// Says that a host may have attachments of an environment; whether that is new.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn allow_host(
+        &self,
+        caller: &Caller,
+        reference: &EnvironmentReference,
+        host: &HostId,
+    ) -> Result<bool, AppError> {
+        self.transact(async || {
+            let found = self.environment(caller, Action::BindHosts, reference).await?;
+            let known: Decoded<Host> =
+                self.read(host.as_str()).await?.ok_or(AppError::NotFound("host"))?;
+            let environment = found.record.id.clone();
+            let binding = Binding { environment, host: host.clone(), created: self.now() };
+            if self.read::<Binding>(&binding.path()).await?.is_some() {
+                return Ok(Decision::Already(false));
+            }
+            let transaction = rests_on(Transaction::new(), &found)?
+                .present(known.record.key()?)
+                .absent(binding.key()?)
+                .put(binding.key()?, binding.encode()?);
+            Ok(Decision::Commit(transaction, true))
+        })
+        .await
+    }
+
+    /// Takes that back. Attachments that rest on it go as well if that is asked for; returns how many.
+    ///
+    /// # Errors
+    /// [`AppError::State`] while attachments rest on it that are to stay.
+    pub async fn deny_host(
+        &self,
+        caller: &Caller,
+        reference: &EnvironmentReference,
+        host: &HostId,
+        remove_attachments: bool,
+    ) -> Result<u32, AppError> {
+        let mut removed = 0;
+        loop {
+            let found = self.environment(caller, Action::BindHosts, reference).await?;
+            let path = format!("{}/", found.record.id);
+            let all = self.view.read(|state| state.list::<Attachment>(&path, None, usize::MAX))?;
+            let rests = all.into_iter().map(|attachment| attachment.record);
+            let rests: Vec<_> =
+                rests.filter(|a| a.host == *host && a.basis == Basis::Binding).collect();
+            let Some(attachment) = rests.first() else { break };
+            if !remove_attachments {
+                let problem = format!("{} attachments rest on it", rests.len());
+                return Err(AppError::State(problem));
+            }
+            self.remove_attachment(&found, &attachment.name).await?;
+            removed += 1;
+        }
+        self.transact(async || {
+            let found = self.environment(caller, Action::BindHosts, reference).await?;
+            let path = format!("{}/{host}", found.record.id);
+            let binding: Option<Decoded<Binding>> = self.read(&path).await?;
+            let Some(binding) = binding else { return Ok(Decision::Already(())) };
+            // Whoever attaches at the same time rests on the binding.
+            let transaction =
+                rests_on(Transaction::new(), &binding)?.delete(binding.record.key()?);
+            Ok(Decision::Commit(transaction, ()))
+        })
+        .await?;
+        Ok(removed)
+    }
+
+    /// Hosts that may have attachments of an environment, after this one.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn list_allowed_hosts(
+        &self,
+        caller: &Caller,
+        reference: &EnvironmentReference,
+        after: Option<&str>,
+        len_max: usize,
+    ) -> Result<Vec<HostId>, AppError> {
+        let found = self.environment(caller, Action::BindHosts, reference).await?;
+        let path = format!("{}/", found.record.id);
+        let after = after.map(|after| format!("{path}{after}"));
+        let listed = self.view.read(|state| state.list::<Binding>(&path, after.as_deref(), len_max))?;
+        Ok(listed.into_iter().map(|binding| binding.record.host).collect())
+    }
+
+    /// Changes what an environment may use.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn set_quotas(
+        &self,
+        caller: &Caller,
+        reference: &EnvironmentReference,
+        quotas: Quotas,
+    ) -> Result<Decoded<Environment>, AppError> {
+        self.transact(async || {
+            let found = self.environment(caller, Action::ManageInstallation, reference).await?;
+            if found.record.quotas == quotas {
+                return Ok(Decision::Already(()));
+            }
+            let after = Environment { quotas, ..found.record.clone() };
+            let transaction = rests_on(Transaction::new(), &found)?.put(after.key()?, after.encode()?);
+            Ok(Decision::Commit(transaction, ()))
+        })
+        .await?;
+        self.environment(caller, Action::ManageInstallation, reference).await
+    }
+}
+
+/// What an environment is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateChange {
+    /// Its traffic stops.
+    Suspend,
+    /// Its traffic flows.
+    Resume,
+    /// Its traffic stops, and everything of it goes.
+    Delete {
+        /// After this time.
+        grace: Duration,
+    },
+}
+
+/// Only if the record is as it was read.
+pub(super) fn rests_on<R: Record>(
+    mut transaction: Transaction,
+    on: &Decoded<R>,
+) -> Result<Transaction, AppError> {
+    let condition = weft_store::Condition::At(on.record.key()?, on.modified);
+    transaction.conditions.push(condition);
+    Ok(transaction)
+}

@@ -1,0 +1,85 @@
+//! Certificates of environments for hosts.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use weft_keys::{Owner, Purpose};
+use weft_model::{
+    Record,
+    access::{Action, Object},
+    record::{Attachment, Authority, AuthorityState, Environment, EnvironmentState},
+};
+use weft_pki::{
+    SigningRequest,
+    issue::{self, Validity},
+};
+use weft_types::EnvironmentId;
+
+use super::{App, AppError, Caller};
+
+/// A certificate with whom it is trusted by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// PEM.
+    pub certificate: String,
+    /// Certificates of the environment's authority that are trusted, PEM, the one that issued it first.
+    pub anchors: Vec<String>,
+}
+
+impl App {
+    /// A certificate of an environment for the host that asks, which it gets only while an attachment of that
+    /// environment is to be on it. Everything else is as if there were no such environment.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn issue_leaf(
+        &self,
+        caller: &Caller,
+        environment: &EnvironmentId,
+        signing_request: &[u8],
+    ) -> Result<Leaf, AppError> {
+        let host = Self::calling_host(caller)?;
+        caller.may(Action::ActAsHost, Object::Host(host))?;
+        let key = SigningRequest::from_der(signing_request)?;
+        let absent = || AppError::NotFound("environment");
+        let path = format!("{environment}/");
+        let (here, mut authorities) = self.view.read(|state| {
+            let attachments = state.list::<Attachment>(&path, None, usize::MAX)?;
+            let here = attachments.iter().any(|attachment| attachment.record.host == *host);
+            let authorities = state.list::<Authority>(&path, None, usize::MAX)?;
+            Ok::<_, AppError>((here, authorities))
+        })?;
+        // Read from the store itself: a right that was taken away is no more.
+        let settings = self.read::<Environment>(environment.as_str()).await?;
+        let settings = settings.filter(|_| here).ok_or_else(absent)?.record;
+        if !matches!(settings.state, EnvironmentState::Active | EnvironmentState::Suspended) {
+            return Err(absent());
+        }
+        authorities.sort_by_key(|authority| (authority.record.rank(), authority.record.generation));
+        let current = authorities.first().map(|first| &first.record);
+        let current = current.filter(|first| first.state == AuthorityState::Current);
+        let current = current.ok_or_else(|| AppError::internal("an environment without an authority"))?;
+        let authority = self.unseal(current).await?;
+        let time = self.clock.system_time();
+        let validity = Validity {
+            not_before: time - issue::HOST_BACKDATE,
+            not_after: time + Duration::from_secs(settings.lifetimes.leaf_seconds.into()),
+        };
+        let certificate = authority.issue_host_for(host, &key, validity)?;
+        let anchors = authorities.into_iter().map(|authority| authority.record.certificate);
+        Ok(Leaf { certificate, anchors: anchors.collect() })
+    }
+
+    async fn unseal(&self, sealed: &Authority) -> Result<issue::Authority, AppError> {
+        let owner = Owner::Environment(sealed.environment.clone());
+        let key = self.keyring.get(&owner).await?;
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(&sealed.sealed_key)
+            .map_err(AppError::internal)?;
+        let context = sealed.generation.to_be_bytes();
+        let pem = key
+            .open(Purpose::CertificateAuthority, &[&context], &bytes)
+            .map_err(|error| AppError::internal(format!("{}: {error}", sealed.path())))?;
+        Ok(issue::Authority::from_pem(sealed.certificate.as_bytes(), &pem)?)
+    }
+}

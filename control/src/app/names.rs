@@ -1,0 +1,119 @@
+//! How things are called in requests.
+
+use std::str::FromStr;
+
+use weft_model::{
+    Decoded, OrganisationId, ServiceName,
+    access::Action,
+    record::{Environment, EnvironmentName, Organisation, OrganisationName},
+};
+use weft_types::EnvironmentId;
+
+use super::{App, AppError, Caller};
+
+/// `org-…` or a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum OrganisationReference {
+    Id(OrganisationId),
+    Name(ServiceName),
+}
+
+impl FromStr for OrganisationReference {
+    type Err = AppError;
+
+    fn from_str(text: &str) -> Result<Self, AppError> {
+        if let Ok(id) = text.parse() {
+            return Ok(Self::Id(id));
+        }
+        let name = text.parse().map_err(|problem| AppError::invalid("organisation", problem))?;
+        Ok(Self::Name(name))
+    }
+}
+
+/// `env-…`, or `ORGANISATION/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvironmentReference(Reference);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Reference {
+    Id(EnvironmentId),
+    Name(OrganisationReference, ServiceName),
+}
+
+impl FromStr for EnvironmentReference {
+    type Err = AppError;
+
+    fn from_str(text: &str) -> Result<Self, AppError> {
+        let invalid = |problem| AppError::invalid("environment", problem);
+        let reference = match text.split_once('/') {
+            None if text.starts_with("env-") => Reference::Id(text.parse().map_err(invalid)?),
+            Some((organisation, name)) => {
+                Reference::Name(organisation.parse()?, name.parse().map_err(invalid)?)
+            }
+            None => {
+                let problem = format!("{text:?}; expected an id (env-…) or ORGANISATION/NAME");
+                return Err(AppError::invalid("environment", problem));
+            }
+        };
+        Ok(Self(reference))
+    }
+}
+
+impl App {
+    /// An environment, if the caller may do this with it. One that is not there and one that the caller may not see
+    /// are refused alike.
+    pub(super) async fn environment(
+        &self,
+        caller: &Caller,
+        action: Action,
+        reference: &EnvironmentReference,
+    ) -> Result<Decoded<Environment>, AppError> {
+        let found = self.find(reference).await?.ok_or(AppError::NotFound("environment"))?;
+        caller.may_in(action, &found.record)?;
+        Ok(found)
+    }
+
+    /// An environment, whoever asks.
+    pub(super) async fn find(
+        &self,
+        reference: &EnvironmentReference,
+    ) -> Result<Option<Decoded<Environment>>, AppError> {
+        let id = match &reference.0 {
+            Reference::Id(id) => id.clone(),
+            Reference::Name(organisation, name) => {
+                let Some(organisation) = self.organisation_id(organisation).await? else { return Ok(None) };
+                let named = self.read::<EnvironmentName>(&format!("{organisation}/{name}")).await?;
+                let Some(named) = named else { return Ok(None) };
+                named.record.id
+            }
+        };
+        self.read(id.as_str()).await
+    }
+
+    async fn organisation_id(
+        &self,
+        reference: &OrganisationReference,
+    ) -> Result<Option<OrganisationId>, AppError> {
+        match reference {
+            OrganisationReference::Id(id) => Ok(Some(id.clone())),
+            OrganisationReference::Name(name) => {
+                let named = self.read::<OrganisationName>(name.as_str()).await?;
+                Ok(named.map(|named| named.record.id))
+            }
+        }
+    }
+
+    /// An organisation, if the caller may do this with it.
+    pub(super) async fn organisation(
+        &self,
+        caller: &Caller,
+        action: Action,
+        text: &str,
+    ) -> Result<Decoded<Organisation>, AppError> {
+        let absent = || AppError::NotFound("organisation");
+        let id = self.organisation_id(&text.parse()?).await?.ok_or_else(absent)?;
+        let found = self.read(id.as_str()).await?.ok_or_else(absent)?;
+        caller.may(action, weft_model::access::Object::Organisation(&id))?;
+        Ok(found)
+    }
+}

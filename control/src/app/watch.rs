@@ -1,0 +1,98 @@
+//! What a host is told, as long as it listens.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::sleep};
+use weft_model::{
+    access::{Action, Object},
+    projection::Update,
+    record::{Host, HostState},
+};
+use weft_store::Revision;
+use weft_types::HostId;
+
+use super::{App, AppError, Caller};
+
+/// How often it is looked whether the host may still listen, when there is no news.
+const RECHECK: Duration = Duration::from_secs(10);
+
+/// What is new for a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// What it has after this.
+    pub revision: Revision,
+    /// This is everything; what it had before is void.
+    pub is_snapshot: bool,
+    /// In this order.
+    pub updates: Vec<Update>,
+}
+
+/// A host that listens.
+pub struct HostWatch {
+    app: Arc<App>,
+    host: HostId,
+    key_hash: String,
+    after: Revision,
+    news: watch::Receiver<Revision>,
+    /// It has been told nothing yet: the first answer comes at once, also when it is empty.
+    is_first: bool,
+}
+
+impl HostWatch {
+    /// Begins to listen after what the host has; 0 for nothing.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub fn begin(app: Arc<App>, caller: &Caller, after: Revision) -> Result<Self, AppError> {
+        let host = App::calling_host(caller)?.clone();
+        caller.may(Action::ActAsHost, Object::Host(&host))?;
+        let news = app.view.news(&host);
+        let known = app.view.read(|state| state.projection().host(&host).cloned());
+        let key_hash = known.ok_or(AppError::Unauthenticated)?.key_hash;
+        Ok(Self { app, host, key_hash, after, news, is_first: true })
+    }
+
+    /// The next news, when there is some. `None` when `gone` is.
+    ///
+    /// # Errors
+    /// [`AppError::Unauthenticated`] when the host is shut out, or has another key by now.
+    pub async fn next(&mut self, gone: impl Future<Output = ()>) -> Result<Option<News>, AppError> {
+        tokio::pin!(gone);
+        loop {
+            self.news.mark_unchanged();
+            if let Some(news) = self.look()? {
+                return Ok(Some(news));
+            }
+            tokio::select! {
+                () = &mut gone => return Ok(None),
+                changed = self.news.changed() => if changed.is_err() { return Ok(None) },
+                () = sleep(RECHECK) => {}
+            }
+        }
+    }
+
+    fn look(&mut self) -> Result<Option<News>, AppError> {
+        let Self { app, host, key_hash, after, .. } = self;
+        let looked = app.view.read(|state| {
+            let projection = state.projection();
+            let good = |host: &Host| host.state != HostState::Revoked && host.key_hash == *key_hash;
+            if !projection.host(host).is_some_and(good) {
+                return Err(AppError::Unauthenticated);
+            }
+            let revision = projection.revision();
+            // A revision of the future is of another store, or of one that was restored.
+            let changes = if *after > Revision(0) && *after <= revision {
+                projection.changes(host, *after).ok()
+            } else {
+                None
+            };
+            Ok(match changes {
+                Some(updates) => News { revision, is_snapshot: false, updates },
+                None => News { revision, is_snapshot: true, updates: projection.snapshot(host) },
+            })
+        })?;
+        self.after = looked.revision;
+        let is_first = std::mem::replace(&mut self.is_first, false);
+        Ok(Some(looked).filter(|news| is_first || news.is_snapshot || !news.updates.is_empty()))
+    }
+}

@@ -1,0 +1,154 @@
+//! Why a call was not answered as its caller wished.
+
+use std::fmt;
+
+use weft_keys::KeyringError;
+use weft_model::{
+    RecordError, ipam::IpamError, placement::PlacementError, policy::PolicyError,
+};
+use weft_pki::{issue::IssueError, request::RequestError};
+use weft_store::{CommitError, StoreError};
+
+/// What is told to the caller. Everything that is the installation's own trouble is [`AppError::Internal`]: it is
+/// logged, and the caller learns nothing of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppError {
+    /// A field is missing or malformed.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// Which field.
+        field: &'static str,
+        /// What was found and what was expected.
+        problem: String,
+    },
+    /// Nobody has shown who it is.
+    #[error("not logged in, or not any more")]
+    Unauthenticated,
+    /// Whoever asks may see the thing and not do this.
+    #[error("this is not yours to do")]
+    Refused,
+    /// There is no such thing, or whoever asks may not see it.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// The name is taken.
+    #[error("{0}")]
+    Exists(String),
+    /// Not in this state.
+    #[error("{0}")]
+    State(String),
+    /// It has changed since it was read.
+    #[error("{0} has changed since it was read")]
+    Changed(&'static str),
+    /// A quota, limit or pool is used up.
+    #[error("{0}")]
+    Exhausted(String),
+    /// Nothing was changed.
+    #[error("the store takes no changes now; nothing was changed")]
+    Unavailable,
+    /// Nobody knows.
+    #[error("it is not known whether the change was made")]
+    Unknown,
+    /// The installation's own trouble.
+    #[error("internal error")]
+    Internal(Trouble),
+}
+
+/// What is logged of the installation's own trouble.
+#[derive(Debug)]
+pub struct Trouble(Box<dyn std::error::Error + Send + Sync>);
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl AppError {
+    /// A field is not as expected.
+    pub fn invalid(field: &'static str, problem: impl fmt::Display) -> Self {
+        Self::Invalid { field, problem: problem.to_string() }
+    }
+
+    /// The installation's own trouble.
+    pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Internal(Trouble(cause.into()))
+    }
+}
+
+impl From<StoreError> for AppError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) | StoreError::Full(_) => {
+                tracing::warn!(%error, "the store takes no changes");
+                Self::Unavailable
+            }
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<CommitError> for AppError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Store(error) => error.into(),
+            CommitError::Unknown(cause) => {
+                tracing::warn!(cause, "it is not known whether a change was made");
+                Self::Unknown
+            }
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<RecordError> for AppError {
+    fn from(error: RecordError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<KeyringError> for AppError {
+    fn from(error: KeyringError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<IssueError> for AppError {
+    fn from(error: IssueError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<RequestError> for AppError {
+    fn from(error: RequestError) -> Self {
+        Self::invalid("signing_request", error)
+    }
+}
+
+impl From<PolicyError> for AppError {
+    fn from(error: PolicyError) -> Self {
+        Self::invalid("rules", error)
+    }
+}
+
+impl From<PlacementError> for AppError {
+    fn from(error: PlacementError) -> Self {
+        use PlacementError as E;
+        match error {
+            E::EnvironmentState(_) | E::HostState { .. } | E::Grant { .. } => {
+                Self::State(error.to_string())
+            }
+            // As if there were no such environment: a host learns nothing of those that it has no right to.
+            E::NoRight(_) => Self::NotFound("environment"),
+            E::Name { .. } | E::Slot { .. } | E::SlotAddress { .. } => Self::Exists(error.to_string()),
+            E::Address(IpamError::Taken { .. } | IpamError::Quarantined { .. }) => {
+                Self::Exists(error.to_string())
+            }
+            E::Address(IpamError::Exhausted { .. }) | E::Quota { .. } => {
+                Self::Exhausted(error.to_string())
+            }
+            E::Address(_) | E::Wanted(_) => Self::invalid("addresses", error),
+            other => Self::internal(other),
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! A live copy of the store, in the form in which it is asked for.
+//!
+//! ```text
+//!   Store ── list, watch ──▶ driver ──▶ State { entries, projection, ledgers }
+//!                                         │ told: which hosts have news
+//!                                         ▼
+//!                                       watchers
+//! ```
+//!
+//! It may be behind. Whoever decides from it says in the transaction what the decision rests on; whoever has committed
+//! something waits until it is here ([`View::reached`]), so that a caller sees what it has done.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    time::Duration,
+};
+
+use tokio::{sync::watch, task::AbortHandle, time::sleep};
+use weft_model::{
+    Decoded, Record, RecordError,
+    ipam::Ledger,
+    projection::{Fact, Projection},
+    record::Address,
+};
+use weft_store::{
+    Batch, Change, Entry, Fold, Key, LIST_LEN_MAX, Revision, Store, StoreError, WatchError,
+};
+use weft_types::{EnvironmentId, HostId};
+
+/// Between two tries to copy the store anew.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What is known at one revision.
+#[derive(Debug, Default)]
+pub struct State {
+    fold: Fold,
+    projection: Projection,
+    ledgers: HashMap<EnvironmentId, Ledger>,
+}
+
+impl State {
+    fn of(fold: Fold) -> Result<Self, RecordError> {
+        let mut facts = Vec::new();
+        let mut ledgers = HashMap::new();
+        for entry in fold.entries().values() {
+            let change = Change::Put(entry.clone());
+            facts.extend(Fact::of(&change)?);
+            note_address(&mut ledgers, &change)?;
+        }
+        let projection = Projection::of(fold.revision(), facts);
+        Ok(Self { fold, projection, ledgers })
+    }
+
+    /// Returns the hosts that have news.
+    fn apply(&mut self, batch: Batch) -> Result<Vec<HostId>, RecordError> {
+        let mut facts = Vec::new();
+        for change in &batch.changes {
+            facts.extend(Fact::of(change)?);
+            note_address(&mut self.ledgers, change)?;
+        }
+        let told = self.projection.apply(batch.revision, facts);
+        self.fold.handle_batch(batch);
+        Ok(told.into_iter().collect())
+    }
+
+    /// What hosts have to know.
+    #[must_use]
+    pub fn projection(&self) -> &Projection {
+        &self.projection
+    }
+
+    /// The addresses of an environment that are not free.
+    #[must_use]
+    pub fn ledger(&self, environment: &EnvironmentId) -> Ledger {
+        self.ledgers.get(environment).cloned().unwrap_or_default()
+    }
+
+    /// A record.
+    ///
+    /// # Errors
+    /// [`RecordError`] when it is damaged.
+    pub fn get<R: Record>(&self, path: &str) -> Result<Option<Decoded<R>>, RecordError> {
+        let key = R::key_at(path)?;
+        self.fold.entries().get(&key).map(R::decode).transpose()
+    }
+
+    /// Records of a kind whose paths begin with `path`, after the one with the path `after`.
+    ///
+    /// # Errors
+    /// [`RecordError`] when one is damaged.
+    pub fn list<R: Record>(
+        &self,
+        path: &str,
+        after: Option<&str>,
+        len_max: usize,
+    ) -> Result<Vec<Decoded<R>>, RecordError> {
+        let prefix = R::prefix(path);
+        let from = match after {
+            Some(after) => R::key_at(after)?,
+            // Text that ends in a slash is a key as well.
+            None => Key::new(&prefix).map_err(|cause| RecordError::Key { kind: R::KIND, cause })?,
+        };
+        let of_kind = self.fold.entries().range(from.clone()..);
+        of_kind
+            .take_while(|(key, _)| key.has_prefix(&prefix))
+            .filter(|(key, _)| after.is_none() || **key != from)
+            .take(len_max)
+            .map(|(_, entry)| R::decode(entry))
+            .collect()
+    }
+}
+
+fn note_address(
+    ledgers: &mut HashMap<EnvironmentId, Ledger>,
+    change: &Change,
+) -> Result<(), RecordError> {
+    let parts: Vec<&str> = change.key().as_str().split('/').collect();
+    let [Address::KIND, environment, address] = parts[..] else { return Ok(()) };
+    let (Ok(environment), Ok(address)) = (environment.parse(), address.parse()) else {
+        return Ok(());
+    };
+    let ledger = ledgers.entry(environment).or_default();
+    match change {
+        Change::Put(entry) => ledger.put(Address::decode(entry)?),
+        Change::Deleted(_) => ledger.remove(address),
+    }
+    Ok(())
+}
+
+/// A live copy; see the module's text. Dropping it ends its task.
+#[derive(Debug)]
+pub struct View {
+    shared: Arc<Shared>,
+    task: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: RwLock<State>,
+    /// The newest revision that is here; 0 before the first copy is whole.
+    revision: watch::Sender<Revision>,
+    /// Who listens for news of a host; the value is the revision of the last.
+    watchers: RwLock<HashMap<HostId, watch::Sender<Revision>>>,
+}
+
+impl View {
+    /// Begins to copy.
+    #[must_use]
+    pub fn follow(store: Arc<dyn Store>) -> Self {
+        let shared = Arc::new(Shared {
+            state: RwLock::default(),
+            revision: watch::Sender::new(Revision(0)),
+            watchers: RwLock::default(),
+        });
+        let task = tokio::spawn(drive(store, Arc::clone(&shared))).abort_handle();
+        Self { shared, task }
+    }
+
+    /// Reads; nobody may wait for anything meanwhile.
+    pub fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+        read(&self.shared.state())
+    }
+
+    /// Waits until what was committed at `revision` is here.
+    pub async fn reached(&self, revision: Revision) {
+        // The sender is in this view.
+        let _ = self.shared.revision.subscribe().wait_for(|at| *at >= revision).await;
+    }
+
+    /// Waits until the first copy is whole.
+    pub async fn ready(&self) {
+        self.reached(Revision(1)).await;
+    }
+
+    /// Tells whenever a host has news from now on.
+    #[must_use]
+    pub fn news(&self, host: &HostId) -> watch::Receiver<Revision> {
+        let mut watchers = self.shared.watchers.write().unwrap_or_else(PoisonError::into_inner);
+        // Nobody listens any more to those without receivers.
+        watchers.retain(|_, news| news.receiver_count() > 0);
+        watchers.entry(host.clone()).or_default().subscribe()
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replace(&self, state: State) {
+        let revision = state.fold.revision();
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+        self.revision.send_replace(revision);
+        let watchers = self.watchers.read().unwrap_or_else(PoisonError::into_inner);
+        for news in watchers.values() {
+            news.send_replace(revision);
+        }
+    }
+
+    fn apply(&self, batch: Batch) -> Result<(), RecordError> {
+        let revision = batch.revision;
+        let told = self.state.write().unwrap_or_else(PoisonError::into_inner).apply(batch)?;
+        self.revision.send_replace(revision);
+        let watchers = self.watchers.read().unwrap_or_else(PoisonError::into_inner);
+        for news in told.iter().filter_map(|host| watchers.get(host)) {
+            news.send_replace(revision);
+        }
+        Ok(())
+    }
+}
+
+async fn drive(store: Arc<dyn Store>, shared: Arc<Shared>) {
+    loop {
+        match follow(&*store, &shared).await {
+            Ok(never) => match never {},
+            Err(error) => tracing::warn!(%error, "the live copy of the store begins anew"),
+        }
+        sleep(RETRY).await;
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum FollowError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// Copies the store, then follows it until that fails. What is here stays as it is meanwhile.
+async fn follow(store: &dyn Store, shared: &Shared) -> Result<std::convert::Infallible, FollowError> {
+    let mut fold = Fold::new();
+    let first = store.list("", None, LIST_LEN_MAX).await?;
+    let mut watch = store.watch("", first.revision).await?;
+    fold.handle_page(first);
+    while let Some(after) = fold.poll_page() {
+        fold.handle_page(store.list("", Some(&after), LIST_LEN_MAX).await?);
+    }
+    while !fold.is_whole() {
+        fold.handle_batch(watch.next().await?);
+    }
+    shared.replace(State::of(fold)?);
+    loop {
+        let batch = watch.next().await?;
+        shared.apply(batch)?;
+    }
+}
+
+/// An entry that was read from the store itself.
+pub(crate) fn decode<R: Record>(entry: Option<Entry>) -> Result<Option<Decoded<R>>, RecordError> {
+    entry.as_ref().map(R::decode).transpose()
+}
