@@ -17,6 +17,8 @@
 mod clock;
 mod entry;
 mod error;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 mod feed;
 mod key;
 mod limits;
@@ -44,5 +46,7 @@ pub use self::{
     watch::{Batch, Change, Watch},
 };
 
+#[cfg(feature = "etcd")]
+pub use self::etcd::{Etcd, EtcdOptions, EtcdTls};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Sqlite, SqliteOptions};

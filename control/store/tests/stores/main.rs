@@ -1,8 +1,12 @@
 //! One suite, run against every store: what a caller may rely on, whatever is behind the interface.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+#[cfg(feature = "etcd")]
+mod clusters;
 mod grounds;
 mod model;
+#[cfg(feature = "etcd")]
+mod servers;
 mod suite;
 
 use std::sync::Arc;
@@ -65,3 +69,5 @@ macro_rules! against {
 against!(memory, grounds::InMemory);
 #[cfg(feature = "sqlite")]
 against!(sqlite, grounds::OnDisk);
+#[cfg(feature = "etcd")]
+against!(etcd, grounds::Server);
