@@ -160,10 +160,8 @@ async fn compact_now_and_then(members: Arc<Members>) {
 }
 
 async fn compact(members: &Members) -> Result<(), StoreError> {
-    // Any key will do: the header says which revision is the newest.
-    let any = proto::RangeRequest { key: vec![0].into(), ..Default::default() };
-    let newest = convert::revision(members.range(any).await?.header.as_ref());
-    let Some(oldest) = newest.0.checked_sub(HISTORY_REVISIONS_MIN).filter(|oldest| *oldest > 0)
+    let Some(oldest) =
+        members.newest().await?.0.checked_sub(HISTORY_REVISIONS_MIN).filter(|oldest| *oldest > 0)
     else {
         return Ok(());
     };

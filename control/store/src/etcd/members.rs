@@ -14,13 +14,17 @@ use tonic::{
 
 use super::{
     ANSWER_BYTES_MAX, ENDPOINTS_MAX, EtcdOptions, REQUEST_TIME_MAX,
+    convert::revision,
     proto::{self, kv_client::KvClient, lease_client::LeaseClient, watch_client::WatchClient},
     status::failure,
 };
-use crate::error::StoreError;
+use crate::{entry::Revision, error::StoreError};
 
 /// How long one member is waited for while another may be asked too.
 const ATTEMPT_TIME_MAX: Duration = Duration::from_millis(1_500);
+/// How long a commit's answer is waited for. What is sent to a leader that has just died is lost; the next one
+/// is elected in less than this, and the sooner the caller knows that it knows nothing, the sooner it can look.
+const COMMIT_TIME_MAX: Duration = Duration::from_millis(2_500);
 /// How long connecting takes at most, and then TLS.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
 /// A connection is asked so often whether it lives, and given up after as long without an answer.
@@ -118,6 +122,13 @@ impl Members {
         Ok(self.call(Retry::Always, range).await.0?)
     }
 
+    /// The revision of the cluster.
+    pub(super) async fn newest(&self) -> Result<Revision, StoreError> {
+        // Any key will do: it is in the header.
+        let any = proto::RangeRequest { key: vec![0].into(), ..Default::default() };
+        Ok(revision(self.range(any).await?.header.as_ref()))
+    }
+
     /// Asks one member after the other until there is an answer, for [`REQUEST_TIME_MAX`] at most. Says also
     /// whether an answer was lost on the way.
     pub(super) async fn call<T, F>(
@@ -140,17 +151,15 @@ impl Members {
             let member = self.members[preferred % self.members.len()].clone();
             let patience = match retry {
                 Retry::Always => left.min(ATTEMPT_TIME_MAX),
-                Retry::UnlessSent => left,
+                Retry::UnlessSent => left.min(COMMIT_TIME_MAX),
             };
             why = match timeout(patience, ask(member)).await {
                 Ok(Ok(answer)) => return (Ok(answer.into_inner()), lost),
                 Ok(Err(status)) => failure(&status),
-                Err(_) => Failure::Lost(format!("no majority has answered within {patience:?}")),
+                Err(_) => Failure::Lost(format!("no answer within {patience:?}")),
             };
-            match &why {
-                Failure::NotDone(_) => {}
-                Failure::Lost(_) if retry == Retry::Always => lost = true,
-                _ => return (Err(why), lost),
+            if let Failure::Refused(_) | Failure::Compacted = why {
+                return (Err(why), lost);
             }
             // Unless another request has moved on already.
             let _ = self.preferred.compare_exchange(
@@ -159,6 +168,12 @@ impl Members {
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             );
+            if let Failure::Lost(_) = why {
+                lost = true;
+                if retry == Retry::UnlessSent {
+                    break;
+                }
+            }
             if attempt % self.members.len() == 0 {
                 sleep(PAUSE).await;
             }

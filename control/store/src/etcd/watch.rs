@@ -8,7 +8,7 @@ use tokio_stream::StreamExt;
 use tonic::Streaming;
 
 use super::{
-    convert::{Names, from_number},
+    convert::{Names, from_number, revision},
     members::{Member, Members, PAUSE, Retry},
     proto::{Event, WatchRequest, WatchResponse, event::EventType, watch_request::RequestUnion},
 };
@@ -28,6 +28,15 @@ pub(super) struct EtcdWatch {
     /// Parts of an answer that goes on.
     parts: Vec<Event>,
     ready: VecDeque<Batch>,
+    begin: Begin,
+}
+
+/// What is known of the revision where a watch began.
+enum Begin {
+    Unknown,
+    /// The member has not seen it yet.
+    Future(Revision),
+    Past,
 }
 
 impl EtcdWatch {
@@ -39,7 +48,20 @@ impl EtcdWatch {
     ) -> Result<Self, StoreError> {
         let answers = open(&members, &names, prefix, after).await?;
         let (prefix, parts, ready) = (prefix.to_owned(), Vec::new(), VecDeque::new());
-        Ok(Self { members, names, prefix, after, answers, parts, ready })
+        Ok(Self { members, names, prefix, after, answers, parts, ready, begin: Begin::Unknown })
+    }
+
+    /// Whether the cluster was at the revision where the watch began, if its member was not: that one may be
+    /// behind.
+    async fn check_begin(&mut self) -> Result<(), WatchError> {
+        if let Begin::Future(after) = self.begin {
+            let oldest = self.members.newest().await?;
+            if oldest < after {
+                return Err(WatchError::Compacted { oldest });
+            }
+            self.begin = Begin::Past;
+        }
+        Ok(())
     }
 
     fn handle(&mut self, answer: WatchResponse) -> Result<Handled, WatchError> {
@@ -48,6 +70,10 @@ impl EtcdWatch {
                 0 => Ok(Handled::Ended),
                 oldest => Err(WatchError::Compacted { oldest: from_number(oldest) }),
             };
+        }
+        if let Begin::Unknown = self.begin {
+            let is_past = revision(answer.header.as_ref()) >= self.after;
+            self.begin = if is_past { Begin::Past } else { Begin::Future(self.after) };
         }
         self.parts.extend(answer.events);
         if !answer.fragment {
@@ -109,6 +135,7 @@ async fn open(
 impl Watch for EtcdWatch {
     async fn next(&mut self) -> Result<Batch, WatchError> {
         loop {
+            self.check_begin().await?;
             if let Some(batch) = self.ready.pop_front() {
                 return Ok(batch);
             }

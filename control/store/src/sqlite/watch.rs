@@ -29,6 +29,8 @@ pub(super) struct SqliteWatch {
     after: Revision,
     /// What was read ahead, later than `after`.
     read: VecDeque<Batch>,
+    /// Whether the store is known to have been at `after`.
+    is_past: bool,
 }
 
 /// What history has after a revision.
@@ -41,7 +43,21 @@ enum History {
 
 impl SqliteWatch {
     pub(super) fn new(shared: Arc<Shared>, prefix: &str, after: Revision) -> Self {
-        Self { shared, prefix: prefix.to_owned(), after, read: VecDeque::new() }
+        Self { shared, prefix: prefix.to_owned(), after, read: VecDeque::new(), is_past: false }
+    }
+}
+
+impl SqliteWatch {
+    /// Readers may see a revision a moment before the feed does, so the file decides.
+    async fn check_past(&mut self) -> Result<(), WatchError> {
+        if self.after > self.shared.feed.newest() {
+            let newest = self.shared.readers.read(|c| number(c, "revision")).await?;
+            if self.after.0 > newest {
+                return Err(WatchError::Compacted { oldest: Revision(newest) });
+            }
+        }
+        self.is_past = true;
+        Ok(())
     }
 }
 
@@ -52,6 +68,9 @@ impl Watch for SqliteWatch {
             if let Some(batch) = self.read.pop_front() {
                 self.after = self.after.max(batch.revision);
                 return Ok(batch);
+            }
+            if !self.is_past {
+                self.check_past().await?;
             }
             let mut news = self.shared.feed.subscribe();
             match self.shared.feed.next(&self.prefix, self.after) {

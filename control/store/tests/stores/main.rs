@@ -56,7 +56,7 @@ macro_rules! against {
             every_bound_is_the_same: 1,
             a_watch_tells_everything_after_a_revision: 1,
             a_watch_that_waits_is_woken_and_may_be_dropped: 1,
-            a_watch_from_the_future_waits: 1,
+            a_watch_from_the_future_has_to_begin_anew: 1,
             of_many_writers_each_wins_as_often_as_it_was_told: 2,
             a_lease_ends_and_its_keys_go: 1,
             a_lease_is_renewed_and_revoked: 1,
