@@ -19,15 +19,19 @@ mod entry;
 mod error;
 #[cfg(feature = "etcd")]
 pub mod etcd;
+pub mod export;
 mod feed;
 mod key;
 mod limits;
 mod memory;
 pub mod mirror;
+mod new_file;
+mod open;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod store;
 mod transaction;
+mod url;
 mod watch;
 
 pub use self::{
@@ -41,8 +45,10 @@ pub use self::{
     },
     memory::{Fault, Memory},
     mirror::{Fold, Mirror, Standing},
+    open::{OpenStoreError, StoreOptions, connect, open},
     store::{LeaseId, Store},
     transaction::{Condition, Transaction, Write},
+    url::{ETCD_PREFIX_DEFAULT, StoreUrl, UrlError},
     watch::{Batch, Change, Watch},
 };
 

@@ -18,6 +18,7 @@ mod backup;
 mod error;
 mod lock;
 mod reader;
+mod record;
 mod schema;
 mod watch;
 mod writer;
@@ -32,7 +33,10 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-pub use self::error::OpenError;
+pub use self::{
+    backup::{BackupError, RESTORE_STEP, backup, restore},
+    error::OpenError,
+};
 use self::{
     lock::Lock,
     reader::Readers,

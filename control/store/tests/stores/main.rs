@@ -3,6 +3,8 @@
 
 #[cfg(feature = "etcd")]
 mod clusters;
+#[cfg(all(feature = "etcd", feature = "sqlite"))]
+mod exports;
 mod grounds;
 mod model;
 #[cfg(feature = "etcd")]
