@@ -70,6 +70,9 @@ pub struct SqliteOptions {
     pub erase: bool,
     /// Most pages of [`PAGE_BYTES`] that the file may have; 0 for as many as the disk has.
     pub pages_max: u32,
+    /// The log is copied into the file whenever it has grown by so many pages; 0 for 4,096, which are 16 MiB. A
+    /// longer one saves syncs, because pages that change often are copied once.
+    pub log_pages: u32,
 }
 
 /// Size of a page of the file, bytes.

@@ -70,9 +70,8 @@ pub(super) const CHANGES_MAX: usize = 1 << PLACE_BITS;
 
 /// How long SQLite itself waits for another of our connections.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// The log is copied into the file whenever it has grown by so many pages, 16 MiB. A longer one saves syncs:
-/// pages that change often are copied once.
-const CHECKPOINT_PAGES: u32 = 4096;
+/// See [`SqliteOptions::log_pages`].
+const LOG_PAGES_DEFAULT: u32 = 4096;
 /// What the log's file keeps of its size when a burst is over.
 const LOG_BYTES_KEPT: u64 = 32 << 20;
 /// Statements that a connection keeps prepared.
@@ -199,7 +198,8 @@ fn connect(path: &Path, options: SqliteOptions) -> Result<Connection, Failed> {
         return Err(OpenError::NotAStore { path: path.to_owned(), what }.into());
     }
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    let log_pages = if options.log_pages == 0 { LOG_PAGES_DEFAULT } else { options.log_pages };
+    connection.pragma_update(None, "wal_autocheckpoint", log_pages)?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
     connection.pragma_update(None, "secure_delete", options.erase)?;
     if options.erase {
