@@ -6,6 +6,8 @@ mod clusters;
 #[cfg(all(feature = "etcd", feature = "sqlite"))]
 mod exports;
 mod grounds;
+#[cfg(feature = "etcd")]
+mod linearizability;
 mod model;
 #[cfg(feature = "etcd")]
 mod servers;
