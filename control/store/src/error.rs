@@ -45,8 +45,9 @@ pub enum CommitError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WatchError {
-    /// Changes after the revision that was asked for are no longer known: list again.
-    #[error("changes before revision {oldest} are forgotten")]
+    /// Changes after the revision that was asked for are not known any more, or that revision is of another
+    /// store, whose copy this one is: it is in the future. List again.
+    #[error("a watch can begin after revision {oldest}, not where it was asked for")]
     Compacted {
         /// A watch may begin after this one.
         oldest: Revision,

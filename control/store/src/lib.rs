@@ -17,15 +17,21 @@
 mod clock;
 mod entry;
 mod error;
+#[cfg(feature = "etcd")]
+pub mod etcd;
+pub mod export;
 mod feed;
 mod key;
 mod limits;
 mod memory;
 pub mod mirror;
+mod new_file;
+mod open;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod store;
 mod transaction;
+mod url;
 mod watch;
 
 pub use self::{
@@ -39,10 +45,14 @@ pub use self::{
     },
     memory::{Fault, Memory},
     mirror::{Fold, Mirror, Standing},
+    open::{OpenStoreError, StoreOptions, connect, open},
     store::{LeaseId, Store},
     transaction::{Condition, Transaction, Write},
+    url::{ETCD_PREFIX_DEFAULT, StoreUrl, UrlError},
     watch::{Batch, Change, Watch},
 };
 
+#[cfg(feature = "etcd")]
+pub use self::etcd::{Etcd, EtcdOptions, EtcdTls};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Sqlite, SqliteOptions};

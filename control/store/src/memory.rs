@@ -176,6 +176,10 @@ impl Watch for MemoryWatch {
                 return Err(StoreError::Unavailable("an injected fault".to_owned()).into());
             }
             let lease_ends = self.shared.current()?.next_end();
+            let newest = self.shared.feed.newest();
+            if self.after > newest {
+                return Err(WatchError::Compacted { oldest: newest });
+            }
             match self.shared.feed.next(&self.prefix, self.after) {
                 Next::Batch(batch) => {
                     self.after = batch.revision;

@@ -18,6 +18,7 @@ mod backup;
 mod error;
 mod lock;
 mod reader;
+mod record;
 mod schema;
 mod watch;
 mod writer;
@@ -32,7 +33,10 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-pub use self::error::OpenError;
+pub use self::{
+    backup::{BackupError, RESTORE_STEP, backup, restore},
+    error::OpenError,
+};
 use self::{
     lock::Lock,
     reader::Readers,
@@ -66,6 +70,9 @@ pub struct SqliteOptions {
     pub erase: bool,
     /// Most pages of [`PAGE_BYTES`] that the file may have; 0 for as many as the disk has.
     pub pages_max: u32,
+    /// The log is copied into the file whenever it has grown by so many pages; 0 for 4,096, which are 16 MiB. A
+    /// longer one saves syncs, because pages that change often are copied once.
+    pub log_pages: u32,
 }
 
 /// Size of a page of the file, bytes.

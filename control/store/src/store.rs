@@ -50,7 +50,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Every change of what begins with `prefix` after revision `after`.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]. That history does not reach back so far is the first answer of the watch.
+    /// [`StoreError::Unavailable`]. That history does not reach back so far, or that there is no such revision
+    /// yet, is the first answer of the watch.
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, StoreError>;
 
     /// A new lease that ends `ttl` from now unless it is renewed. A restart of the store may prolong it and

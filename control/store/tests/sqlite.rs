@@ -288,3 +288,28 @@ async fn a_lease_ends_while_the_store_is_busy() {
     tokio::time::timeout(Duration::from_secs(60), watch.next()).await.unwrap().unwrap();
     busy.abort();
 }
+
+#[tokio::test]
+async fn a_value_that_the_disk_has_changed_is_not_told() {
+    let place = Place::new();
+    let store = place.open();
+    put(&store, "a", "a value to be found").await;
+    drop(store);
+    let mut file = fs::read(&place.path).unwrap();
+    let text = b"a value to be found";
+    let at = file.windows(text.len()).position(|window| window == text).unwrap();
+    file[at] ^= 1;
+    fs::write(&place.path, file).unwrap();
+    // SQLite finds nothing wrong with it.
+    let store = place.open();
+    let told = store.get(&key("a")).await;
+    assert!(
+        matches!(&told, Err(StoreError::Corrupt(what)) if what.contains("checksum")),
+        "{told:?}"
+    );
+    store.list("", None, 9).await.unwrap_err();
+    let mut watch = store.watch("", Revision(0)).await.unwrap();
+    watch.next().await.unwrap_err();
+    put(&store, "a", "another").await;
+    assert_eq!(store.get(&key("a")).await.unwrap().unwrap().value, "another");
+}

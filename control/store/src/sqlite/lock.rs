@@ -4,12 +4,13 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek, Write},
     os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use rustix::fs::{FlockOperation, flock};
 
 use super::error::OpenError;
+use crate::new_file::beside;
 
 /// What a lock file holds at most, bytes: a process's number.
 const OWNER_LEN_MAX: u64 = 32;
@@ -54,11 +55,4 @@ fn write_owner(file: &mut File) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
     write!(file, "{}", std::process::id())
-}
-
-/// The path of a file that belongs to the store at `path`.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }

@@ -8,7 +8,6 @@ use std::{
     },
 };
 
-use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -16,14 +15,14 @@ use tokio::sync::Semaphore;
 use super::{
     closed,
     error::{not_as_written, store_error},
-    schema::{self, number, revision_of},
+    record::{COLUMNS, Record},
+    schema::{self, number},
 };
 use crate::{
     entry::{Entry, Page, Revision},
     error::StoreError,
     key::{Key, KeyRange},
     limits::{LIST_BYTES_MAX, LIST_LEN_MAX},
-    store::LeaseId,
 };
 
 /// Connections, and so reads at once.
@@ -135,31 +134,20 @@ fn with_snapshot<T>(
     Ok(answer)
 }
 
-const GET: &str = "SELECT entry.change, entry.created, entry.lease, change.value
-    FROM entry JOIN change ON change.id = entry.change WHERE entry.key = ?1";
-
 pub(super) fn get(connection: &Connection, key: &Key) -> rusqlite::Result<Option<Entry>> {
-    connection
-        .prepare_cached(GET)?
-        .query_row([key.as_str()], |row| entry(row, key.clone()))
-        .optional()
+    let get = format!(
+        "SELECT {COLUMNS} FROM entry JOIN change ON change.id = entry.change WHERE entry.key = ?1"
+    );
+    let found =
+        connection.prepare_cached(&get)?.query_row([key.as_str()], Record::read).optional()?;
+    found.map(|record| entry(record, key)).transpose()
 }
 
-/// What a row of change, created, lease, value says.
-fn entry(row: &Row<'_>, key: Key) -> rusqlite::Result<Entry> {
-    Ok(Entry {
-        key,
-        value: Bytes::from(row.get::<_, Vec<u8>>(3)?),
-        modified: revision_of(row.get(0)?),
-        created: Revision(row.get(1)?),
-        lease: row.get::<_, Option<u64>>(2)?.map(LeaseId),
-    })
+/// What the row says, if it is of the key whose it is said to be.
+fn entry(record: Record, key: &Key) -> rusqlite::Result<Entry> {
+    let entry = record.entry().filter(|entry| entry.key == *key);
+    entry.ok_or_else(|| not_as_written(1, "another key's value"))
 }
-
-/// The left side comes first whatever the planner thinks of the tables' sizes, so that the order is by keys.
-const LIST: &str = "SELECT entry.change, entry.created, entry.lease, change.value, entry.key
-    FROM entry CROSS JOIN change ON change.id = entry.change
-    WHERE entry.key >= ?1 AND entry.key < ?2 ORDER BY entry.key";
 
 pub(super) fn list(
     connection: &Connection,
@@ -170,7 +158,12 @@ pub(super) fn list(
     let revision = Revision(number(connection, "revision")?);
     let mut page = Page { revision, ..Page::default() };
     let Some(range) = KeyRange::new(prefix, after) else { return Ok(page) };
-    let mut statement = connection.prepare_cached(LIST)?;
+    // The left side of a cross join comes first whatever the planner thinks of the tables: ordered by keys.
+    let list = format!(
+        "SELECT {COLUMNS}, entry.key FROM entry CROSS JOIN change ON change.id = entry.change
+         WHERE entry.key >= ?1 AND entry.key < ?2 ORDER BY entry.key"
+    );
+    let mut statement = connection.prepare_cached(&list)?;
     let mut rows = statement.query([range.start().as_str(), range.end()])?;
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
@@ -178,7 +171,7 @@ pub(super) fn list(
             page.more = true;
             break;
         }
-        let entry = entry(row, key(row, 4)?)?;
+        let entry = entry(Record::read(row)?, &key(row, 6)?)?;
         bytes += entry.key.as_str().len() + entry.value.len();
         page.entries.push(entry);
     }

@@ -1,7 +1,7 @@
 //! The file: settings, tables, versions.
 
 use std::{
-    fs::{self, File, OpenOptions, Permissions},
+    fs::{self, OpenOptions, Permissions},
     io,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
@@ -13,12 +13,16 @@ use rusqlite::{Connection, OpenFlags};
 use super::{
     PAGE_BYTES, SqliteOptions,
     error::{OpenError, store_error},
-    lock::beside,
 };
-use crate::{entry::Revision, error::StoreError, store::LeaseId};
+use crate::{
+    entry::Revision,
+    error::StoreError,
+    new_file::{beside, sync_directory},
+    store::LeaseId,
+};
 
 /// In the header of every file, so that another program's is not taken for a store: "Weft".
-const APPLICATION_ID: u32 = 0x5765_6674;
+pub(super) const APPLICATION_ID: u32 = 0x5765_6674;
 
 /// Step `n` makes schema `n + 1` from schema `n`. Steps are only added.
 const MIGRATIONS: &[&str] = &[
@@ -34,7 +38,8 @@ const MIGRATIONS: &[&str] = &[
          key TEXT NOT NULL,
          value BLOB,
          created INTEGER NOT NULL,
-         lease INTEGER
+         lease INTEGER,
+         sum INTEGER NOT NULL
      ) STRICT;
      CREATE TABLE entry (
          key TEXT PRIMARY KEY,
@@ -49,6 +54,15 @@ const MIGRATIONS: &[&str] = &[
      ) STRICT;",
 ];
 
+/// The newest schema that is known.
+pub(super) fn newest() -> u32 {
+    count(MIGRATIONS)
+}
+
+fn count(steps: &[&str]) -> u32 {
+    u32::try_from(steps.len()).unwrap_or(u32::MAX)
+}
+
 /// Bits of a change's id that say which of its revision's changes it is. 43 bits are left for revisions.
 const PLACE_BITS: u32 = 20;
 /// Most changes of one revision; only a lease with so many keys has them.
@@ -56,9 +70,8 @@ pub(super) const CHANGES_MAX: usize = 1 << PLACE_BITS;
 
 /// How long SQLite itself waits for another of our connections.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// The log is copied into the file whenever it has grown by so many pages, 16 MiB. A longer one saves syncs:
-/// pages that change often are copied once.
-const CHECKPOINT_PAGES: u32 = 4096;
+/// See [`SqliteOptions::log_pages`].
+const LOG_PAGES_DEFAULT: u32 = 4096;
 /// What the log's file keeps of its size when a burst is over.
 const LOG_BYTES_KEPT: u64 = 32 << 20;
 /// Statements that a connection keeps prepared.
@@ -117,7 +130,6 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
 }
 
@@ -172,12 +184,6 @@ fn make_file(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Makes the name of a new file durable.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
-}
-
 fn connect(path: &Path, options: SqliteOptions) -> Result<Connection, Failed> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -192,7 +198,8 @@ fn connect(path: &Path, options: SqliteOptions) -> Result<Connection, Failed> {
         return Err(OpenError::NotAStore { path: path.to_owned(), what }.into());
     }
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    let log_pages = if options.log_pages == 0 { LOG_PAGES_DEFAULT } else { options.log_pages };
+    connection.pragma_update(None, "wal_autocheckpoint", log_pages)?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
     connection.pragma_update(None, "secure_delete", options.erase)?;
     if options.erase {
@@ -234,7 +241,7 @@ fn check_owner(path: &Path, connection: &Connection) -> Result<(), Failed> {
 /// Brings the schema up to date, all of it or nothing.
 fn migrate(path: &Path, connection: &mut Connection, steps: &[&str]) -> Result<(), Failed> {
     let found: u32 = pragma(connection, "user_version")?;
-    let known = u32::try_from(steps.len()).unwrap_or(u32::MAX);
+    let known = count(steps);
     if found > known {
         return Err(OpenError::NewerSchema { path: path.to_owned(), found, known }.into());
     }
@@ -260,7 +267,7 @@ pub(super) fn check(connection: &Connection) -> Result<(), StoreError> {
     if found == "ok" { Ok(()) } else { Err(StoreError::Corrupt(found)) }
 }
 
-fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<u32> {
+pub(super) fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<u32> {
     connection.pragma_query_value(None, name, |row| row.get(0))
 }
 

@@ -8,15 +8,14 @@ use rusqlite::Connection;
 
 use super::{
     Shared, closed,
-    reader::key,
-    schema::{change_id, number, revision_of},
+    record::{COLUMNS, Record},
+    schema::{change_id, number},
 };
 use crate::{
-    entry::{Entry, Revision},
+    entry::Revision,
     error::WatchError,
     feed::Next,
-    store::LeaseId,
-    watch::{Batch, Change, Watch},
+    watch::{Batch, Watch},
 };
 
 /// One reading of history ends with the batch that takes it to so many bytes or rows that it looked at.
@@ -29,6 +28,8 @@ pub(super) struct SqliteWatch {
     after: Revision,
     /// What was read ahead, later than `after`.
     read: VecDeque<Batch>,
+    /// Whether the store is known to have been at `after`.
+    is_past: bool,
 }
 
 /// What history has after a revision.
@@ -41,7 +42,21 @@ enum History {
 
 impl SqliteWatch {
     pub(super) fn new(shared: Arc<Shared>, prefix: &str, after: Revision) -> Self {
-        Self { shared, prefix: prefix.to_owned(), after, read: VecDeque::new() }
+        Self { shared, prefix: prefix.to_owned(), after, read: VecDeque::new(), is_past: false }
+    }
+}
+
+impl SqliteWatch {
+    /// Readers may see a revision a moment before the feed does, so the file decides.
+    async fn check_past(&mut self) -> Result<(), WatchError> {
+        if self.after > self.shared.feed.newest() {
+            let newest = self.shared.readers.read(|c| number(c, "revision")).await?;
+            if self.after.0 > newest {
+                return Err(WatchError::Compacted { oldest: Revision(newest) });
+            }
+        }
+        self.is_past = true;
+        Ok(())
     }
 }
 
@@ -52,6 +67,9 @@ impl Watch for SqliteWatch {
             if let Some(batch) = self.read.pop_front() {
                 self.after = self.after.max(batch.revision);
                 return Ok(batch);
+            }
+            if !self.is_past {
+                self.check_past().await?;
             }
             let mut news = self.shared.feed.subscribe();
             match self.shared.feed.next(&self.prefix, self.after) {
@@ -83,9 +101,6 @@ impl Watch for SqliteWatch {
     }
 }
 
-const CHANGES: &str =
-    "SELECT id, key, value, created, lease FROM change WHERE id >= ?1 ORDER BY id";
-
 fn history(connection: &Connection, prefix: &str, after: Revision) -> rusqlite::Result<History> {
     let compacted = Revision(number(connection, "compacted")?);
     if after < compacted {
@@ -93,10 +108,12 @@ fn history(connection: &Connection, prefix: &str, after: Revision) -> rusqlite::
     }
     let mut batches: VecDeque<Batch> = VecDeque::new();
     let (mut up_to, mut bytes, mut rows_seen) = (after, 0, 0);
-    let mut statement = connection.prepare_cached(CHANGES)?;
+    let changes = format!("SELECT {COLUMNS} FROM change WHERE id >= ?1 ORDER BY id");
+    let mut statement = connection.prepare_cached(&changes)?;
     let mut rows = statement.query([change_id(Revision(after.0 + 1), 0)])?;
     while let Some(row) = rows.next()? {
-        let revision = revision_of(row.get(0)?);
+        let record = Record::read(row)?;
+        let revision = record.revision();
         if revision > up_to {
             if bytes >= READ_BYTES_MAX || rows_seen >= READ_ROWS_MAX {
                 return Ok(History::Batches(batches, up_to));
@@ -104,23 +121,11 @@ fn history(connection: &Connection, prefix: &str, after: Revision) -> rusqlite::
             up_to = revision;
         }
         rows_seen += 1;
-        let key = key(row, 1)?;
-        if !key.has_prefix(prefix) {
+        if !record.key.has_prefix(prefix) {
             continue;
         }
-        let change = match row.get::<_, Option<Vec<u8>>>(2)? {
-            Some(value) => Change::Put(Entry {
-                key,
-                value: Bytes::from(value),
-                modified: revision,
-                created: Revision(row.get(3)?),
-                lease: row.get::<_, Option<u64>>(4)?.map(LeaseId),
-            }),
-            None => Change::Deleted(key),
-        };
-        if let Change::Put(entry) = &change {
-            bytes += entry.value.len();
-        }
+        bytes += record.value.as_ref().map_or(0, Bytes::len);
+        let change = record.change();
         match batches.back_mut() {
             Some(batch) if batch.revision == revision => batch.changes.push(change),
             _ => batches.push_back(Batch { revision, changes: vec![change] }),

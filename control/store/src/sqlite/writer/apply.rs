@@ -10,12 +10,13 @@ use super::{
     request::{Answered, Request},
 };
 use crate::{
-    entry::{Entry, Revision},
+    entry::Revision,
     error::StoreError,
     key::Key,
     limits::HISTORY_REVISIONS_MIN,
     sqlite::{
         reader::key,
+        record::Record,
         schema::{CHANGES_MAX, Stored, change_id, revision_of},
     },
     store::LeaseId,
@@ -154,23 +155,30 @@ impl<'a> Changes<'a> {
         let modified = revision_of(id);
         let old = self.current(key)?;
         let created = old.as_ref().map_or(modified, |old| old.created);
-        let lease_id = lease.map(|lease| lease.0);
-        self.connection
-            .prepare_cached(
-                "INSERT INTO change (id, key, value, created, lease) VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute(params![id, key.as_str(), value.as_ref(), created.0, lease_id])?;
+        let record = Record { id, key: key.clone(), value: Some(value.clone()), created, lease };
+        self.insert(&record)?;
         self.connection
             .prepare_cached(
                 "INSERT INTO entry (key, change, created, lease) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT (key) DO UPDATE SET change = ?2, created = ?3, lease = ?4",
             )?
-            .execute(params![key.as_str(), id, created.0, lease_id])?;
+            .execute(params![key.as_str(), id, created.0, lease.map(|lease| lease.0)])?;
         if let Some(old) = old {
             self.forget(old.change)?;
         }
-        let (key, value) = (key.clone(), value.clone());
-        Ok(Change::Put(Entry { key, value, modified, created, lease }))
+        Ok(record.change())
+    }
+
+    fn insert(&self, record: &Record) -> rusqlite::Result<()> {
+        let (id, key, created) = (record.id, record.key.as_str(), record.created.0);
+        let (value, lease) = (record.value.as_deref(), record.lease.map(|lease| lease.0));
+        self.connection
+            .prepare_cached(
+                "INSERT INTO change (id, key, value, created, lease, sum)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(params![id, key, value, created, lease, record.sum()])?;
+        Ok(())
     }
 
     fn delete(&mut self, id: i64, key: &Key) -> rusqlite::Result<Option<Change>> {
@@ -179,9 +187,8 @@ impl<'a> Changes<'a> {
             .prepare_cached("DELETE FROM entry WHERE key = ?1")?
             .execute([key.as_str()])?;
         if !self.erase {
-            self.connection
-                .prepare_cached("INSERT INTO change (id, key, created) VALUES (?1, ?2, 0)")?
-                .execute(params![id, key.as_str()])?;
+            let (value, created, lease) = (None, Revision(0), None);
+            self.insert(&Record { id, key: key.clone(), value, created, lease })?;
         }
         self.forget(old.change)?;
         Ok(Some(Change::Deleted(key.clone())))

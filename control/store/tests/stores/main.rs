@@ -1,8 +1,16 @@
 //! One suite, run against every store: what a caller may rely on, whatever is behind the interface.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+#[cfg(feature = "etcd")]
+mod clusters;
+#[cfg(all(feature = "etcd", feature = "sqlite"))]
+mod exports;
 mod grounds;
+#[cfg(feature = "etcd")]
+mod linearizability;
 mod model;
+#[cfg(feature = "etcd")]
+mod servers;
 mod suite;
 
 use std::sync::Arc;
@@ -52,7 +60,7 @@ macro_rules! against {
             every_bound_is_the_same: 1,
             a_watch_tells_everything_after_a_revision: 1,
             a_watch_that_waits_is_woken_and_may_be_dropped: 1,
-            a_watch_from_the_future_waits: 1,
+            a_watch_from_the_future_has_to_begin_anew: 1,
             of_many_writers_each_wins_as_often_as_it_was_told: 2,
             a_lease_ends_and_its_keys_go: 1,
             a_lease_is_renewed_and_revoked: 1,
@@ -65,3 +73,5 @@ macro_rules! against {
 against!(memory, grounds::InMemory);
 #[cfg(feature = "sqlite")]
 against!(sqlite, grounds::OnDisk);
+#[cfg(feature = "etcd")]
+against!(etcd, grounds::Server);

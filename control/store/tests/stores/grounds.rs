@@ -40,3 +40,26 @@ impl Ground for OnDisk {
         Arc::new(weft_store::Sqlite::open(&path, weft_store::SqliteOptions::default()).unwrap())
     }
 }
+
+#[cfg(feature = "etcd")]
+pub(crate) struct Server {
+    servers: crate::servers::Servers,
+    made: std::sync::atomic::AtomicUsize,
+}
+
+#[cfg(feature = "etcd")]
+impl Ground for Server {
+    const CASES: u32 = 48;
+
+    fn prepare() -> Self {
+        Self { servers: crate::servers::Servers::start(1), made: 0.into() }
+    }
+
+    /// In a place of its own in the one server.
+    async fn store(&self) -> Arc<dyn Store> {
+        let n = self.made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let options = self.servers.options(&format!("test-{n}/"));
+        self.servers.ready().await;
+        Arc::new(weft_store::Etcd::new(&options).unwrap())
+    }
+}
