@@ -1,6 +1,25 @@
 //! What calls do. Every function here begins with whether the caller may, decides from what is stored, and commits
 //! with the conditions that the decision rests on.
 
+/// Decides with `$decide`, an expression of `Result<Decision<_>, AppError>`, and commits; decides anew when something
+/// that the decision rests on has changed.
+macro_rules! transact {
+    ($app:expr, $decide:expr) => {{
+        let mut attempts = $app.attempts();
+        loop {
+            let decided: Result<Decision<_>, AppError> = async { $decide }.await;
+            match decided {
+                Err(error) => break Err(error),
+                Ok(decision) => match attempts.settle(decision).await {
+                    Err(error) => break Err(error),
+                    Ok(Some(outcome)) => break Ok(outcome),
+                    Ok(None) => {}
+                },
+            }
+        }
+    }};
+}
+
 mod attachments;
 mod environments;
 mod hosts;
@@ -122,33 +141,46 @@ impl App {
         Ok(decode(self.store.get(&R::key_at(path)?).await?)?)
     }
 
-    /// Decides and commits, and decides anew when something that the decision rests on has changed. What is committed is
-    /// in the view when this returns.
-    async fn transact<T>(
-        &self,
-        mut decide: impl AsyncFnMut() -> Result<Decision<T>, AppError>,
-    ) -> Result<T, AppError> {
-        for attempt in 1..=ATTEMPTS_MAX {
-            let (transaction, outcome) = match decide().await? {
-                Decision::Already(outcome) => return Ok(outcome),
-                Decision::Commit(transaction, outcome) => (transaction, outcome),
-            };
-            match self.commit(transaction).await {
-                Ok(_) => return Ok(outcome),
-                Err(CommitError::Conflict { key }) => tracing::debug!(%key, attempt, "decides anew"),
-                Err(error) => return Err(error.into()),
-            }
-            // Not all at once again.
-            let part = u32::from(crate::secret::random::<1>()[0]);
-            sleep(ATTEMPT_PAUSE * attempt * part / 256).await;
-        }
-        Err(AppError::Unavailable)
+    fn attempts(&self) -> Attempts<'_> {
+        Attempts { app: self, made: 0 }
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Revision, CommitError> {
         let revision = self.store.commit(transaction).await?;
         self.view.reached(revision).await;
         Ok(revision)
+    }
+}
+
+/// How often something was decided.
+struct Attempts<'a> {
+    app: &'a App,
+    made: u32,
+}
+
+impl Attempts<'_> {
+    /// Commits what was decided; `None` when something that it rests on has changed, so that it is to be decided anew.
+    /// What is committed is in the view when this returns.
+    async fn settle<T>(&mut self, decision: Decision<T>) -> Result<Option<T>, AppError> {
+        let (transaction, outcome) = match decision {
+            Decision::Already(outcome) => return Ok(Some(outcome)),
+            Decision::Commit(transaction, outcome) => (transaction, outcome),
+        };
+        match self.app.commit(transaction).await {
+            Ok(_) => return Ok(Some(outcome)),
+            Err(CommitError::Conflict { key }) => {
+                tracing::debug!(%key, made = self.made, "decides anew")
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.made += 1;
+        if self.made >= ATTEMPTS_MAX {
+            return Err(AppError::Unavailable);
+        }
+        // Not all at once again.
+        let part = u32::from(crate::secret::random::<1>()[0]);
+        sleep(ATTEMPT_PAUSE * self.made * part / 256).await;
+        Ok(None)
     }
 }
 

@@ -3,9 +3,7 @@
 use std::fmt;
 
 use weft_keys::KeyringError;
-use weft_model::{
-    RecordError, ipam::IpamError, placement::PlacementError, policy::PolicyError,
-};
+use weft_model::{RecordError, ipam::IpamError, placement::PlacementError, policy::PolicyError};
 use weft_pki::{issue::IssueError, request::RequestError};
 use weft_store::{CommitError, StoreError};
 
@@ -140,7 +138,9 @@ impl From<PlacementError> for AppError {
             }
             // As if there were no such environment: a host learns nothing of those that it has no right to.
             E::NoRight(_) => Self::NotFound("environment"),
-            E::Name { .. } | E::Slot { .. } | E::SlotAddress { .. } => Self::Exists(error.to_string()),
+            E::Name { .. } | E::Slot { .. } | E::SlotAddress { .. } => {
+                Self::Exists(error.to_string())
+            }
             E::Address(IpamError::Taken { .. } | IpamError::Quarantined { .. }) => {
                 Self::Exists(error.to_string())
             }

@@ -237,7 +237,10 @@ enum FollowError {
 }
 
 /// Copies the store, then follows it until that fails. What is here stays as it is meanwhile.
-async fn follow(store: &dyn Store, shared: &Shared) -> Result<std::convert::Infallible, FollowError> {
+async fn follow(
+    store: &dyn Store,
+    shared: &Shared,
+) -> Result<std::convert::Infallible, FollowError> {
     let mut fold = Fold::new();
     let first = store.list("", None, LIST_LEN_MAX).await?;
     let mut watch = store.watch("", first.revision).await?;

@@ -49,7 +49,10 @@ impl Enrolment for Api {
     }
 }
 
-fn attach_wish(host: weft_types::HostId, request: &v1::AttachRequest) -> Result<AttachWish, AppError> {
+fn attach_wish(
+    host: weft_types::HostId,
+    request: &v1::AttachRequest,
+) -> Result<AttachWish, AppError> {
     Ok(AttachWish {
         name: convert::parse("name", &request.name)?,
         slot: convert::slot(request.slot.as_ref(), &request.name)?,
@@ -79,7 +82,8 @@ impl HostAgent for Api {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let caller = self.caller(&request).await?;
         let after = weft_store::Revision(request.get_ref().revision);
-        let mut watch = app::HostWatch::begin(Arc::clone(&self.app), &caller, after).map_err(status)?;
+        let mut watch =
+            app::HostWatch::begin(Arc::clone(&self.app), &caller, after).map_err(status)?;
         let (sender, receiver) = mpsc::channel(MESSAGES_WAIT_MAX);
         tokio::spawn(async move {
             loop {
@@ -193,7 +197,9 @@ fn update(update: Update) -> v1::HostUpdate {
             let environment = id.environment().to_string();
             let what = match id {
                 DocumentId::Environment(_) => Some(removed::What::All(true)),
-                DocumentId::Attachment(_, name) => Some(removed::What::Attachment(name.to_string())),
+                DocumentId::Attachment(_, name) => {
+                    Some(removed::What::Attachment(name.to_string()))
+                }
                 DocumentId::Peer(_, host) => Some(removed::What::Peer(host.to_string())),
                 DocumentId::Service(_, name) => Some(removed::What::Service(name.to_string())),
                 // A policy goes with its environment only.

@@ -46,7 +46,8 @@ impl Attachments for Api {
     ) -> Result<Response<v1::Attachment>, Status> {
         let caller = self.caller(&request).await?;
         let request = request.get_ref();
-        let environment = convert::environment_name(request.environment.as_ref()).map_err(status)?;
+        let environment =
+            convert::environment_name(request.environment.as_ref()).map_err(status)?;
         let name = convert::parse("name", &request.name).map_err(status)?;
         let found = self.app.get_attachment(&caller, &environment, &name).await.map_err(status)?;
         Ok(Response::new(convert::attachment(found.0, found.1)))
@@ -58,7 +59,8 @@ impl Attachments for Api {
     ) -> Result<Response<v1::ListAttachmentsResponse>, Status> {
         let caller = self.caller(&request).await?;
         let request = request.get_ref();
-        let environment = convert::environment_name(request.environment.as_ref()).map_err(status)?;
+        let environment =
+            convert::environment_name(request.environment.as_ref()).map_err(status)?;
         let (len_max, after) = convert::page(request.page.as_ref()).map_err(status)?;
         let listed = self.app.list_attachments(&caller, &environment, after, len_max);
         let found = listed.await.map_err(status)?;
@@ -75,10 +77,12 @@ impl Attachments for Api {
     ) -> Result<Response<v1::Attachment>, Status> {
         let caller = self.caller(&request).await?;
         let request = request.get_ref();
-        let environment = convert::environment_name(request.environment.as_ref()).map_err(status)?;
+        let environment =
+            convert::environment_name(request.environment.as_ref()).map_err(status)?;
         let name = convert::parse("name", &request.name).map_err(status)?;
         let to = host_wish(&request.host, &request.grant).map_err(status)?;
-        let moved = self.app.move_attachment(&caller, &environment, &name, &to).await.map_err(status)?;
+        let moved =
+            self.app.move_attachment(&caller, &environment, &name, &to).await.map_err(status)?;
         Ok(Response::new(convert::attachment(moved, None)))
     }
 
@@ -88,7 +92,8 @@ impl Attachments for Api {
     ) -> Result<Response<v1::ReleaseAttachmentResponse>, Status> {
         let caller = self.caller(&request).await?;
         let request = request.get_ref();
-        let environment = convert::environment_name(request.environment.as_ref()).map_err(status)?;
+        let environment =
+            convert::environment_name(request.environment.as_ref()).map_err(status)?;
         let name = convert::parse("name", &request.name).map_err(status)?;
         let generation = Some(request.generation).filter(|generation| *generation > 0);
         let released = self.app.release_attachment(&caller, &environment, &name, generation);
@@ -102,7 +107,8 @@ impl Attachments for Api {
     ) -> Result<Response<v1::Slot>, Status> {
         let caller = self.caller(&request).await?;
         let request = request.get_ref();
-        let environment = convert::environment_name(request.environment.as_ref()).map_err(status)?;
+        let environment =
+            convert::environment_name(request.environment.as_ref()).map_err(status)?;
         let slot = convert::required_slot(request.slot.as_ref()).map_err(status)?;
         let addresses = convert::parse_all("addresses", &request.addresses).map_err(status)?;
         let reserved = self.app.reserve_slot(&caller, &environment, &slot, &addresses);
@@ -115,7 +121,8 @@ impl Attachments for Api {
     ) -> Result<Response<v1::UnreserveSlotResponse>, Status> {
         let caller = self.caller(&request).await?;
         let request = request.get_ref();
-        let environment = convert::environment_name(request.environment.as_ref()).map_err(status)?;
+        let environment =
+            convert::environment_name(request.environment.as_ref()).map_err(status)?;
         let slot = convert::required_slot(request.slot.as_ref()).map_err(status)?;
         self.app.unreserve_slot(&caller, &environment, &slot).await.map_err(status)?;
         Ok(Response::new(v1::UnreserveSlotResponse {}))
@@ -127,7 +134,8 @@ impl Attachments for Api {
     ) -> Result<Response<v1::ListSlotsResponse>, Status> {
         let caller = self.caller(&request).await?;
         let request = request.get_ref();
-        let environment = convert::environment_name(request.environment.as_ref()).map_err(status)?;
+        let environment =
+            convert::environment_name(request.environment.as_ref()).map_err(status)?;
         let (len_max, after) = convert::page(request.page.as_ref()).map_err(status)?;
         let listed = self.app.list_slots(&caller, &environment, after, len_max);
         let found = listed.await.map_err(status)?;
@@ -143,12 +151,14 @@ impl Attachments for Api {
     ) -> Result<Response<v1::Grant>, Status> {
         let caller = self.caller(&request).await?;
         let request = request.get_ref();
-        let environment = convert::environment_name(request.environment.as_ref()).map_err(status)?;
+        let environment =
+            convert::environment_name(request.environment.as_ref()).map_err(status)?;
         let slot = convert::required_slot(request.slot.as_ref()).map_err(status)?;
         let host = convert::parse("host", &request.host).map_err(status)?;
         let lasts = convert::seconds("seconds", request.seconds, GRANT_SECONDS, GRANT_SECONDS_MAX);
         let lasts = lasts.map_err(status)?;
-        let granted = self.app.create_grant(&caller, &environment, &slot, &host, request.attempt, lasts);
+        let granted =
+            self.app.create_grant(&caller, &environment, &slot, &host, request.attempt, lasts);
         Ok(Response::new(convert::grant(granted.await.map_err(status)?)))
     }
 
@@ -158,7 +168,8 @@ impl Attachments for Api {
     ) -> Result<Response<v1::RevokeGrantResponse>, Status> {
         let caller = self.caller(&request).await?;
         let request = request.get_ref();
-        let environment = convert::environment_name(request.environment.as_ref()).map_err(status)?;
+        let environment =
+            convert::environment_name(request.environment.as_ref()).map_err(status)?;
         let id = convert::parse("id", &request.id).map_err(status)?;
         self.app.revoke_grant(&caller, &environment, &id).await.map_err(status)?;
         Ok(Response::new(v1::RevokeGrantResponse {}))

@@ -7,8 +7,8 @@ use weft_model::{
     Decoded, SlotName,
     projection::ServiceDocument,
     record::{
-        self, Attachment, Environment, EnvironmentState, Grant, Health, HealthState, Host, HostState,
-        Quotas, Share, Slot, SlotKey, Usage,
+        self, Attachment, Environment, EnvironmentState, Grant, Health, HealthState, Host,
+        HostState, Quotas, Share, Slot, SlotKey, Usage,
     },
 };
 
@@ -36,7 +36,10 @@ where
 }
 
 /// Reads a repeated field.
-pub(super) fn parse_all<T: FromStr>(field: &'static str, texts: &[String]) -> Result<Vec<T>, AppError>
+pub(super) fn parse_all<T: FromStr>(
+    field: &'static str,
+    texts: &[String],
+) -> Result<Vec<T>, AppError>
 where
     T::Err: std::fmt::Display,
 {
@@ -54,7 +57,10 @@ pub(super) fn environment_name(
 pub(super) fn page(page: Option<&v1::PageRequest>) -> Result<(usize, Option<&str>), AppError> {
     let (size, after) = page.map_or((0, ""), |page| (page.size, page.after.as_str()));
     if size > PAGE_LEN_MAX {
-        return Err(AppError::invalid("page.size", format!("{size}; expected at most {PAGE_LEN_MAX}")));
+        return Err(AppError::invalid(
+            "page.size",
+            format!("{size}; expected at most {PAGE_LEN_MAX}"),
+        ));
     }
     let size = if size == 0 { PAGE_LEN } else { size };
     Ok((size as usize, Some(after).filter(|after| !after.is_empty())))
@@ -275,6 +281,8 @@ pub(super) fn service_state(document: ServiceDocument) -> v1::ServiceState {
         name: document.name.to_string(),
         ports: ports.collect(),
         instances: instances.collect(),
-        roles: roles.map(|(role, slot)| v1::ServiceRole { role: role.to_string(), slot: slot.to_string() }).collect(),
+        roles: roles
+            .map(|(role, slot)| v1::ServiceRole { role: role.to_string(), slot: slot.to_string() })
+            .collect(),
     }
 }

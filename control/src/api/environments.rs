@@ -39,7 +39,8 @@ impl Api {
         change: StateChange,
     ) -> Result<Response<v1::Environment>, Status> {
         let reference = convert::environment_name(name).map_err(status)?;
-        let found = self.app.set_environment_state(caller, &reference, change).await.map_err(status)?;
+        let found =
+            self.app.set_environment_state(caller, &reference, change).await.map_err(status)?;
         self.described(caller, found).await
     }
 }
@@ -73,7 +74,8 @@ impl Environments for Api {
         request: Request<v1::GetEnvironmentRequest>,
     ) -> Result<Response<v1::Environment>, Status> {
         let caller = self.caller(&request).await?;
-        let name = convert::environment_name(request.get_ref().environment.as_ref()).map_err(status)?;
+        let name =
+            convert::environment_name(request.get_ref().environment.as_ref()).map_err(status)?;
         let (found, usage) = self.app.get_environment(&caller, &name).await.map_err(status)?;
         Ok(Response::new(convert::environment(found, usage)))
     }
@@ -131,7 +133,8 @@ impl Environments for Api {
         request: Request<v1::SetQuotasRequest>,
     ) -> Result<Response<v1::Environment>, Status> {
         let caller = self.caller(&request).await?;
-        let name = convert::environment_name(request.get_ref().environment.as_ref()).map_err(status)?;
+        let name =
+            convert::environment_name(request.get_ref().environment.as_ref()).map_err(status)?;
         let quotas = convert::quotas(request.get_ref().quotas.as_ref());
         let found = self.app.set_quotas(&caller, &name, quotas).await.map_err(status)?;
         self.described(&caller, found).await

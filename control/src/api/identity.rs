@@ -2,7 +2,8 @@
 
 use tonic::{Request, Response, Status, async_trait};
 use weft_control_api::v1::{
-    self, organisations_server::Organisations, sessions_server::Sessions, who_am_i_response::Actor as Who,
+    self, organisations_server::Organisations, sessions_server::Sessions,
+    who_am_i_response::Actor as Who,
 };
 use weft_model::{
     access::{Actor, EnvironmentRole, OrganisationRole},

@@ -11,7 +11,9 @@ fn verdict(field: &'static str, verdict: v1::Verdict) -> Result<Verdict, AppErro
     match verdict {
         v1::Verdict::Allow => Ok(Verdict::Allow),
         v1::Verdict::Deny => Ok(Verdict::Deny),
-        v1::Verdict::Unspecified => Err(AppError::invalid(field, "is missing; expected allow or deny")),
+        v1::Verdict::Unspecified => {
+            Err(AppError::invalid(field, "is missing; expected allow or deny"))
+        }
     }
 }
 
@@ -93,7 +95,8 @@ impl Policies for Api {
         request: Request<v1::GetPolicyRequest>,
     ) -> Result<Response<v1::Policy>, Status> {
         let caller = self.caller(&request).await?;
-        let name = convert::environment_name(request.get_ref().environment.as_ref()).map_err(status)?;
+        let name =
+            convert::environment_name(request.get_ref().environment.as_ref()).map_err(status)?;
         let policy = self.app.get_policy(&caller, &name).await.map_err(status)?;
         Ok(Response::new(message(policy)))
     }

@@ -98,7 +98,9 @@ impl App {
             }
             None => {
                 let binding = self.read(&known.path(host.id.as_str())).await?;
-                let missing = || AppError::State(format!("host {} is not allowed in this environment", host.id));
+                let missing = || {
+                    AppError::State(format!("host {} is not allowed in this environment", host.id))
+                };
                 Ok(FoundRight::Binding(binding.ok_or_else(missing)?))
             }
         }
@@ -114,11 +116,10 @@ impl App {
         reference: &EnvironmentReference,
         wish: &AttachWish,
     ) -> Result<Attachment, AppError> {
-        self.transact(async || {
+        transact!(self, {
             let environment = self.environment(caller, Action::Deploy, reference).await?;
             self.decide_attach(environment, wish).await
         })
-        .await
     }
 
     /// Makes an attachment on the host that asks. Without a right there is no such environment.
@@ -133,14 +134,13 @@ impl App {
     ) -> Result<Attachment, AppError> {
         caller.may(Action::ActAsHost, Object::Host(&wish.host.id))?;
         let absent = || AppError::NotFound("environment");
-        self.transact(async || {
+        transact!(self, {
             let found = self.find(reference).await?.ok_or_else(absent)?;
             match self.decide_attach(found, wish).await {
                 Err(AppError::NotFound(_) | AppError::State(_)) => Err(absent()),
                 decided => decided,
             }
         })
-        .await
     }
 
     async fn decide_attach(
@@ -177,7 +177,7 @@ impl App {
         name: &AttachmentName,
         to: &Host,
     ) -> Result<Attachment, AppError> {
-        self.transact(async || {
+        transact!(self, {
             let environment = self.environment(caller, Action::Deploy, reference).await?;
             let known = self.known(environment).await?;
             let (attachment, slot) = self.attached(&known, name).await?;
@@ -186,7 +186,6 @@ impl App {
             let (scene, right) = (known.scene(), right.right());
             Ok(placement::move_to(&scene, &attachment, &slot, &host, &right, self.now())?)
         })
-        .await
     }
 
     async fn attached(
@@ -195,7 +194,8 @@ impl App {
         name: &AttachmentName,
     ) -> Result<(Decoded<Attachment>, Decoded<Slot>), AppError> {
         let absent = || AppError::NotFound("attachment");
-        let found = self.read::<Attachment>(&known.path(name.as_str())).await?.ok_or_else(absent)?;
+        let found =
+            self.read::<Attachment>(&known.path(name.as_str())).await?.ok_or_else(absent)?;
         let slot = self.read(&known.slot_path(&found.record.slot)).await?.ok_or_else(absent)?;
         Ok((found, slot))
     }
@@ -211,7 +211,7 @@ impl App {
         name: &AttachmentName,
         generation: Option<u64>,
     ) -> Result<(), AppError> {
-        self.transact(async || {
+        transact!(self, {
             let environment = self.environment(caller, Action::Deploy, reference).await?;
             let known = self.known(environment).await?;
             let (attachment, slot) = self.attached(&known, name).await?;
@@ -220,7 +220,6 @@ impl App {
             }
             Ok(placement::release(&known.scene(), &attachment, &slot, self.now())?)
         })
-        .await
     }
 
     /// Ends an attachment, whoever asks.
@@ -229,7 +228,7 @@ impl App {
         environment: &Decoded<Environment>,
         name: &AttachmentName,
     ) -> Result<(), AppError> {
-        self.transact(async || {
+        transact!(self, {
             let known = self.known(environment.clone()).await?;
             let (attachment, slot) = match self.attached(&known, name).await {
                 Err(AppError::NotFound(_)) => return Ok(Decision::Already(())),
@@ -237,7 +236,6 @@ impl App {
             };
             Ok(placement::release(&known.scene(), &attachment, &slot, self.now())?)
         })
-        .await
     }
 
     /// Ends an attachment on the host that asks, if it still has it.
@@ -253,7 +251,7 @@ impl App {
     ) -> Result<(), AppError> {
         let host = Self::calling_host(caller)?;
         caller.may(Action::ActAsHost, Object::Host(host))?;
-        self.transact(async || {
+        transact!(self, {
             let found: Option<Decoded<Environment>> = self.read(environment.as_str()).await?;
             let Some(found) = found else { return Ok(Decision::Already(())) };
             let known = self.known(found).await?;
@@ -261,13 +259,13 @@ impl App {
                 Err(AppError::NotFound(_)) => return Ok(Decision::Already(())),
                 attached => attached?,
             };
-            let is_its = attachment.record.host == *host && attachment.record.generation == generation;
+            let is_its =
+                attachment.record.host == *host && attachment.record.generation == generation;
             if !is_its {
                 return Ok(Decision::Already(()));
             }
             Ok(placement::release(&known.scene(), &attachment, &slot, self.now())?)
         })
-        .await
     }
 
     /// Gives addresses to a slot.
@@ -281,14 +279,13 @@ impl App {
         key: &SlotKey,
         addresses: &[IpAddr],
     ) -> Result<Slot, AppError> {
-        self.transact(async || {
+        transact!(self, {
             let environment = self.environment(caller, Action::Deploy, reference).await?;
             let known = self.known(environment).await?;
             let existing = self.read(&known.slot_path(key)).await?;
             let (scene, existing) = (known.scene(), existing.as_ref());
             Ok(placement::reserve(&scene, key, addresses, existing, self.now())?)
         })
-        .await
     }
 
     /// Takes a reservation back.
@@ -301,13 +298,12 @@ impl App {
         reference: &EnvironmentReference,
         key: &SlotKey,
     ) -> Result<(), AppError> {
-        self.transact(async || {
+        transact!(self, {
             let environment = self.environment(caller, Action::Deploy, reference).await?;
             let known = self.known(environment).await?;
             let slot = self.read(&known.slot_path(key)).await?.ok_or(AppError::NotFound("slot"))?;
             Ok(placement::unreserve(&known.scene(), &slot, self.now())?)
         })
-        .await
     }
 
     /// Attachments of an environment after the one with this name, with their health.
@@ -347,7 +343,8 @@ impl App {
     ) -> Result<(Attachment, Option<Health>), AppError> {
         let environment = self.environment(caller, Action::SeeEnvironment, reference).await?;
         let path = format!("{}/{name}", environment.record.id);
-        let found = self.read::<Attachment>(&path).await?.ok_or(AppError::NotFound("attachment"))?;
+        let found =
+            self.read::<Attachment>(&path).await?.ok_or(AppError::NotFound("attachment"))?;
         let health = self.read::<Health>(&path).await?;
         Ok((found.record, health.map(|health| health.record)))
     }
@@ -380,7 +377,7 @@ impl App {
         reference: &EnvironmentReference,
         id: &GrantId,
     ) -> Result<(), AppError> {
-        self.transact(async || {
+        transact!(self, {
             let environment = self.environment(caller, Action::Grant, reference).await?;
             let grant = self.read::<Grant>(&format!("{}/{id}", environment.record.id)).await?;
             match grant {
@@ -394,7 +391,6 @@ impl App {
                 }
             }
         })
-        .await
     }
 
     /// The scheduler's leave for one attachment.
@@ -410,7 +406,7 @@ impl App {
         attempt: u32,
         lasts: Duration,
     ) -> Result<Grant, AppError> {
-        self.transact(async || {
+        transact!(self, {
             let environment = self.environment(caller, Action::Grant, reference).await?;
             let known: Decoded<record::Host> =
                 self.read(host.as_str()).await?.ok_or(AppError::NotFound("host"))?;
@@ -429,7 +425,6 @@ impl App {
                 .put(grant.key()?, grant.encode()?);
             Ok(Decision::Commit(transaction, grant))
         })
-        .await
     }
 
     /// The host that a caller is.

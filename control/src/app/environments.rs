@@ -53,7 +53,10 @@ pub struct NewEnvironment {
 impl NewEnvironment {
     fn check(&self) -> Result<(), AppError> {
         if self.subnets.is_empty() || self.subnets.len() > SUBNETS_MAX {
-            let problem = format!("{} of them; expected one of IPv4, one of IPv6, or one of each", self.subnets.len());
+            let problem = format!(
+                "{} of them; expected one of IPv4, one of IPv6, or one of each",
+                self.subnets.len()
+            );
             return Err(AppError::invalid("subnets", problem));
         }
         let is_ipv4 = |subnet: &Subnet| subnet.address().is_ipv4();
@@ -112,7 +115,7 @@ impl App {
             id: environment.id.clone(),
         };
         let path = environment.path();
-        self.transact(async || {
+        transact!(self, {
             let taken = self.read::<EnvironmentName>(&named.path()).await?;
             if taken.is_some() {
                 let problem = format!("there is an environment {} already", named.name);
@@ -127,8 +130,7 @@ impl App {
                 .put(authority.key()?, authority.encode()?)
                 .put(policy.key()?, policy.encode()?);
             Ok(Decision::Commit(transaction, ()))
-        })
-        .await?;
+        })?;
         self.read(&path).await?.ok_or(AppError::NotFound("environment"))
     }
 
@@ -172,7 +174,8 @@ impl App {
     ) -> Result<(Decoded<Environment>, Usage), AppError> {
         let found = self.environment(caller, Action::SeeEnvironment, reference).await?;
         let usage = self.read::<Usage>(found.record.id.as_str()).await?;
-        let usage = usage.map_or_else(|| Usage::none(found.record.id.clone()), |usage| usage.record);
+        let usage =
+            usage.map_or_else(|| Usage::none(found.record.id.clone()), |usage| usage.record);
         Ok((found, usage))
     }
 
@@ -229,7 +232,7 @@ impl App {
             StateChange::Suspend | StateChange::Resume => Action::SuspendEnvironment,
             StateChange::Delete { .. } => Action::ManageEnvironment,
         };
-        self.transact(async || {
+        transact!(self, {
             let found = self.environment(caller, action, reference).await?;
             let before = &found.record;
             let state = match (change, before.state) {
@@ -247,10 +250,10 @@ impl App {
                 return Ok(Decision::Already(()));
             }
             let after = Environment { state, ..before.clone() };
-            let transaction = rests_on(Transaction::new(), &found)?.put(after.key()?, after.encode()?);
+            let transaction =
+                rests_on(Transaction::new(), &found)?.put(after.key()?, after.encode()?);
             Ok(Decision::Commit(transaction, ()))
-        })
-        .await?;
+        })?;
         self.environment(caller, action, reference).await
     }
 
@@ -264,7 +267,7 @@ impl App {
         reference: &EnvironmentReference,
         host: &HostId,
     ) -> Result<bool, AppError> {
-        self.transact(async || {
+        transact!(self, {
             let found = self.environment(caller, Action::BindHosts, reference).await?;
             let known: Decoded<Host> =
                 self.read(host.as_str()).await?.ok_or(AppError::NotFound("host"))?;
@@ -279,7 +282,6 @@ impl App {
                 .put(binding.key()?, binding.encode()?);
             Ok(Decision::Commit(transaction, true))
         })
-        .await
     }
 
     /// Takes that back. Attachments that rest on it go as well if that is asked for; returns how many.
@@ -309,17 +311,15 @@ impl App {
             self.remove_attachment(&found, &attachment.name).await?;
             removed += 1;
         }
-        self.transact(async || {
+        transact!(self, {
             let found = self.environment(caller, Action::BindHosts, reference).await?;
             let path = format!("{}/{host}", found.record.id);
             let binding: Option<Decoded<Binding>> = self.read(&path).await?;
             let Some(binding) = binding else { return Ok(Decision::Already(())) };
             // Whoever attaches at the same time rests on the binding.
-            let transaction =
-                rests_on(Transaction::new(), &binding)?.delete(binding.record.key()?);
+            let transaction = rests_on(Transaction::new(), &binding)?.delete(binding.record.key()?);
             Ok(Decision::Commit(transaction, ()))
-        })
-        .await?;
+        })?;
         Ok(removed)
     }
 
@@ -337,7 +337,8 @@ impl App {
         let found = self.environment(caller, Action::BindHosts, reference).await?;
         let path = format!("{}/", found.record.id);
         let after = after.map(|after| format!("{path}{after}"));
-        let listed = self.view.read(|state| state.list::<Binding>(&path, after.as_deref(), len_max))?;
+        let listed =
+            self.view.read(|state| state.list::<Binding>(&path, after.as_deref(), len_max))?;
         Ok(listed.into_iter().map(|binding| binding.record.host).collect())
     }
 
@@ -351,16 +352,16 @@ impl App {
         reference: &EnvironmentReference,
         quotas: Quotas,
     ) -> Result<Decoded<Environment>, AppError> {
-        self.transact(async || {
+        transact!(self, {
             let found = self.environment(caller, Action::ManageInstallation, reference).await?;
             if found.record.quotas == quotas {
                 return Ok(Decision::Already(()));
             }
             let after = Environment { quotas, ..found.record.clone() };
-            let transaction = rests_on(Transaction::new(), &found)?.put(after.key()?, after.encode()?);
+            let transaction =
+                rests_on(Transaction::new(), &found)?.put(after.key()?, after.encode()?);
             Ok(Decision::Commit(transaction, ()))
-        })
-        .await?;
+        })?;
         self.environment(caller, Action::ManageInstallation, reference).await
     }
 }

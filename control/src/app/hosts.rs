@@ -2,6 +2,10 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
+use rustls::{
+    pki_types::{PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+};
 use weft_model::{
     Decoded, Record, TokenId,
     access::{Action, Object},
@@ -9,9 +13,10 @@ use weft_model::{
     record::{Capacity, Endpoint, Host, HostState, JoinToken, JoinTokenUse, LABELS_MAX, Place},
 };
 use weft_pki::{
-    SigningRequest,
-    installation::{self, Member},
+    KeyKind, SigningRequest,
+    installation::{self, Member, ServerName},
     issue::{self, Validity},
+    request,
 };
 use weft_store::{Revision, Transaction};
 use weft_types::HostId;
@@ -22,12 +27,14 @@ use crate::secret::{self, hex, random};
 
 /// Longest life of a join token.
 pub const JOIN_TOKEN_SECONDS_MAX: u32 = 7 * 24 * 3_600;
+/// What the control plane is called in its own certificate.
+const SERVER: &str = "control";
 /// How long the same key may ask again with a join token that it has used.
 const JOIN_AGAIN: Duration = Duration::from_secs(3_600);
 /// Longest name and longest value of a label, bytes.
 const LABEL_LEN_MAX: usize = 256;
 /// Most endpoints of a host.
-pub const ENDPOINTS_MAX: usize = 8;
+const ENDPOINTS_MAX: usize = 8;
 
 /// What a join token is for.
 #[derive(Debug, Clone, Default)]
@@ -76,8 +83,11 @@ fn check_host(labels: &BTreeMap<String, String>, endpoints: usize) -> Result<(),
         return Err(AppError::invalid("labels", problem));
     }
     let well_formed = |text: &String| text.len() <= LABEL_LEN_MAX;
-    if let Some((name, _)) = labels.iter().find(|(name, value)| !well_formed(name) || !well_formed(value)) {
-        let problem = format!("{name:.40}; expected names and values of at most {LABEL_LEN_MAX} bytes");
+    if let Some((name, _)) =
+        labels.iter().find(|(name, value)| !well_formed(name) || !well_formed(value))
+    {
+        let problem =
+            format!("{name:.40}; expected names and values of at most {LABEL_LEN_MAX} bytes");
         return Err(AppError::invalid("labels", problem));
     }
     if endpoints == 0 || endpoints > ENDPOINTS_MAX {
@@ -120,11 +130,11 @@ impl App {
             expires: now.after(new.lasts),
             used: None,
         };
-        self.transact(async || {
-            let transaction = Transaction::new().absent(token.key()?).put(token.key()?, token.encode()?);
+        transact!(self, {
+            let transaction =
+                Transaction::new().absent(token.key()?).put(token.key()?, token.encode()?);
             Ok(Decision::Commit(transaction, ()))
-        })
-        .await?;
+        })?;
         Ok((token, secret))
     }
 
@@ -137,7 +147,7 @@ impl App {
         let key_hash = hex(&key.key_hash());
         check_host(&BTreeMap::new(), enrolment.endpoints.len())?;
         let hash = secret::hash(&enrolment.token);
-        let host = self.transact(async || self.decide_enrol(enrolment, &hash, &key_hash).await).await?;
+        let host = transact!(self, self.decide_enrol(enrolment, &hash, &key_hash).await)?;
         let certificate = self.host_certificate(&host, &key)?;
         Ok(Enrolled { host, certificate })
     }
@@ -154,7 +164,11 @@ impl App {
         if let Some(used) = &token.record.used {
             let again = used.key_hash == key_hash && now < used.at.after(JOIN_AGAIN);
             let host = used.host.clone();
-            return if again { Ok(Decision::Already(host)) } else { Err(AppError::NotFound("join token")) };
+            return if again {
+                Ok(Decision::Already(host))
+            } else {
+                Err(AppError::NotFound("join token"))
+            };
         }
         if token.record.expires <= now {
             return Err(AppError::NotFound("join token"));
@@ -164,7 +178,10 @@ impl App {
             (Some(meant), Some(wanted)) if meant == wanted => meant.clone(),
             (None, Some(wanted)) => wanted.clone(),
             (Some(meant), Some(wanted)) => {
-                return Err(AppError::invalid("host", format!("{wanted}; this token is for {meant}")));
+                return Err(AppError::invalid(
+                    "host",
+                    format!("{wanted}; this token is for {meant}"),
+                ));
             }
             (None, None) => return Err(AppError::invalid("host", "is missing; expected an id")),
         };
@@ -173,7 +190,11 @@ impl App {
             state: HostState::Active,
             place: token.record.place.clone(),
             labels: token.record.labels.clone(),
-            endpoints: enrolment.endpoints.iter().map(|address| Endpoint { address: *address, pod: None }).collect(),
+            endpoints: enrolment
+                .endpoints
+                .iter()
+                .map(|address| Endpoint { address: *address, pod: None })
+                .collect(),
             capacity: enrolment.capacity,
             key_hash: key_hash.to_owned(),
             created: now,
@@ -201,12 +222,16 @@ impl App {
     ///
     /// # Errors
     /// [`AppError`].
-    pub async fn renew_host(&self, caller: &Caller, signing_request: &[u8]) -> Result<String, AppError> {
+    pub async fn renew_host(
+        &self,
+        caller: &Caller,
+        signing_request: &[u8],
+    ) -> Result<String, AppError> {
         let host = Self::calling_host(caller)?;
         caller.may(Action::ActAsHost, Object::Host(host))?;
         let key = SigningRequest::from_der(signing_request)?;
         let key_hash = hex(&key.key_hash());
-        self.transact(async || {
+        transact!(self, {
             let found: Decoded<Host> =
                 self.read(host.as_str()).await?.ok_or(AppError::Unauthenticated)?;
             if found.record.key_hash == key_hash {
@@ -216,14 +241,31 @@ impl App {
             let transaction =
                 rests_on(Transaction::new(), &found)?.put(renewed.key()?, renewed.encode()?);
             Ok(Decision::Commit(transaction, ()))
-        })
-        .await?;
+        })?;
         self.host_certificate(host, &key)
     }
 
     /// A host, whoever asks.
     pub(crate) async fn known_host(&self, host: &HostId) -> Result<Option<Host>, AppError> {
         Ok(self.read(host.as_str()).await?.map(|host: Decoded<Host>| host.record))
+    }
+
+    /// A certificate with a new key for this server under these names, with the authority's behind it, by which hosts
+    /// that join know it.
+    pub(crate) fn server_certificate(&self, names: &[ServerName]) -> anyhow::Result<CertifiedKey> {
+        let new = request::new_key(KeyKind::EcdsaP256)?;
+        let key = SigningRequest::from_der(&new.request)?;
+        let time = self.clock.system_time();
+        let validity = Validity::days(time, issue::HOST_BACKDATE, installation::COMPONENT_DAYS);
+        let member = Member::Component(SERVER.parse()?);
+        let own = self.authority.issue(&member, &key, validity, names)?;
+        let chain = vec![
+            installation::anchor(own.as_bytes())?,
+            installation::anchor(self.anchor.as_bytes())?,
+        ];
+        let key = PrivateKeyDer::from_pem_slice(new.key_pem.as_bytes())?;
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)?;
+        Ok(CertifiedKey::new(chain, key))
     }
 
     /// What a host is given to join: the secret, and by what it knows the installation.
@@ -249,7 +291,8 @@ impl App {
         let now = self.now();
         let all = self.view.read(|state| state.list::<JoinToken>("", None, usize::MAX))?;
         let good = all.into_iter().map(|token| token.record);
-        let mut good: Vec<_> = good.filter(|token| token.used.is_none() && token.expires > now).collect();
+        let mut good: Vec<_> =
+            good.filter(|token| token.used.is_none() && token.expires > now).collect();
         good.sort_by(|one, other| one.id.cmp(&other.id));
         good.retain(|token| after.is_none_or(|after| token.id.as_str() > after));
         good.truncate(len_max);
@@ -262,7 +305,7 @@ impl App {
     /// [`AppError`].
     pub async fn revoke_join_token(&self, caller: &Caller, id: &TokenId) -> Result<(), AppError> {
         caller.may(Action::ManageHosts, Object::Installation)?;
-        self.transact(async || {
+        transact!(self, {
             let all = self.view.read(|state| state.list::<JoinToken>("", None, usize::MAX))?;
             let Some(token) = all.into_iter().find(|token| token.record.id == *id) else {
                 return Ok(Decision::Already(()));
@@ -270,7 +313,6 @@ impl App {
             let transaction = rests_on(Transaction::new(), &token)?.delete(token.record.key()?);
             Ok(Decision::Commit(transaction, ()))
         })
-        .await
     }
 
     /// Changes where a host stands, its labels and endpoints.
@@ -285,8 +327,9 @@ impl App {
     ) -> Result<Decoded<Host>, AppError> {
         caller.may(Action::ManageHosts, Object::Host(host))?;
         check_host(&change.labels, change.endpoints.len())?;
-        self.transact(async || {
-            let found: Decoded<Host> = self.read(host.as_str()).await?.ok_or(AppError::NotFound("host"))?;
+        transact!(self, {
+            let found: Decoded<Host> =
+                self.read(host.as_str()).await?.ok_or(AppError::NotFound("host"))?;
             if found.modified != change.revision {
                 return Err(AppError::Changed("host"));
             }
@@ -299,8 +342,7 @@ impl App {
             let transaction =
                 rests_on(Transaction::new(), &found)?.put(changed.key()?, changed.encode()?);
             Ok(Decision::Commit(transaction, ()))
-        })
-        .await?;
+        })?;
         self.read(host.as_str()).await?.ok_or(AppError::NotFound("host"))
     }
 
@@ -308,7 +350,11 @@ impl App {
     ///
     /// # Errors
     /// [`AppError`].
-    pub async fn get_host(&self, caller: &Caller, host: &HostId) -> Result<Decoded<Host>, AppError> {
+    pub async fn get_host(
+        &self,
+        caller: &Caller,
+        host: &HostId,
+    ) -> Result<Decoded<Host>, AppError> {
         caller.may(Action::SeeHosts, Object::Host(host))?;
         self.read(host.as_str()).await?.ok_or(AppError::NotFound("host"))
     }
@@ -341,8 +387,9 @@ impl App {
         state: HostState,
     ) -> Result<Decoded<Host>, AppError> {
         caller.may(Action::ManageHosts, Object::Host(host))?;
-        self.transact(async || {
-            let found: Decoded<Host> = self.read(host.as_str()).await?.ok_or(AppError::NotFound("host"))?;
+        transact!(self, {
+            let found: Decoded<Host> =
+                self.read(host.as_str()).await?.ok_or(AppError::NotFound("host"))?;
             if found.record.state == state {
                 return Ok(Decision::Already(()));
             }
@@ -353,8 +400,7 @@ impl App {
             let transaction =
                 rests_on(Transaction::new(), &found)?.put(changed.key()?, changed.encode()?);
             Ok(Decision::Commit(transaction, ()))
-        })
-        .await?;
+        })?;
         self.read(host.as_str()).await?.ok_or(AppError::NotFound("host"))
     }
 }

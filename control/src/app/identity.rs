@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use argon2::{
     Argon2,
-    password_hash::{PasswordHash, PasswordHasher, PasswordVerifier},
+    password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString},
 };
 use weft_model::{
     Decoded, OrganisationId, Record, ServiceName, UserId,
@@ -22,13 +22,15 @@ use super::{App, AppError, Caller, environments::rests_on};
 use crate::secret::{self, random};
 
 /// Shortest password, bytes (NIST SP 800-63B section 3.1.1.2 asks for 15 where it is the only factor, 8 with a second).
-pub const PASSWORD_LEN_MIN: usize = 15;
+const PASSWORD_LEN_MIN: usize = 15;
 /// Longest password, bytes.
-pub const PASSWORD_LEN_MAX: usize = 1_024;
+const PASSWORD_LEN_MAX: usize = 1_024;
+/// Bytes of a password's salt (RFC 9106 section 3.1).
+const SALT_LEN: usize = 16;
 /// How long a session lasts.
-pub const SESSION_LASTS: Duration = Duration::from_secs(12 * 3_600);
+const SESSION_LASTS: Duration = Duration::from_secs(12 * 3_600);
 /// How long an invitation lasts.
-pub const INVITATION_LASTS: Duration = Duration::from_secs(7 * 24 * 3_600);
+const INVITATION_LASTS: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// A session that has begun.
 #[derive(Debug)]
@@ -95,7 +97,8 @@ impl App {
             None => None,
         };
         let user = found.map(|user| user.record);
-        let hash = user.as_ref().map_or_else(|| NOBODY.to_owned(), |user| user.password_hash.clone());
+        let hash =
+            user.as_ref().map_or_else(|| NOBODY.to_owned(), |user| user.password_hash.clone());
         let matches = self.slowly(move || verify(&password, &hash)).await?;
         let user = user.filter(|_| matches).ok_or(AppError::Unauthenticated)?;
         let (secret, secret_hash) = secret::new("weft_session");
@@ -106,14 +109,13 @@ impl App {
             expires: now.after(SESSION_LASTS),
             created: now,
         };
-        self.transact(async || {
+        transact!(self, {
             let transaction = Transaction::new()
                 .present(user.key()?)
                 .absent(session.key()?)
                 .put(session.key()?, session.encode()?);
             Ok(Decision::Commit(transaction, ()))
-        })
-        .await?;
+        })?;
         Ok(Login { secret, session, user })
     }
 
@@ -123,7 +125,7 @@ impl App {
     /// [`AppError`].
     pub async fn logout(&self, secret: &str) -> Result<(), AppError> {
         let key = Session::key_at(&secret::hash(secret))?;
-        self.transact(async || Ok(Decision::Commit(Transaction::new().delete(key.clone()), ()))).await
+        transact!(self, Ok(Decision::Commit(Transaction::new().delete(key.clone()), ())))
     }
 
     /// Makes a person of whoever has an invitation.
@@ -137,7 +139,10 @@ impl App {
         password: Zeroizing<String>,
     ) -> Result<User, AppError> {
         if !(PASSWORD_LEN_MIN..=PASSWORD_LEN_MAX).contains(&password.len()) {
-            let problem = format!("has {} bytes; expected {PASSWORD_LEN_MIN} to {PASSWORD_LEN_MAX}", password.len());
+            let problem = format!(
+                "has {} bytes; expected {PASSWORD_LEN_MIN} to {PASSWORD_LEN_MAX}",
+                password.len()
+            );
             return Err(AppError::invalid("password", problem));
         }
         let absent = || AppError::NotFound("invitation");
@@ -146,7 +151,7 @@ impl App {
         self.read::<Invitation>(&hash).await?.ok_or_else(absent)?;
         let password_hash = self.slowly(move || hash_password(&password)).await??;
         let id = UserId::from_random(&random());
-        self.transact(async || {
+        transact!(self, {
             let invited: Decoded<Invitation> = self.read(&hash).await?.ok_or_else(absent)?;
             if invited.record.expires <= self.now() {
                 return Err(absent());
@@ -161,7 +166,9 @@ impl App {
             };
             let email = UserEmail { email_hash: email_hash(&user.email), id: id.clone() };
             if self.read::<UserEmail>(&email.path()).await?.is_some() {
-                return Err(AppError::Exists("there is an account with this address already".into()));
+                return Err(AppError::Exists(
+                    "there is an account with this address already".into(),
+                ));
             }
             let mut transaction = rests_on(Transaction::new(), &invited)?
                 .absent(email.key()?)
@@ -176,7 +183,6 @@ impl App {
             }
             Ok(Decision::Commit(transaction, user))
         })
-        .await
     }
 
     /// Makes an organisation, and an invitation for its first owner.
@@ -195,7 +201,7 @@ impl App {
         let named = OrganisationName { name: name.clone(), id: id.clone() };
         let to = InvitedTo::Organisation(id, OrganisationRole::Owner);
         let (invitation, secret) = self.new_invitation(to, owner_email)?;
-        self.transact(async || {
+        transact!(self, {
             if self.read::<OrganisationName>(&named.path()).await?.is_some() {
                 return Err(AppError::Exists(format!("there is an organisation {name} already")));
             }
@@ -206,8 +212,7 @@ impl App {
                 .put(organisation.key()?, organisation.encode()?)
                 .put(invitation.key()?, invitation.encode()?);
             Ok(Decision::Commit(transaction, ()))
-        })
-        .await?;
+        })?;
         Ok((organisation, secret))
     }
 
@@ -258,7 +263,9 @@ impl App {
         email: &str,
     ) -> Result<(Invitation, Zeroizing<String>), AppError> {
         let well_formed = email.len() <= EMAIL_LEN_MAX
-            && email.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty())
+            && email
+                .split_once('@')
+                .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty())
             && !email.contains(|c: char| c.is_whitespace() || c.is_control());
         if !well_formed {
             return Err(AppError::invalid("email", "expected NAME@DOMAIN"));
@@ -274,12 +281,12 @@ impl App {
     /// [`AppError`].
     pub async fn invite_operator(&self, email: &str) -> Result<Zeroizing<String>, AppError> {
         let (invitation, secret) = self.new_invitation(InvitedTo::Installation, email)?;
-        self.transact(async || {
-            let transaction =
-                Transaction::new().absent(invitation.key()?).put(invitation.key()?, invitation.encode()?);
+        transact!(self, {
+            let transaction = Transaction::new()
+                .absent(invitation.key()?)
+                .put(invitation.key()?, invitation.encode()?);
             Ok(Decision::Commit(transaction, ()))
-        })
-        .await?;
+        })?;
         Ok(secret)
     }
 }
@@ -294,7 +301,9 @@ fn email_hash(email: &str) -> String {
 
 /// Argon2id (RFC 9106) with 19 MiB and two passes, as OWASP's cheat sheet on passwords has it.
 fn hash_password(password: &str) -> Result<String, AppError> {
-    let hash = Argon2::default().hash_password(password.as_bytes());
+    let salt = SaltString::encode_b64(&random::<SALT_LEN>());
+    let salt = salt.map_err(|error| AppError::internal(error.to_string()))?;
+    let hash = Argon2::default().hash_password(password.as_bytes(), &salt);
     hash.map(|hash| hash.to_string()).map_err(|error| AppError::internal(error.to_string()))
 }
 

@@ -58,7 +58,8 @@ impl App {
         authorities.sort_by_key(|authority| (authority.record.rank(), authority.record.generation));
         let current = authorities.first().map(|first| &first.record);
         let current = current.filter(|first| first.state == AuthorityState::Current);
-        let current = current.ok_or_else(|| AppError::internal("an environment without an authority"))?;
+        let current =
+            current.ok_or_else(|| AppError::internal("an environment without an authority"))?;
         let authority = self.unseal(current).await?;
         let time = self.clock.system_time();
         let validity = Validity {

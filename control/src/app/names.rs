@@ -81,7 +81,9 @@ impl App {
         let id = match &reference.0 {
             Reference::Id(id) => id.clone(),
             Reference::Name(organisation, name) => {
-                let Some(organisation) = self.organisation_id(organisation).await? else { return Ok(None) };
+                let Some(organisation) = self.organisation_id(organisation).await? else {
+                    return Ok(None);
+                };
                 let named = self.read::<EnvironmentName>(&format!("{organisation}/{name}")).await?;
                 let Some(named) = named else { return Ok(None) };
                 named.record.id

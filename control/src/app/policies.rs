@@ -38,15 +38,20 @@ impl App {
         default: Verdict,
         rules: Vec<Rule>,
     ) -> Result<Policy, AppError> {
-        self.transact(async || {
-            let environment = self.environment(caller, Action::ManageEnvironment, reference).await?;
+        transact!(self, {
+            let environment =
+                self.environment(caller, Action::ManageEnvironment, reference).await?;
             let id = &environment.record.id;
             let found: Option<Decoded<Policy>> = self.read(id.as_str()).await?;
             if found.as_ref().map_or(0, |found| found.record.version) != version {
                 return Err(AppError::Changed("policy"));
             }
-            let policy =
-                Policy { environment: id.clone(), version: version + 1, default, rules: rules.clone() };
+            let policy = Policy {
+                environment: id.clone(),
+                version: version + 1,
+                default,
+                rules: rules.clone(),
+            };
             policy.check()?;
             let transaction = rests_on(Transaction::new(), &environment)?;
             let transaction = match &found {
@@ -55,6 +60,5 @@ impl App {
             };
             Ok(Decision::Commit(transaction.put(policy.key()?, policy.encode()?), policy))
         })
-        .await
     }
 }

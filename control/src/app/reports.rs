@@ -18,7 +18,7 @@ use weft_types::{AttachmentName, EnvironmentId, HostId};
 use super::{App, AppError, Caller, environments::rests_on};
 
 /// How soon a host is expected to say something again.
-pub const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// Longest version that is kept, bytes.
 const VERSION_LEN_MAX: usize = 64;
 
@@ -71,7 +71,7 @@ impl App {
         version.truncate(version.floor_char_boundary(VERSION_LEN_MAX));
         self.all_heard().insert(host.clone(), Heard { at: self.now(), version });
         for reported in health {
-            self.transact(async || self.decide_health(host, reported).await).await?;
+            transact!(self, self.decide_health(host, reported).await)?;
         }
         Ok(REPORT_INTERVAL)
     }

@@ -3,7 +3,7 @@
 //! iperf3 does not look at what arrives; with checksums that are elided on the way a byte in the
 //! wrong place would go unnoticed. Here it does not.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,12 @@ use crate::seeded::Seeded;
 const BLOCK: usize = 256 << 10;
 /// A connection that stands still for so long has failed: TCP waits at most so long between two tries.
 const STALL_LIMIT: Duration = Duration::from_secs(120);
+
+/// A listener forgets a connection whose handshake it could not end by then (tcp_synack_retries, 63 s). It forgets it at
+/// once when its own interface drops what it repeats, as one without a daemon and helper does; the other end, which
+/// believes to be connected and sends nothing, is never told.
+const ACCEPT_LIMIT: Duration = Duration::from_secs(70);
+const ACCEPT_POLL: Duration = Duration::from_millis(1);
 
 /// What happened.
 #[derive(Debug, Clone)]
@@ -67,10 +73,9 @@ pub fn transfer(
 ) -> Result<Transfer> {
     let listener = to.enter(|| Ok(TcpListener::bind(address)?))?;
     let address = listener.local_addr()?;
-    // The connection is waiting in the backlog, so that accepting it below cannot block.
     let stream = from.enter(|| Ok(TcpStream::connect_timeout(&address, STALL_LIMIT)?));
-    let stream = stream.with_context(|| format!("connect to {address}"))?;
-    let (peer, _) = listener.accept()?;
+    let connected = stream.and_then(|stream| Ok((stream, accept(&listener)?)));
+    let (stream, peer) = connected.with_context(|| format!("connect to {address}"))?;
     let start = Instant::now();
     std::thread::scope(|scope| {
         let sending = scope.spawn(move || produce(stream, bytes, seed));
@@ -79,6 +84,27 @@ pub fn transfer(
         let sent = sending.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok(Transfer { bytes: count, elapsed, longest_gap, sent, received })
     })
+}
+
+fn accept(listener: &TcpListener) -> Result<TcpStream> {
+    listener.set_nonblocking(true)?;
+    let begun = Instant::now();
+    loop {
+        match listener.accept() {
+            Ok((peer, _)) => {
+                peer.set_nonblocking(false)?;
+                return Ok(peer);
+            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                ensure!(
+                    begun.elapsed() < ACCEPT_LIMIT,
+                    "its listener has forgotten the connection"
+                );
+                std::thread::sleep(ACCEPT_POLL);
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
 }
 
 fn produce(mut stream: TcpStream, bytes: u64, seed: u64) -> Result<Vec<u8>> {

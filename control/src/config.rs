@@ -1,0 +1,161 @@
+//! The configuration file of `weft-control`.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use weft_pki::installation::ServerName;
+use weft_store::StoreUrl;
+
+/// Where the API is unless the file says otherwise.
+const LISTEN_DEFAULT: &str = "0.0.0.0:7443";
+
+/// Everything that the control plane needs to run.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the API is.
+    pub listen: SocketAddr,
+    /// What clients call this server: names and addresses in its certificate.
+    pub server_names: Vec<ServerName>,
+    /// Where records are kept.
+    pub store: StoreUrl,
+    /// Where wrapped keys are kept, apart from records, so that a copy of these opens nothing.
+    pub keyring: StoreUrl,
+    /// The file with the master key.
+    pub master_key: PathBuf,
+}
+
+/// The file as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    #[serde(default = "listen_default")]
+    listen: SocketAddr,
+    server_names: Vec<String>,
+    store: String,
+    keyring: String,
+    master_key: PathBuf,
+}
+
+fn listen_default() -> SocketAddr {
+    #[expect(clippy::expect_used, reason = "a constant")]
+    LISTEN_DEFAULT.parse().expect("a constant")
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Not the document that is expected.
+    #[error("{}: {source}", path.display())]
+    Document {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong, with its line.
+        source: Box<toml::de::Error>,
+    },
+    /// A value is not as expected.
+    #[error("{}: {field}: {problem}", path.display())]
+    Value {
+        /// Which file.
+        path: PathBuf,
+        /// Which field.
+        field: &'static str,
+        /// What was expected.
+        problem: String,
+    },
+}
+
+impl Config {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the field and what was expected.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let io = |source| ConfigError::Io { path: path.to_owned(), source };
+        Self::parse(path, &fs::read_to_string(path).map_err(io)?)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let document: Document = toml::from_str(text).map_err(|source| ConfigError::Document {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        let value =
+            |field, problem: String| ConfigError::Value { path: path.to_owned(), field, problem };
+        let url = |field, text: &str| {
+            text.parse::<StoreUrl>().map_err(|problem| value(field, problem.to_string()))
+        };
+        if document.server_names.is_empty() {
+            let problem = "is empty; expected the names and addresses by which clients connect";
+            return Err(value("server_names", problem.to_owned()));
+        }
+        let names = document.server_names.iter().map(|name| name.parse());
+        let names: Result<Vec<ServerName>, _> = names.collect();
+        let (store, keyring) = (url("store", &document.store)?, url("keyring", &document.keyring)?);
+        if store == keyring {
+            let problem = "is the same as store; expected another place, so that a copy of the records opens nothing";
+            return Err(value("keyring", problem.to_owned()));
+        }
+        Ok(Self {
+            listen: document.listen,
+            server_names: names.map_err(|problem| value("server_names", problem.to_string()))?,
+            store,
+            keyring,
+            master_key: document.master_key,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        listen = "127.0.0.1:7443"
+        server_names = ["control.example", "192.0.2.1"]
+        store = "sqlite:/var/lib/weft-control/control.db"
+        keyring = "sqlite:/var/lib/weft-control/keyring.db"
+        master_key = "/etc/weft-control/master.key"
+    "#;
+
+    fn refusal(text: &str) -> String {
+        Config::parse(Path::new("control.toml"), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let good = Config::parse(Path::new("control.toml"), GOOD).unwrap();
+        assert_eq!((good.listen.port(), good.server_names.len()), (7443, 2));
+        let without = GOOD.replace("listen = \"127.0.0.1:7443\"", "");
+        assert_eq!(
+            Config::parse(Path::new("control.toml"), &without).unwrap().listen,
+            listen_default()
+        );
+        for (from, to, said) in [
+            (
+                "control.example",
+                "not a name",
+                "server_names: \"not a name\" is no name of a server",
+            ),
+            ("[\"control.example\", \"192.0.2.1\"]", "[]", "server_names: is empty"),
+            ("sqlite:/var/lib/weft-control/control.db", "mysql:x", "control.toml: store: "),
+            ("keyring.db", "control.db", "keyring: is the same as store"),
+            ("master_key", "masterkey", "unknown field `masterkey`"),
+            ("127.0.0.1:7443", "127.0.0.1", "invalid socket address"),
+        ] {
+            let refused = refusal(&GOOD.replacen(from, to, 1));
+            assert!(refused.contains(said), "{from} → {to}: {refused}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What an installation is made of, and how it is opened.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use base64::Engine as _;
+use weft_keys::{KeyFile, Keyring, Owner, Purpose};
+use weft_model::{Decoded, Record, record::Installation};
+use weft_pki::{
+    KeyKind,
+    installation::{self, InstallationAuthority},
+    issue::{self, Validity},
+};
+use weft_store::{SqliteOptions, Store, StoreOptions, StoreUrl, Transaction, open};
+use weft_types::InstallationId;
+use zeroize::Zeroizing;
+
+use crate::{app::App, clock::Clock, config::Config, view::View, view::decode};
+
+/// How long the installation's authority is valid, days.
+const AUTHORITY_DAYS: u32 = 3_650;
+
+/// The stores and the keyring of an installation.
+#[derive(Debug)]
+pub struct Opened {
+    store: Arc<dyn Store>,
+    keyring: Arc<Keyring>,
+}
+
+/// Opens what the configuration names.
+///
+/// # Errors
+/// What cannot be opened, and why.
+pub async fn open_stores(config: &Config) -> anyhow::Result<Opened> {
+    let kms = KeyFile::open(&config.master_key).context("the master key")?;
+    let store = open_store("store", &config.store, SqliteOptions::default()).await?;
+    let erasing = SqliteOptions { erase: true, ..SqliteOptions::default() };
+    let keyring = open_store("keyring", &config.keyring, erasing).await?;
+    let keyring = Keyring::open(keyring, Arc::new(kms)).await.context("the keyring")?;
+    Ok(Opened { store, keyring: Arc::new(keyring) })
+}
+
+async fn open_store(
+    field: &'static str,
+    url: &StoreUrl,
+    sqlite: SqliteOptions,
+) -> anyhow::Result<Arc<dyn Store>> {
+    let options = StoreOptions { sqlite, ..StoreOptions::default() };
+    open(url, &options).await.context(field)
+}
+
+impl Opened {
+    /// Puts stores together that are there already.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, keyring: Arc<Keyring>) -> Self {
+        Self { store, keyring }
+    }
+
+    /// Makes the installation: its key, its authority. An installation that is there already stays as it is.
+    ///
+    /// # Errors
+    /// When there is one, or what the store says.
+    pub async fn create(&self, name: &InstallationId, clock: &Clock) -> anyhow::Result<()> {
+        let key_at = Installation::key_at("this")?;
+        if self.store.get(&key_at).await?.is_some() {
+            bail!("there is an installation in this store already");
+        }
+        let time = clock.system_time();
+        let key = self.keyring.create(&Owner::Installation, time).await?;
+        let validity = Validity::days(time, issue::AUTHORITY_BACKDATE, AUTHORITY_DAYS);
+        let issued = installation::new_authority(name, validity, KeyKind::EcdsaP256)?;
+        let context = name.as_str().as_bytes();
+        let sealed =
+            key.seal(Purpose::CertificateAuthority, &[context], issued.key_pem.as_bytes())?;
+        let made = Installation {
+            name: name.clone(),
+            certificate: issued.certificate_pem,
+            sealed_key: base64::engine::general_purpose::STANDARD.encode(sealed),
+            created: clock.now(),
+        };
+        let transaction = Transaction::new().absent(made.key()?).put(made.key()?, made.encode()?);
+        self.store.commit(transaction).await?;
+        Ok(())
+    }
+
+    /// The application over these stores, once it knows what is in them.
+    ///
+    /// # Errors
+    /// When there is no installation, or its authority does not open.
+    pub async fn app(self, clock: Clock) -> anyhow::Result<App> {
+        let Self { store, keyring } = self;
+        let found = store.get(&Installation::key_at("this")?).await?;
+        let found: Option<Decoded<Installation>> = decode(found)?;
+        let installation = found
+            .context("there is no installation in this store; make one with weft-control init")?;
+        let installation = installation.record;
+        let key = keyring.get(&Owner::Installation).await.context("the installation's key")?;
+        let sealed = base64::engine::general_purpose::STANDARD.decode(&installation.sealed_key)?;
+        let context = installation.name.as_str().as_bytes();
+        let pem: Zeroizing<Vec<u8>> = key
+            .open(Purpose::CertificateAuthority, &[context], &sealed)
+            .context("the key of the installation's authority")?;
+        let anchor = installation.certificate;
+        let authority = InstallationAuthority::from_pem(anchor.as_bytes(), &pem)?;
+        let view = View::follow(Arc::clone(&store));
+        view.ready().await;
+        Ok(App::new(store, keyring, view, clock, authority, anchor))
+    }
+}
+
+/// Makes the master key, if the file is not there, and the installation; returns the invitation of its first
+/// operator.
+///
+/// # Errors
+/// When there is an installation already, or what cannot be made.
+pub async fn init(
+    config: &Config,
+    name: &InstallationId,
+    operator_email: &str,
+) -> anyhow::Result<Zeroizing<String>> {
+    let clock = Clock::default();
+    if !config.master_key.exists() {
+        KeyFile::init(&config.master_key, clock.system_time()).context("the master key")?;
+    }
+    let opened = open_stores(config).await?;
+    opened.create(name, &clock).await?;
+    let app = opened.app(clock).await?;
+    Ok(app.invite_operator(operator_email).await?)
+}

@@ -1,0 +1,204 @@
+//! The server: TLS connections in, calls out.
+//!
+//! ```text
+//!   accept ──▶ place among the connections ──▶ TLS, 10 s ──▶ who is it ──▶ HTTP/2 ──▶ api
+//! ```
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, PoisonError, RwLock},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use rustls::{
+    RootCertStore, ServerConfig,
+    server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
+    sign::CertifiedKey,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{sleep, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::Connected;
+use weft_pki::installation::{self, ServerName};
+
+use crate::{
+    api::{self, Peer},
+    app::App,
+};
+
+/// Connections at once; one that does nothing takes about 60 KiB.
+const CONNECTIONS_MAX: usize = 8_192;
+/// TLS handshakes at once.
+const HANDSHAKES_MAX: usize = 256;
+/// How long a handshake may take.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// Calls at once on one connection.
+const STREAMS_MAX: u32 = 64;
+/// A connection on which nothing happens is asked whether it is there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// How long it may take to say so.
+const KEEPALIVE_ANSWER_MAX: Duration = Duration::from_secs(20);
+/// After a connection could not be accepted (no descriptors left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often the server gives itself a new certificate.
+const RENEW_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
+
+/// The server's own certificate, always a young one. Its key is in memory only.
+#[derive(Debug)]
+struct OwnCertificate(RwLock<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for OwnCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+/// Serves on `listener` until `stop` is over; calls that run are finished then.
+///
+/// # Errors
+/// When the server has no certificate, or cannot go on; a broken connection is no such case.
+pub async fn serve(
+    listener: TcpListener,
+    app: Arc<App>,
+    names: &[ServerName],
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let own = Arc::new(OwnCertificate(RwLock::new(Arc::new(app.server_certificate(names)?))));
+    let config = tls_config(&app, Arc::clone(&own))?;
+    let (connections, incoming) = mpsc::channel(HANDSHAKES_MAX);
+    let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(config), connections));
+    let renewing = tokio::spawn(renew(own, Arc::clone(&app), names.to_vec()));
+    let mut server = tonic::transport::Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER_MAX));
+    let served = api::services(&app, &mut server)
+        .serve_with_incoming_shutdown(ReceiverStream::new(incoming), stop)
+        .await;
+    accepting.abort();
+    renewing.abort();
+    Ok(served?)
+}
+
+fn tls_config(app: &App, own: Arc<OwnCertificate>) -> anyhow::Result<Arc<ServerConfig>> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(installation::anchor(app.anchor().as_bytes())?)?;
+    // Who shows no certificate shows a token, or enrols.
+    let clients =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .allow_unauthenticated()
+            .build()?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(clients)
+        .with_cert_resolver(own);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    // Every connection shows its certificate anew.
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+async fn renew(own: Arc<OwnCertificate>, app: Arc<App>, names: Vec<ServerName>) {
+    loop {
+        sleep(RENEW_INTERVAL).await;
+        match app.server_certificate(&names) {
+            Ok(new) => *own.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new),
+            Err(error) => tracing::error!(%error, "the server's certificate is not renewed"),
+        }
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    connections: mpsc::Sender<io::Result<Connection>>,
+) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    loop {
+        // Semaphores that nobody closes.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(handshake) = Arc::clone(&handshakes).acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (acceptor, connections) = (acceptor.clone(), connections.clone());
+        tokio::spawn(async move {
+            let _ = stream.set_nodelay(true);
+            match timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => {
+                    let connection = Connection { peer: peer(&stream), stream, _place: place };
+                    // The server is gone: so is the connection.
+                    let _ = connections.send(Ok(connection)).await;
+                }
+                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                Err(_) => tracing::debug!("a TLS handshake took too long"),
+            }
+            drop(handshake);
+        });
+    }
+}
+
+fn peer(stream: &TlsStream<TcpStream>) -> Peer {
+    let chain = stream.get_ref().1.peer_certificates();
+    let shown = chain.and_then(|chain| chain.first());
+    // The library has judged the chain; a certificate that says nothing of a member makes nobody one.
+    Peer { member: shown.and_then(|certificate| installation::member(certificate).ok()) }
+}
+
+/// A connection with who is at its other end.
+#[derive(Debug)]
+struct Connection {
+    stream: TlsStream<TcpStream>,
+    peer: Peer,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,203 @@
+//! A control plane in this process, and who calls it.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tempfile::TempDir;
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tonic::{
+    Code, Request, Status,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+use weft_control::{Clock, init::Opened, serve};
+use weft_control_api::v1::{
+    self, enrolment_client::EnrolmentClient, environments_client::EnvironmentsClient,
+    host_agent_client::HostAgentClient, hosts_client::HostsClient,
+    organisations_client::OrganisationsClient, sessions_client::SessionsClient,
+};
+use weft_keys::{KeyFile, Keyring};
+use weft_pki::{KeyKind, request};
+use weft_store::Memory;
+
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
+const NAME: &str = "control.example";
+
+/// A running control plane.
+pub(crate) struct Site {
+    pub(crate) address: SocketAddr,
+    pub(crate) anchor: String,
+    pub(crate) operator: String,
+    _stop: oneshot::Sender<()>,
+    _served: JoinHandle<()>,
+    _folder: TempDir,
+}
+
+/// A host that has enrolled.
+#[derive(Clone)]
+pub(crate) struct Host {
+    pub(crate) id: String,
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+impl Site {
+    pub(crate) async fn start() -> Self {
+        Self::start_at(Clock::default()).await
+    }
+
+    pub(crate) async fn start_at(clock: Clock) -> Self {
+        let folder = TempDir::new().unwrap();
+        let master = folder.path().join("master.key");
+        KeyFile::init(&master, SystemTime::now()).unwrap();
+        let kms = Arc::new(KeyFile::open(&master).unwrap());
+        let keyring = Keyring::open(Arc::new(Memory::default()), kms).await.unwrap();
+        let opened = Opened::new(Arc::new(Memory::default()), Arc::new(keyring));
+        opened.create(&"weft".parse().unwrap(), &clock).await.unwrap();
+        let app = Arc::new(opened.app(clock).await.unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = {
+            let app = Arc::clone(&app);
+            tokio::spawn(async move {
+                let names = [NAME.parse().unwrap()];
+                let stop = async move { drop(stopped.await) };
+                serve::serve(listener, app, &names, stop).await.unwrap();
+            })
+        };
+        let anchor = app.anchor().to_owned();
+        let invitation = app.invite_operator("operator@weft.example").await.unwrap();
+        let operator = String::new();
+        let mut site =
+            Self { address, anchor, operator, _stop: stop, _served: served, _folder: folder };
+        site.operator = site.accept(&invitation, "operator@weft.example").await;
+        site
+    }
+
+    /// A connection that shows a certificate, or none.
+    pub(crate) async fn connect(&self, host: Option<&Host>) -> Channel {
+        let mut tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(&self.anchor))
+            .domain_name(NAME);
+        if let Some(host) = host {
+            tls = tls.identity(Identity::from_pem(&host.certificate, &host.key));
+        }
+        let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap();
+        endpoint.tls_config(tls).unwrap().connect().await.unwrap()
+    }
+
+    /// Makes a person of an invitation; returns the token of a session.
+    pub(crate) async fn accept(&self, invitation: &str, email: &str) -> String {
+        let mut sessions = SessionsClient::new(self.connect(None).await);
+        let accept = v1::AcceptInvitationRequest {
+            secret: invitation.to_owned(),
+            name: "Somebody".to_owned(),
+            password: PASSWORD.to_owned(),
+        };
+        sessions.accept_invitation(accept).await.unwrap();
+        self.login(email, PASSWORD).await.unwrap()
+    }
+
+    pub(crate) async fn login(&self, email: &str, password: &str) -> Result<String, Status> {
+        let mut sessions = SessionsClient::new(self.connect(None).await);
+        let (email, password) = (email.to_owned(), password.to_owned());
+        let login = sessions.login(v1::LoginRequest { email, password }).await?;
+        Ok(login.into_inner().token)
+    }
+
+    /// Makes an organisation; returns the token of its owner.
+    pub(crate) async fn organisation(&self, name: &str) -> String {
+        let mut organisations = OrganisationsClient::new(self.connect(None).await);
+        let email = format!("owner@{name}.example");
+        let make =
+            v1::CreateOrganisationRequest { name: name.to_owned(), owner_email: email.clone() };
+        let made = organisations.create_organisation(with(make, &self.operator)).await.unwrap();
+        self.accept(&made.into_inner().invitation, &email).await
+    }
+
+    pub(crate) async fn environment(
+        &self,
+        owner: &str,
+        organisation: &str,
+        name: &str,
+    ) -> v1::Environment {
+        let mut environments = EnvironmentsClient::new(self.connect(None).await);
+        let make = v1::CreateEnvironmentRequest {
+            organisation: organisation.to_owned(),
+            name: name.to_owned(),
+            subnets: vec!["10.40.0.0/24".to_owned(), "fd40::/64".to_owned()],
+            ..Default::default()
+        };
+        environments.create_environment(with(make, owner)).await.unwrap().into_inner()
+    }
+
+    pub(crate) async fn join_token(&self) -> String {
+        let mut hosts = HostsClient::new(self.connect(None).await);
+        let make = v1::CreateJoinTokenRequest { pod: "one".to_owned(), ..Default::default() };
+        let made = hosts.create_join_token(with(make, &self.operator)).await.unwrap().into_inner();
+        // What comes after the dot is by what the host knows the installation.
+        made.secret.split_once('.').unwrap().0.to_owned()
+    }
+
+    pub(crate) async fn enrol(&self, id: &str) -> Host {
+        let token = self.join_token().await;
+        let new = request::new_key(KeyKind::EcdsaP256).unwrap();
+        let enrol = enrolment(&token, id, &new.request);
+        let mut enrolment = EnrolmentClient::new(self.connect(None).await);
+        let enrolled = enrolment.enrol(enrol).await.unwrap().into_inner();
+        assert_eq!((enrolled.host.as_str(), enrolled.installation.as_str()), (id, "weft"));
+        assert_eq!(enrolled.anchors, [self.anchor.clone()]);
+        Host { id: id.to_owned(), certificate: enrolled.certificate, key: new.key_pem.to_string() }
+    }
+
+    pub(crate) async fn allow(&self, environment: &str, host: &str) {
+        let mut environments = EnvironmentsClient::new(self.connect(None).await);
+        let (environment, host) = (name(environment), host.to_owned());
+        let allow = v1::AllowHostRequest { environment, host };
+        environments.allow_host(with(allow, &self.operator)).await.unwrap();
+    }
+
+    pub(crate) async fn agent(&self, host: &Host) -> HostAgentClient<Channel> {
+        HostAgentClient::new(self.connect(Some(host)).await)
+    }
+}
+
+pub(crate) fn enrolment(token: &str, host: &str, signing_request: &[u8]) -> v1::EnrolRequest {
+    v1::EnrolRequest {
+        token: token.to_owned(),
+        host: host.to_owned(),
+        signing_request: signing_request.to_vec(),
+        endpoints: vec!["192.0.2.1:7777".to_owned()],
+        ..Default::default()
+    }
+}
+
+pub(crate) fn name(environment: &str) -> Option<v1::EnvironmentName> {
+    Some(v1::EnvironmentName { value: environment.to_owned() })
+}
+
+/// A request of whoever has this token.
+pub(crate) fn with<T>(message: T, token: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    request
+}
+
+pub(crate) fn code<T>(answer: Result<T, Status>) -> Code {
+    answer.map_or_else(|status| status.code(), |_| Code::Ok)
+}
+
+/// What a refusal says, all of it.
+pub(crate) fn said<T: std::fmt::Debug>(answer: Result<T, Status>) -> (Code, String) {
+    let status = answer.unwrap_err();
+    (status.code(), status.message().to_owned())
+}
+
+/// Waits for a message of a stream.
+pub(crate) async fn next<T>(stream: &mut tonic::Streaming<T>) -> Result<T, Status> {
+    let message = tokio::time::timeout(Duration::from_secs(20), stream.message()).await;
+    message.unwrap().map(|message| message.unwrap())
+}

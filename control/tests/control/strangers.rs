@@ -1,0 +1,264 @@
+//! What is not theirs is not there.
+
+use tonic::{Code, Request, Status, transport::Channel};
+use weft_control_api::v1::{
+    self, attachments_client::AttachmentsClient, environments_client::EnvironmentsClient,
+    hosts_client::HostsClient, organisations_client::OrganisationsClient,
+    policies_client::PoliciesClient, sessions_client::SessionsClient,
+};
+use weft_pki::{KeyKind, request};
+
+use crate::site::{Host, PASSWORD, Site, code, name, said, with};
+
+/// Who calls.
+enum Caller {
+    Nobody,
+    Token(String),
+    Host(Host),
+}
+
+impl Caller {
+    async fn channel(&self, site: &Site) -> Channel {
+        match self {
+            Self::Host(host) => site.connect(Some(host)).await,
+            _ => site.connect(None).await,
+        }
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        match self {
+            Self::Token(token) => with(message, token),
+            _ => Request::new(message),
+        }
+    }
+}
+
+/// Every call that is about an environment, on this one. Each answer is what it says, all of it.
+async fn every_call(
+    site: &Site,
+    caller: &Caller,
+    environment: &str,
+) -> Vec<(&'static str, (Code, String))> {
+    let channel = caller.channel(site).await;
+    let mut environments = EnvironmentsClient::new(channel.clone());
+    let mut attachments = AttachmentsClient::new(channel.clone());
+    let mut policies = PoliciesClient::new(channel);
+    let environment = || name(environment);
+    let slot = || Some(v1::SlotName { service: "web".to_owned(), slot: "0".to_owned() });
+    let (host, web) = (|| "host-a".to_owned(), || "web".to_owned());
+    let mut answers = Vec::new();
+    macro_rules! call {
+        ($client:ident.$call:ident($message:expr)) => {
+            let answer = $client.$call(caller.request($message)).await;
+            answers.push((stringify!($call), outcome(answer)));
+        };
+    }
+    call!(environments.get_environment(v1::GetEnvironmentRequest { environment: environment() }));
+    call!(
+        environments
+            .suspend_environment(v1::SuspendEnvironmentRequest { environment: environment() })
+    );
+    call!(
+        environments
+            .resume_environment(v1::ResumeEnvironmentRequest { environment: environment() })
+    );
+    let delete = v1::DeleteEnvironmentRequest { environment: environment(), grace_seconds: None };
+    call!(environments.delete_environment(delete));
+    let quotas = v1::SetQuotasRequest { environment: environment(), quotas: None };
+    call!(environments.set_quotas(quotas));
+    call!(
+        environments.allow_host(v1::AllowHostRequest { environment: environment(), host: host() })
+    );
+    let deny =
+        v1::DenyHostRequest { environment: environment(), host: host(), remove_attachments: false };
+    call!(environments.deny_host(deny));
+    let list = v1::ListAllowedHostsRequest { environment: environment(), page: None };
+    call!(environments.list_allowed_hosts(list));
+    let create = v1::CreateAttachmentRequest {
+        environment: environment(),
+        name: web(),
+        host: host(),
+        ..Default::default()
+    };
+    call!(attachments.create_attachment(create));
+    call!(
+        attachments
+            .get_attachment(v1::GetAttachmentRequest { environment: environment(), name: web() })
+    );
+    let list = v1::ListAttachmentsRequest { environment: environment(), page: None };
+    call!(attachments.list_attachments(list));
+    let moved = v1::MoveAttachmentRequest {
+        environment: environment(),
+        name: web(),
+        host: host(),
+        grant: String::new(),
+    };
+    call!(attachments.move_attachment(moved));
+    let release =
+        v1::ReleaseAttachmentRequest { environment: environment(), name: web(), generation: 0 };
+    call!(attachments.release_attachment(release));
+    let reserve =
+        v1::ReserveSlotRequest { environment: environment(), slot: slot(), addresses: Vec::new() };
+    call!(attachments.reserve_slot(reserve));
+    call!(
+        attachments
+            .unreserve_slot(v1::UnreserveSlotRequest { environment: environment(), slot: slot() })
+    );
+    call!(attachments.list_slots(v1::ListSlotsRequest { environment: environment(), page: None }));
+    let grant = v1::CreateGrantRequest {
+        environment: environment(),
+        slot: slot(),
+        host: host(),
+        attempt: 1,
+        seconds: 0,
+    };
+    call!(attachments.create_grant(grant));
+    let id = "grt-aaaaaaaaaaaaaaaa".to_owned();
+    call!(attachments.revoke_grant(v1::RevokeGrantRequest { environment: environment(), id }));
+    call!(policies.get_policy(v1::GetPolicyRequest { environment: environment() }));
+    let set = v1::SetPolicyRequest {
+        environment: environment(),
+        version: 1,
+        default: v1::Verdict::Allow.into(),
+        rules: Vec::new(),
+    };
+    call!(policies.set_policy(set));
+    answers
+}
+
+fn outcome<T>(answer: Result<T, Status>) -> (Code, String) {
+    match answer {
+        Ok(_) => (Code::Ok, String::new()),
+        Err(status) => (status.code(), status.message().to_owned()),
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_environment_answers_as_one_that_is_not_there() {
+    let site = Site::start().await;
+    let owner = site.organisation("acme").await;
+    let shop = site.environment(&owner, "acme", "shop").await;
+    let stranger = site.organisation("globex").await;
+    site.environment(&stranger, "globex", "shop").await;
+    let host = site.enrol("host-a").await;
+    site.allow(&shop.id, "host-a").await;
+    let mut agent = site.agent(&host).await;
+    let (environment, web) = (shop.id.clone(), "web".to_owned());
+    agent.attach(v1::AttachRequest { environment, name: web, ..Default::default() }).await.unwrap();
+    let other = site.enrol("host-b").await;
+
+    let callers = [
+        ("nobody", Caller::Nobody),
+        ("a stranger", Caller::Token(stranger)),
+        ("garbage", Caller::Token("weft_session_0".to_owned())),
+        ("its own host", Caller::Host(host)),
+        ("another host", Caller::Host(other)),
+    ];
+    for (who, caller) in &callers {
+        let foreign = every_call(&site, caller, &shop.id).await;
+        let by_name = every_call(&site, caller, "acme/shop").await;
+        let absent = every_call(&site, caller, "env-aaaaaaaaaaaaaaaa").await;
+        let absent_by_name = every_call(&site, caller, "acme/nothing").await;
+        let nowhere = every_call(&site, caller, "nowhere/shop").await;
+        for (call, answer) in &foreign {
+            assert_ne!(answer.0, Code::Ok, "{who}: {call}");
+        }
+        for same in [by_name, absent, absent_by_name, nowhere] {
+            assert_eq!(foreign, same, "{who}");
+        }
+    }
+    // To whom it belongs it is there, so the calls above were good ones.
+    let own = every_call(&site, &Caller::Token(owner), &shop.id).await;
+    let done = own.iter().filter(|(_, answer)| answer.0 == Code::Ok).count();
+    assert!(done >= 9, "{own:?}");
+    assert!(own.iter().all(|(_, (code, _))| *code != Code::NotFound || done > 9), "{own:?}");
+}
+
+#[tokio::test]
+async fn a_host_asks_for_every_environment_and_learns_nothing() {
+    let site = Site::start().await;
+    let owner = site.organisation("acme").await;
+    let mut environments = Vec::new();
+    for n in 0..5 {
+        environments.push(site.environment(&owner, "acme", &format!("shop-{n}")).await.id);
+    }
+    let host = site.enrol("host-a").await;
+    // One of them has an attachment on another host, one has allowed this one and has nothing on it.
+    let other = site.enrol("host-b").await;
+    site.allow(&environments[1], "host-b").await;
+    let attach = |environment: &str| v1::AttachRequest {
+        environment: environment.to_owned(),
+        name: "web".to_owned(),
+        ..Default::default()
+    };
+    site.agent(&other).await.attach(attach(&environments[1])).await.unwrap();
+    site.allow(&environments[2], "host-a").await;
+
+    let mut agent = site.agent(&host).await;
+    let key = request::new_key(KeyKind::EcdsaP256).unwrap();
+    let absent = "env-aaaaaaaaaaaaaaaa".to_owned();
+    let mut refusals = Vec::new();
+    for environment in environments.iter().chain([&absent]) {
+        let signing_request = key.request.clone();
+        let ask = v1::IssueLeafRequest { environment: environment.clone(), signing_request };
+        refusals.push(said(agent.issue_leaf(ask).await));
+    }
+    assert_eq!(refusals, vec![(Code::NotFound, "no such environment".to_owned()); 6]);
+    for environment in [&environments[0], &environments[1], &absent] {
+        let refused = said(agent.attach(attach(environment)).await);
+        assert_eq!(refused, (Code::NotFound, "no such environment".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn what_is_the_operators_is_nobody_elses() {
+    let site = Site::start().await;
+    let owner = site.organisation("acme").await;
+    let host = site.enrol("host-a").await;
+    for (caller, expected) in [
+        (Caller::Nobody, Code::Unauthenticated),
+        (Caller::Token(owner), Code::PermissionDenied),
+        (Caller::Host(host), Code::PermissionDenied),
+    ] {
+        let channel = caller.channel(&site).await;
+        let mut hosts = HostsClient::new(channel.clone());
+        let mut organisations = OrganisationsClient::new(channel);
+        let list = hosts.list_hosts(caller.request(v1::ListHostsRequest::default())).await;
+        assert_eq!(code(list), expected);
+        let join =
+            hosts.create_join_token(caller.request(v1::CreateJoinTokenRequest::default())).await;
+        assert_eq!(code(join), expected);
+        let (name, owner_email) = ("initech".to_owned(), "a@b.example".to_owned());
+        let make = v1::CreateOrganisationRequest { name, owner_email };
+        assert_eq!(code(organisations.create_organisation(caller.request(make)).await), expected);
+        // One host among others is not there.
+        let get = v1::GetHostRequest { id: "host-a".to_owned() };
+        let absent = v1::GetHostRequest { id: "host-z".to_owned() };
+        let (get, absent) = (
+            hosts.get_host(caller.request(get)).await,
+            hosts.get_host(caller.request(absent)).await,
+        );
+        assert_eq!(said(get), said(absent));
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_a_wrong_address_look_the_same() {
+    let site = Site::start().await;
+    site.organisation("acme").await;
+    let wrong = said(site.login("owner@acme.example", "not the password").await);
+    let nobody = said(site.login("nobody@acme.example", PASSWORD).await);
+    assert_eq!((wrong.0, &wrong), (Code::Unauthenticated, &nobody));
+    assert!(site.login("OWNER@acme.example", PASSWORD).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_session_ends() {
+    let site = Site::start().await;
+    let token = site.login("operator@weft.example", PASSWORD).await.unwrap();
+    let mut sessions = SessionsClient::new(site.connect(None).await);
+    let who = || with(v1::WhoAmIRequest {}, &token);
+    assert!(sessions.who_am_i(who()).await.is_ok());
+    sessions.logout(with(v1::LogoutRequest {}, &token)).await.unwrap();
+    assert_eq!(code(sessions.who_am_i(who()).await), Code::Unauthenticated);
+}
