@@ -28,6 +28,7 @@ mod leaves;
 mod names;
 mod policies;
 mod reports;
+mod tidy;
 mod watch;
 
 use std::{

@@ -47,6 +47,8 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_ANSWER_MAX: Duration = Duration::from_secs(20);
 /// After a connection could not be accepted (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often what is over is removed.
+const TIDY_INTERVAL: Duration = Duration::from_secs(30);
 /// How often the server gives itself a new certificate.
 const RENEW_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 
@@ -75,6 +77,7 @@ pub async fn serve(
     let (connections, incoming) = mpsc::channel(HANDSHAKES_MAX);
     let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(config), connections));
     let renewing = tokio::spawn(renew(own, Arc::clone(&app), names.to_vec()));
+    let tidying = tokio::spawn(tidy(Arc::clone(&app)));
     let mut server = tonic::transport::Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE))
@@ -84,6 +87,7 @@ pub async fn serve(
         .await;
     accepting.abort();
     renewing.abort();
+    tidying.abort();
     Ok(served?)
 }
 
@@ -113,6 +117,15 @@ async fn renew(own: Arc<OwnCertificate>, app: Arc<App>, names: Vec<ServerName>) 
             Ok(new) => *own.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new),
             Err(error) => tracing::error!(%error, "the server's certificate is not renewed"),
         }
+    }
+}
+
+async fn tidy(app: Arc<App>) {
+    loop {
+        if let Err(error) = app.tidy().await {
+            tracing::warn!(%error, "what is over is not removed yet");
+        }
+        sleep(TIDY_INTERVAL).await;
     }
 }
 

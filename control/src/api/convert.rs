@@ -144,6 +144,7 @@ pub(super) fn environment(found: Decoded<Environment>, usage: Usage) -> v1::Envi
         EnvironmentState::Active => (v1::EnvironmentState::Active, 0),
         EnvironmentState::Suspended => (v1::EnvironmentState::Suspended, 0),
         EnvironmentState::Deleting { purge } => (v1::EnvironmentState::Deleting, purge.0),
+        EnvironmentState::Purging => (v1::EnvironmentState::Deleting, 0),
     };
     v1::Environment {
         id: record.id.to_string(),

@@ -236,12 +236,18 @@ impl App {
             let found = self.environment(caller, action, reference).await?;
             let before = &found.record;
             let state = match (change, before.state) {
+                (StateChange::Suspend | StateChange::Resume, EnvironmentState::Purging) => {
+                    return Err(AppError::State("the environment is being deleted".into()));
+                }
                 (StateChange::Suspend, EnvironmentState::Deleting { .. }) => {
                     return Err(AppError::State("the environment is being deleted".into()));
                 }
                 (StateChange::Suspend, _) => EnvironmentState::Suspended,
                 (StateChange::Resume, _) => EnvironmentState::Active,
-                (StateChange::Delete { .. }, state @ EnvironmentState::Deleting { .. }) => state,
+                (
+                    StateChange::Delete { .. },
+                    state @ (EnvironmentState::Deleting { .. } | EnvironmentState::Purging),
+                ) => state,
                 (StateChange::Delete { grace }, _) => {
                     EnvironmentState::Deleting { purge: self.now().after(grace) }
                 }

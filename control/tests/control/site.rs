@@ -12,7 +12,7 @@ use tonic::{
     Code, Request, Status,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
-use weft_control::{Clock, init::Opened, serve};
+use weft_control::{App, Clock, init::Opened, serve};
 use weft_control_api::v1::{
     self, enrolment_client::EnrolmentClient, environments_client::EnvironmentsClient,
     host_agent_client::HostAgentClient, hosts_client::HostsClient,
@@ -27,6 +27,7 @@ const NAME: &str = "control.example";
 
 /// A running control plane.
 pub(crate) struct Site {
+    pub(crate) app: Arc<App>,
     pub(crate) address: SocketAddr,
     pub(crate) anchor: String,
     pub(crate) operator: String,
@@ -72,7 +73,7 @@ impl Site {
         let invitation = app.invite_operator("operator@weft.example").await.unwrap();
         let operator = String::new();
         let mut site =
-            Self { address, anchor, operator, _stop: stop, _served: served, _folder: folder };
+            Self { app, address, anchor, operator, _stop: stop, _served: served, _folder: folder };
         site.operator = site.accept(&invitation, "operator@weft.example").await;
         site
     }

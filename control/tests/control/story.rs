@@ -1,12 +1,14 @@
 //! From nothing to two hosts that know of each other.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use tonic::Code;
+use weft_control::Clock;
 use weft_control_api::v1::{
     self, attachments_client::AttachmentsClient, environments_client::EnvironmentsClient,
     host_update::Update, policies_client::PoliciesClient,
 };
+use weft_model::projection;
 use weft_pki::{
     CertificateDer, KeyKind, TrustAnchor, UnixTime, installation, request, verify_peer,
 };
@@ -195,4 +197,84 @@ async fn many_at_once_get_different_addresses() {
     let usage =
         environments.get_environment(with(get, &owner)).await.unwrap().into_inner().usage.unwrap();
     assert_eq!((usage.attachments, usage.addresses_v4, usage.addresses_v6), (32, 32, 32));
+}
+
+#[tokio::test]
+async fn a_deleted_environment_can_be_taken_back_until_everything_of_it_goes() {
+    let clock = Clock::manual(Clock::default().now());
+    let site = Site::start_at(clock.clone()).await;
+    let owner = site.organisation("acme").await;
+    let shop = site.environment(&owner, "acme", "shop").await;
+    let other = site.environment(&owner, "acme", "other").await;
+    let a = site.enrol("host-a").await;
+    let mut agent = site.agent(&a).await;
+    for environment in [&shop.id, &other.id] {
+        site.allow(environment, "host-a").await;
+        let (environment, name) = (environment.clone(), "web".to_owned());
+        agent.attach(v1::AttachRequest { environment, name, ..Default::default() }).await.unwrap();
+    }
+    let mut watch = agent.watch(v1::WatchRequest { revision: 0 }).await.unwrap().into_inner();
+    next(&mut watch).await.unwrap();
+    let mut environments = EnvironmentsClient::new(site.connect(None).await);
+    let delete = || v1::DeleteEnvironmentRequest {
+        environment: name("acme/shop"),
+        grace_seconds: Some(3_600),
+    };
+    let deleting =
+        environments.delete_environment(with(delete(), &owner)).await.unwrap().into_inner();
+    assert_eq!(deleting.purge_ms, clock.now().0 + 3_600_000);
+    let news = next(&mut watch).await.unwrap();
+    assert!(matches!(&news.updates[0].update, Some(Update::Environment(e)) if e.suspended));
+    site.app.tidy().await.unwrap();
+    let resume = || v1::ResumeEnvironmentRequest { environment: name("acme/shop") };
+    let back = environments.resume_environment(with(resume(), &owner)).await.unwrap().into_inner();
+    assert_eq!((back.state(), back.purge_ms), (v1::EnvironmentState::Active, 0));
+
+    environments.delete_environment(with(delete(), &owner)).await.unwrap();
+    clock.advance(Duration::from_secs(3_601));
+    site.app.tidy().await.unwrap();
+    assert_eq!(
+        code(environments.resume_environment(with(resume(), &owner)).await),
+        Code::FailedPrecondition
+    );
+    site.app.tidy().await.unwrap();
+    let get = |id: &str| v1::GetEnvironmentRequest { environment: name(id) };
+    assert_eq!(
+        code(environments.get_environment(with(get(&shop.id), &owner)).await),
+        Code::NotFound
+    );
+    let left =
+        environments.get_environment(with(get(&other.id), &owner)).await.unwrap().into_inner();
+    assert_eq!(left.usage.unwrap().attachments, 1, "another's is untouched");
+    let nothing =
+        site.app.view().read(|state| state.projection().snapshot(&"host-a".parse().unwrap()));
+    assert!(nothing.iter().all(|update| match update {
+        projection::Update::Put(document) => document.id().environment().as_str() == other.id,
+        projection::Update::Remove(_) => true,
+    }));
+    // Its name is free again; its key is gone for good.
+    let again = site.environment(&owner, "acme", "shop").await;
+    assert_ne!(again.id, shop.id);
+}
+
+#[tokio::test]
+async fn a_released_address_is_free_after_its_quarantine() {
+    let clock = Clock::manual(Clock::default().now());
+    let site = Site::start_at(clock.clone()).await;
+    let owner = site.organisation("acme").await;
+    let shop = site.environment(&owner, "acme", "shop").await;
+    let a = site.enrol("host-a").await;
+    site.allow(&shop.id, "host-a").await;
+    let mut agent = site.agent(&a).await;
+    let web = agent.attach(attach("web")).await.unwrap().into_inner();
+    let (environment, name) = (shop.id.clone(), "web".to_owned());
+    let generation = web.generation;
+    agent.release(v1::ReleaseRequest { environment, name, generation }).await.unwrap();
+    let id = shop.id.parse().unwrap();
+    let used = || site.app.view().read(|state| state.ledger(&id).len());
+    for (later, expected) in [(0, 2), (599, 2), (1, 0)] {
+        clock.advance(Duration::from_secs(later));
+        site.app.tidy().await.unwrap();
+        assert_eq!(used(), expected);
+    }
 }

@@ -20,7 +20,7 @@ impl<'a> Draft<'a> {
         let state = match environment.state {
             EnvironmentState::Active => None,
             EnvironmentState::Suspended => Some("suspended"),
-            EnvironmentState::Deleting { .. } => Some("being deleted"),
+            EnvironmentState::Deleting { .. } | EnvironmentState::Purging => Some("being deleted"),
         };
         if let Some(state) = state.filter(|_| makes) {
             return Err(PlacementError::EnvironmentState(state));

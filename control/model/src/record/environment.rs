@@ -50,6 +50,8 @@ pub enum EnvironmentState {
         /// When.
         purge: UnixMs,
     },
+    /// It does not, its key is being destroyed, and everything goes.
+    Purging,
 }
 
 /// What an environment may use.

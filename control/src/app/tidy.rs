@@ -1,0 +1,145 @@
+//! What is over goes: environments whose time has come, addresses after their quarantine, tokens that have expired.
+//!
+//! Every step is a transaction that rests on what it removes, and may be done twice, so several processes may do this at
+//! once and each may be ended at any moment.
+
+use weft_keys::Owner;
+use weft_model::{
+    Decoded, Record, UnixMs,
+    placement::{self, Scene},
+    policy::Policy,
+    record::{
+        Address, Attachment, Authority, Binding, Environment, EnvironmentMembership,
+        EnvironmentName, EnvironmentState, Grant, Health, Invitation, JoinToken, Role, Service,
+        Session, Slot, Token, Usage,
+    },
+};
+use weft_store::{CommitError, LIST_LEN_MAX, OPERATIONS_MAX, Transaction};
+
+use super::{App, AppError, environments::rests_on};
+
+/// What belongs to an environment: kinds whose paths begin with its id.
+const OWNED: [&str; 11] = [
+    Address::KIND,
+    Attachment::KIND,
+    Authority::KIND,
+    Binding::KIND,
+    Grant::KIND,
+    Health::KIND,
+    Policy::KIND,
+    Role::KIND,
+    Service::KIND,
+    Slot::KIND,
+    Usage::KIND,
+];
+
+impl App {
+    /// Removes what is over.
+    ///
+    /// # Errors
+    /// [`AppError`]; what could not be removed is tried again the next time.
+    pub async fn tidy(&self) -> Result<(), AppError> {
+        let environments =
+            self.view.read(|state| state.list::<Environment>("", None, usize::MAX))?;
+        for environment in environments {
+            let due = match environment.record.state {
+                EnvironmentState::Deleting { purge } => purge <= self.now(),
+                EnvironmentState::Purging => true,
+                EnvironmentState::Active | EnvironmentState::Suspended => false,
+            };
+            if due {
+                self.purge(&environment).await?;
+            } else {
+                self.free_addresses(environment).await?;
+            }
+        }
+        let now = self.now();
+        self.forget(|session: &Session| session.expires <= now).await?;
+        self.forget(|token: &Token| token.expires <= now).await?;
+        self.forget(|invitation: &Invitation| invitation.expires <= now).await?;
+        self.forget(|token: &JoinToken| is_over(token, now)).await?;
+        self.forget(|grant: &Grant| grant.used_by.is_none() && grant.expires <= now).await
+    }
+
+    async fn free_addresses(&self, environment: Decoded<Environment>) -> Result<(), AppError> {
+        let id = &environment.record.id;
+        loop {
+            let usage: Option<Decoded<Usage>> = self.read(id.as_str()).await?;
+            if let Some(usage) = &usage {
+                self.view.reached(usage.modified).await;
+            }
+            let ledger = self.view.read(|state| state.ledger(id));
+            let scene = Scene { environment: &environment, usage: usage.as_ref(), ledger: &ledger };
+            let Some(transaction) = placement::sweep(&scene, self.now())? else { return Ok(()) };
+            match self.commit(transaction).await {
+                Ok(_) => {}
+                // Somebody is at work there: the next time.
+                Err(CommitError::Conflict { .. }) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Removes an environment with everything of it, its key first.
+    async fn purge(&self, environment: &Decoded<Environment>) -> Result<(), AppError> {
+        let id = &environment.record.id;
+        if environment.record.state != EnvironmentState::Purging {
+            let purging =
+                Environment { state: EnvironmentState::Purging, ..environment.record.clone() };
+            let transaction =
+                rests_on(Transaction::new(), environment)?.put(purging.key()?, purging.encode()?);
+            return match self.commit(transaction).await {
+                // From here on nobody resumes it; the rest comes the next time, from what is stored then.
+                Ok(_) | Err(CommitError::Conflict { .. }) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+        }
+        self.keyring.destroy(&Owner::Environment(id.clone()), self.clock.system_time()).await?;
+        for kind in OWNED {
+            // Without the slash for what is one to an environment: ids have one length, so none begins another.
+            self.remove_all(&format!("{kind}/{id}")).await?;
+        }
+        self.forget(|token: &Token| token.environment == *id).await?;
+        self.forget(|membership: &EnvironmentMembership| membership.environment == *id).await?;
+        let (organisation, name) = (&environment.record.organisation, &environment.record.name);
+        let transaction = Transaction::new()
+            .delete(EnvironmentName::key_at(&format!("{organisation}/{name}"))?)
+            .delete(environment.record.key()?);
+        self.commit(transaction).await?;
+        tracing::info!(environment = %id, "an environment and everything of it is gone");
+        Ok(())
+    }
+
+    async fn remove_all(&self, prefix: &str) -> Result<(), AppError> {
+        loop {
+            let page = self.store.list(prefix, None, OPERATIONS_MAX.min(LIST_LEN_MAX)).await?;
+            if page.entries.is_empty() {
+                return Ok(());
+            }
+            let keys = page.entries.into_iter().map(|entry| entry.key);
+            let transaction = keys.fold(Transaction::new(), Transaction::delete);
+            self.commit(transaction).await?;
+        }
+    }
+
+    /// Removes records that are over, if they are still as they were read.
+    async fn forget<R: Record>(&self, is_over: impl Fn(&R) -> bool) -> Result<(), AppError> {
+        let all = self.view.read(|state| state.list::<R>("", None, usize::MAX))?;
+        for found in all.into_iter().filter(|found| is_over(&found.record)) {
+            let transaction = rests_on(Transaction::new(), &found)?.delete(found.record.key()?);
+            match self.commit(transaction).await {
+                Ok(_) | Err(CommitError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A token that was used is remembered as long as its host may ask again.
+fn is_over(token: &JoinToken, now: UnixMs) -> bool {
+    match &token.used {
+        Some(used) => used.at.after(super::hosts::JOIN_AGAIN) <= now,
+        None => token.expires <= now,
+    }
+}
