@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 
-pub use self::format::{FormatError, decode};
+pub use self::format::{FormatError, decode, encode, seal};
 use crate::{
     entry::{Entry, Revision},
     error::{CommitError, StoreError, WatchError},

@@ -90,6 +90,7 @@ impl Feed {
 
     /// Forgets everything up to `revision`, which may be one that was not published: what happened up to there
     /// is to be read elsewhere.
+    #[cfg(feature = "sqlite")]
     pub(crate) fn forget_up_to(&self, revision: Revision) {
         {
             let mut ring = self.ring();

@@ -38,6 +38,7 @@ impl NewFile {
     }
 
     /// Where it is until it is whole.
+    #[cfg(feature = "sqlite")]
     pub(crate) fn partial(&self) -> &Path {
         &self.partial
     }

@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{
-    error::StoreError,
-    export,
-    store::Store,
-    url::{StoreUrl, is_loopback},
-};
+use crate::{error::StoreError, export, store::Store, url::StoreUrl};
 
 /// What each kind of store takes.
 #[derive(Debug, Clone, Default)]
@@ -113,7 +108,7 @@ fn etcd(
 ) -> Result<Arc<dyn Store>, OpenStoreError> {
     let tls = options.etcd_tls.clone();
     if tls.is_none()
-        && let Some(endpoint) = endpoints.iter().find(|endpoint| !is_loopback(endpoint))
+        && let Some(endpoint) = endpoints.iter().find(|endpoint| !crate::url::is_loopback(endpoint))
     {
         return Err(OpenStoreError::Unencrypted { endpoint: endpoint.clone() });
     }

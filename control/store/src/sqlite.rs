@@ -85,6 +85,8 @@ pub struct Sqlite {
     requests: mpsc::Sender<Job>,
     room: Arc<Semaphore>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Given up when all is closed; watches that are still there read nothing any more.
+    _lock: Lock,
 }
 
 /// What the writer, readers and watches see.
@@ -93,8 +95,6 @@ struct Shared {
     path: PathBuf,
     feed: Feed,
     readers: Readers,
-    /// Held as long as anybody may use the file.
-    _lock: Lock,
 }
 
 /// A request, with its place in the queue.
@@ -118,7 +118,6 @@ impl Sqlite {
             path: path.to_owned(),
             feed: Feed::new(state.revision, kept),
             readers: Readers::new(path),
-            _lock: lock,
         });
         let (requests, queue) = mpsc::channel();
         let writer = Writer::new(Arc::clone(&shared), connection, state, options);
@@ -127,7 +126,7 @@ impl Sqlite {
             .spawn(move || writer.run(&queue))
             .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
         let room = Arc::new(Semaphore::new(QUEUE_KIB_MAX));
-        Ok(Self { shared, requests, room, thread: Mutex::new(Some(thread)) })
+        Ok(Self { shared, requests, room, thread: Mutex::new(Some(thread)), _lock: lock })
     }
 
     /// Where the file is.

@@ -1,6 +1,6 @@
 //! Where a store is, as text.
 
-use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 /// What keys begin with in etcd unless it is said.
 pub const ETCD_PREFIX_DEFAULT: &str = "weft/";
@@ -92,10 +92,12 @@ fn check_endpoint(endpoint: &str) -> Result<(), String> {
 }
 
 /// Whether what is sent to `host:port` stays on this machine.
+#[cfg(feature = "etcd")]
 pub(crate) fn is_loopback(endpoint: &str) -> bool {
     let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    host == "localhost"
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 impl fmt::Display for StoreUrl {
@@ -165,6 +167,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "etcd")]
     #[test]
     fn loopback_is_what_does_not_leave_the_machine() {
         for endpoint in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1"] {

@@ -96,6 +96,12 @@ async fn a_watch_ends_with_the_store() {
     drop(store);
     let ended = waiting.await.unwrap();
     assert!(matches!(ended, Err(WatchError::Store(StoreError::Unavailable(_)))), "{ended:?}");
+    // One that nobody asks does not keep the file.
+    let store = place.open();
+    let forgotten = store.watch("", Revision(0)).await.unwrap();
+    drop(store);
+    place.open();
+    drop(forgotten);
 }
 
 /// Frames of the log that end a transaction: those with a size of the database in their header (SQLite's file

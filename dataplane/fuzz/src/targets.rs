@@ -9,6 +9,10 @@ use prost::Message;
 use weft_api::v1;
 use weft_pki::{CertificateDer, SniTag, TrustAnchor, UnixTime, describe::describe, verify_peer};
 use weft_sim::packet::kernel_output;
+use weft_store::{
+    StoreUrl,
+    export::{decode, encode, seal},
+};
 use weft_wire::{
     Ecn, Header, Inner, Kind, METADATA_LEN, Metadata,
     hello::Frame,
@@ -31,7 +35,7 @@ const REFUSAL_LEN_MAX: usize = 2048;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const ALL: [(&str, Target); 13] = [
+pub const ALL: [(&str, Target); 14] = [
     ("datagram", datagram),
     ("frame_metadata", frame_metadata),
     ("container_frame", container_frame),
@@ -45,6 +49,7 @@ pub const ALL: [(&str, Target); 13] = [
     ("pem", pem),
     ("certificate", certificate),
     ("kernel", kernel),
+    ("export", export),
 ];
 
 /// What an unauthenticated sender can do: bytes as one receive gives them. Bytes 0 and 1 are the
@@ -366,5 +371,18 @@ fn check_delivered(io: &Memory, side: usize) {
             let relayed_to_itself = side == 0 && addresses(0).contains(&inner.source);
             assert!(from.contains(&inner.source) || relayed_to_itself);
         }
+    }
+}
+
+/// A file that is imported into a store, and where a store is. Of the file the checksum is missing, so that
+/// changes of it get past that.
+pub fn export(data: &[u8]) {
+    let _ = decode(&data.to_vec().into());
+    let file = seal(data.to_vec());
+    if let Ok(entries) = decode(&file) {
+        assert_eq!(encode(&entries), file, "there is one way to write it");
+    }
+    if let Ok(url) = String::from_utf8_lossy(data).parse::<StoreUrl>() {
+        assert_eq!(url.to_string().parse::<StoreUrl>(), Ok(url));
     }
 }

@@ -66,6 +66,25 @@ impl Encoder {
     }
 }
 
+/// A body with the checksum that belongs to it.
+#[must_use]
+pub fn seal(mut body: Vec<u8>) -> Bytes {
+    let sum = digest(&SHA256, &body);
+    body.extend_from_slice(sum.as_ref());
+    body.into()
+}
+
+/// An export of these entries, which are in the order of their keys.
+#[must_use]
+pub fn encode(entries: &[(Key, Bytes)]) -> Bytes {
+    let (mut encoder, mut file) = Encoder::begin();
+    for (key, value) in entries {
+        file.extend(encoder.entry(key, value));
+    }
+    file.extend(encoder.end());
+    file.into()
+}
+
 /// What an export has, when all of it is as it was written.
 ///
 /// # Errors

@@ -46,7 +46,7 @@ fn child(program: &mut Command, role: &str, directory: &Path) {
 #[test]
 fn as_a_writer() {
     if let Some(directory) = std::env::var_os(writer::DIRECTORY_VARIABLE) {
-        writer::run(Path::new(&directory), SCRIPT_LEN);
+        assert_eq!(writer::run(Path::new(&directory), SCRIPT_LEN), 0);
     }
 }
 
@@ -98,6 +98,36 @@ fn no_loss_of_power_loses_what_was_acknowledged() {
     }
     assert_eq!(acknowledged.steps(), writer::CALLERS * SCRIPT_LEN);
     assert!(opened > 500 && syncs > 20, "{opened} images, {syncs} syncs, {} events", events.len());
+}
+
+/// The same where syncs fail now and then.
+#[test]
+fn as_a_writer_of_a_bad_disk() {
+    if let Some(directory) = std::env::var_os(writer::DIRECTORY_VARIABLE) {
+        let refused = writer::run(Path::new(&directory), SCRIPT_LEN);
+        println!("refused {refused}");
+    }
+}
+
+#[test]
+fn a_sync_that_fails_is_not_acknowledged_and_heals() {
+    for inject in ["when=9+5", "when=10+3", "when=12..14"] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut strace = Command::new("strace");
+        let inject = format!("inject=fsync,fdatasync:error=EIO:{inject}");
+        strace.args(["-f", "-qq", "-e", "trace=fsync,fdatasync", "-e", &inject, "-o", "/dev/null"]);
+        strace.args(["setpriv", "--pdeathsig", "KILL"]);
+        child(&mut strace, "as_a_writer_of_a_bad_disk", directory.path());
+        let output = strace.output().expect("strace: apt-get install strace");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}{output:?}");
+        let refused = said.lines().find_map(|line| line.strip_prefix("refused ")).unwrap();
+        assert!(refused.parse::<usize>().unwrap() > 0, "{said}");
+        let mut acknowledged = Acknowledged::default();
+        said.lines().for_each(|line| acknowledged.note_line(line));
+        assert_eq!(acknowledged.steps(), writer::CALLERS * SCRIPT_LEN);
+        check(&directory.path().join("store.db"), &acknowledged).unwrap();
+    }
 }
 
 #[test]

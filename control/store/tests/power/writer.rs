@@ -54,8 +54,12 @@ async fn last(store: &Sqlite, caller: usize) -> Option<usize> {
     Some(String::from_utf8(entry.value.to_vec()).unwrap().parse().unwrap())
 }
 
-/// Goes on where the store is and makes so many steps; says on its output what was acknowledged.
-pub(crate) fn run(directory: &Path, steps: usize) {
+/// How often a step is tried; all of them can be made twice.
+const TRIES: usize = 100;
+
+/// Goes on where the store is and makes so many steps; says on its output what was acknowledged. Returns how
+/// often it was refused.
+pub(crate) fn run(directory: &Path, steps: usize) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         // So that the log is copied into the file again and again.
@@ -66,17 +70,22 @@ pub(crate) fn run(directory: &Path, steps: usize) {
             let store = Arc::clone(&store);
             callers.spawn(async move {
                 let first = last(&store, caller).await.map_or(0, |last| last + 1);
+                let mut refused = 0;
                 for n in first..first.saturating_add(steps) {
-                    store.commit(transaction(caller, n)).await.unwrap();
+                    while let Err(error) = store.commit(transaction(caller, n)).await {
+                        refused += 1;
+                        assert!(refused < TRIES, "{error}");
+                    }
                     let mut line = String::new();
                     writeln!(line, "ack {caller} {n}").unwrap();
                     // One call of the system, whoever else writes there.
                     rustix::io::write(std::io::stdout(), line.as_bytes()).unwrap();
                 }
+                refused
             });
         }
-        callers.join_all().await;
-    });
+        callers.join_all().await.into_iter().sum()
+    })
 }
 
 /// The last step of each caller that was acknowledged.

@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "sqlite")]
+pub(crate) use reopened::Reopened;
 use weft_store::{Memory, Store};
 
 use crate::Ground;
+
+#[cfg(feature = "sqlite")]
+mod reopened;
 
 pub(crate) struct InMemory;
 

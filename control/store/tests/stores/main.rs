@@ -73,5 +73,12 @@ macro_rules! against {
 against!(memory, grounds::InMemory);
 #[cfg(feature = "sqlite")]
 against!(sqlite, grounds::OnDisk);
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn what_is_told_from_the_file_is_as_in_the_model() {
+    model::any_transactions_end_as_in_the_model::<grounds::Reopened>();
+}
+
 #[cfg(feature = "etcd")]
 against!(etcd, grounds::Server);

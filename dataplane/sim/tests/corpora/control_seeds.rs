@@ -24,6 +24,7 @@ pub(crate) fn seeds(target: &str) -> Seeds {
         "pem" => pem(),
         "certificate" => certificate(),
         "kernel" => kernel(),
+        "export" => export(),
         "helper" => texts(&MESSAGES),
         _ => texts(&[
             ("full.toml", FULL),
@@ -35,6 +36,26 @@ pub(crate) fn seeds(target: &str) -> Seeds {
 
 fn texts(texts: &[(&str, &str)]) -> Seeds {
     texts.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())).collect()
+}
+
+/// Exports without their checksum, and a store's place.
+fn export() -> Seeds {
+    let entries =
+        [("a", ""), ("environment/e1", "acme"), ("environment/e1/attachment/web-1", "{}")];
+    let entries = entries
+        .map(|(key, value)| (key.parse().expect("a key"), value.to_owned().into_bytes().into()));
+    let body = |count: usize| {
+        let file = weft_store::export::encode(&entries[..count]);
+        file[..file.len() - 32].to_vec()
+    };
+    [
+        ("none", body(0)),
+        ("three", body(3)),
+        ("sqlite", b"sqlite:/var/lib/weft/store.db".to_vec()),
+        ("etcd", b"etcd://10.0.0.1:2379,[2001:db8::1]:2379/prod".to_vec()),
+    ]
+    .map(|(name, bytes)| (name.to_owned(), bytes))
+    .into()
 }
 
 fn attach() -> v1::AttachRequest {

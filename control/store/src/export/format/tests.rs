@@ -2,25 +2,9 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 
-fn encode(entries: &[(Key, Bytes)]) -> Bytes {
-    let (mut encoder, mut file) = Encoder::begin();
-    for (key, value) in entries {
-        file.extend(encoder.entry(key, value));
-    }
-    file.extend(encoder.end());
-    file.into()
-}
-
 fn some() -> Vec<(Key, Bytes)> {
     let entry = |n: u8| (Key::new(&format!("a/{n}")).unwrap(), Bytes::from(vec![n; n.into()]));
     (0..5).map(entry).collect()
-}
-
-/// With a checksum that fits.
-fn sealed(mut body: Vec<u8>) -> Bytes {
-    let sum = digest(&SHA256, &body);
-    body.extend_from_slice(sum.as_ref());
-    body.into()
 }
 
 #[test]
@@ -60,7 +44,7 @@ fn what_no_store_writes_is_refused_though_its_checksum_fits() {
     let len = |len: usize| u32::try_from(len).unwrap().to_be_bytes();
     let key = |key: &[u8]| [&len(key.len())[..], &[0; 4], key].concat();
     let end = |count: u64| [&[0; 4][..], &count.to_be_bytes()].concat();
-    let file = |parts: &[Vec<u8>]| sealed([head.clone(), parts.concat()].concat());
+    let file = |parts: &[Vec<u8>]| seal([head.clone(), parts.concat()].concat());
     assert!(damaged(file(&[key(b"a b"), end(1)])).contains("not allowed in a key"));
     assert!(damaged(file(&[key(b"\xff"), end(1)])).contains("utf-8"));
     assert!(damaged(file(&[key(b"b"), key(b"a"), end(2)])).contains("a is out of order"));
@@ -90,6 +74,6 @@ proptest! {
     fn no_bytes_make_it_panic(body in vec(any::<u8>(), 0..200)) {
         let (_, head) = Encoder::begin();
         let _ = decode(&body.clone().into());
-        let _ = decode(&sealed([head, body].concat()));
+        let _ = decode(&seal([head, body].concat()));
     }
 }
