@@ -26,13 +26,13 @@ use crate::{
     anchor::{AnchorError, Anchors},
     chain::Position,
     disk::{Disk, RealDisk},
+    event::{Event, Outcome},
     fault::Finding,
-    line::Event,
     log::SEGMENT_LEN_MAX,
     recover::{RecoverError, recover},
     replica::{Replica, Shipper},
     signed::{Expired, PublicKey, Signed, SignedError, Signer},
-    text::{Outcome, ProcessId},
+    text::ProcessId,
     time::Timestamp,
 };
 

@@ -27,6 +27,7 @@ mod audit;
 mod chain;
 mod digest;
 mod disk;
+mod event;
 mod fault;
 mod line;
 mod log;
@@ -47,8 +48,9 @@ pub use self::{
     },
     chain::Position,
     digest::Digest,
+    event::{Actor, Event, FACTS_MAX, Fact, Facts, Origin, Outcome, RequestId},
     fault::{Fault, Finding},
-    line::{Body, Close, Cut, Event, LINE_LEN_MAX, Line, LineError, Open},
+    line::{Body, Close, Cut, LINE_LEN_MAX, Line, LineError, Open},
     log::{Place, RETENTION_DAYS, SEGMENT_LEN_MAX},
     query::{Cursor, Found, PAGE_LEN_MAX, PAGE_LINES_MAX, PROCESSES_MAX, Page, Query, query},
     recover::RecoverError,
@@ -57,10 +59,7 @@ pub use self::{
         Expired, Head, PublicKey, SIGNED_LEN_MAX, Signed, SignedError, SignedHead, Signer,
         SignerError, Statement,
     },
-    text::{
-        Actor, FACTS_MAX, Fact, Facts, NAME_LEN_MAX, Name, OBJECT_NAMES_MAX, Object, Origin,
-        Outcome, ProcessId, RequestId, TextError, Word,
-    },
+    text::{NAME_LEN_MAX, Name, OBJECT_NAMES_MAX, Object, ProcessId, TextError, Word},
     time::Timestamp,
     verify::{Verified, verify},
 };

@@ -16,37 +16,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    digest::Digest,
-    text::{Actor, Facts, Object, Origin, Outcome, ProcessId, RequestId, Word},
-    time::Timestamp,
-};
+use crate::{digest::Digest, event::Event, text::ProcessId, time::Timestamp};
 
 /// Longest line with its newline, bytes; a test has the longest event.
 pub const LINE_LEN_MAX: usize = 4 << 10;
 /// The format that is written now.
 const FORMAT: u32 = 1;
-
-/// Who did what from where on what, and what came of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Event {
-    /// Who.
-    pub who: Actor,
-    /// From where.
-    pub from: Origin,
-    /// What was done or asked for, such as `secret.read`.
-    pub action: Word,
-    /// On what.
-    pub object: Object,
-    /// What came of it.
-    pub outcome: Outcome,
-    /// Which request.
-    pub request: RequestId,
-    /// What else is worth keeping.
-    #[serde(default, skip_serializing_if = "Facts::is_empty")]
-    pub facts: Facts,
-}
 
 /// The first line of a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

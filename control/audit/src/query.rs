@@ -13,10 +13,11 @@ use std::{
 
 use crate::{
     chain::Checker,
+    event::{Actor, Event, RequestId},
     fault::{Fault, Finding},
-    line::{Body, Event, Line},
+    line::{Body, Line},
     segment::{Lines, last_line, list, path_of},
-    text::{Actor, Object, Outcome, ProcessId, RequestId, TextError, Word},
+    text::{Object, ProcessId, TextError, Word},
     time::Timestamp,
 };
 
@@ -259,20 +260,6 @@ impl<'a> Stream<'a> {
         checker.begin(segment).map_err(|fault| Finding::in_file(&path, 0, fault))?;
         self.current = Some((segment, Lines::open(&path, 0)?, checker));
         Ok(())
-    }
-}
-
-impl Outcome {
-    /// The outcome without its reason, as [`Query::outcome`] has it.
-    #[must_use]
-    pub fn kind(&self) -> Word {
-        match self {
-            Self::Begun => Word::new("begun"),
-            Self::Done => Word::new("done"),
-            Self::Denied(_) => Word::new("denied"),
-            Self::Failed(_) => Word::new("failed"),
-            Self::Unknown => Word::new("unknown"),
-        }
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     disk::{Disk, put},
     fault::{Fault, Finding},
     line::{Body, Cut},
-    log::{Current, Log, remove_expired},
+    log::{Current, Log, len_of, remove_expired},
     segment::{Lines, UNFINISHED, last_line, list, path_of, read_stub},
     signed::Head,
     text::ProcessId,
@@ -88,7 +88,7 @@ pub(crate) fn recover(
     now: Timestamp,
 ) -> Result<Log, RecoverError> {
     let io = |cause| RecoverError::Io { folder: folder.to_owned(), cause };
-    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder).map_err(io)?;
+    make(folder, &*disk).map_err(io)?;
     let lock = lock(folder)?;
     remove_unfinished(folder, &*disk).map_err(io)?;
     let expired = read_stub(folder)?.map(|stub| stub.unverified().position());
@@ -122,6 +122,17 @@ pub(crate) fn recover(
         check_anchor(&log, &segments, begin, anchored)?;
     }
     Ok(log)
+}
+
+fn make(folder: &Path, disk: &dyn Disk) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
+    match folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => disk.sync_folder(parent),
+        None => Ok(()),
+    }
 }
 
 fn lock(folder: &Path) -> Result<File, RecoverError> {
@@ -191,13 +202,16 @@ impl Log {
         };
         self.last = last;
         let whole = torn.unwrap_or(lines.offset());
+        let file = self.disk.append(&path).map_err(io)?;
+        // What the process before has written and not waited for counts from now on.
+        self.disk.sync(&file).map_err(io)?;
+        self.disk.sync_folder(&self.folder).map_err(io)?;
         let Some(span) = checker.span() else {
             if torn.is_some() {
                 return Err(lines.blame(Fault::Order).into());
             }
             return Ok(());
         };
-        let file = self.disk.append(&path).map_err(io)?;
         self.current = Some(Current { file, len: whole, dirty: false, day, span });
         let cut = match torn {
             Some(_) => Some(self.begin_cut(segment, whole).map_err(io)?),
@@ -233,6 +247,9 @@ impl Log {
         let note: Note = serde_json::from_slice(&bytes)?;
         if note.segment != segment {
             return Err(io::Error::other(format!("{CUT} is about segment {}", note.segment)));
+        }
+        if len_of(&self.folder, segment)? < note.offset {
+            return Err(io::Error::other(format!("segment {segment} is shorter than {CUT} says")));
         }
         self.truncate(segment, note.offset)?;
         Ok(Some(note.cut))

@@ -20,10 +20,11 @@ use weft_types::HostId;
 use super::*;
 use crate::{
     anchor::StoreAnchors,
+    event::{Actor, Facts, Origin, RequestId},
     line::{Body, Line},
     segment::{Lines, list, path_of},
     signed::PublicKey,
-    text::{Actor, Facts, Origin, RequestId, Word},
+    text::Word,
     verify::{Verified, verify},
 };
 

@@ -11,11 +11,11 @@ use super::{BATCH_LEN_MAX, Clock, ExpireError, Refused, Request, Shared};
 use crate::{
     anchor::Anchors,
     chain::Position,
-    line::Event,
+    event::{Actor, Event, Fact, Facts, Origin, Outcome, RequestId},
     log::Log,
     replica::Shipper,
     signed::{Expired, Signed, Signer},
-    text::{Actor, Fact, Facts, Origin, Outcome, ProcessId, RequestId, Word},
+    text::{ProcessId, Word},
     time::Timestamp,
 };
 

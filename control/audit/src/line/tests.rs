@@ -3,7 +3,10 @@ use std::{collections::BTreeMap, str::FromStr};
 use proptest::prelude::*;
 
 use super::*;
-use crate::text::{FACTS_MAX, Fact, NAME_LEN_MAX, Name, OBJECT_NAMES_MAX};
+use crate::{
+    event::{FACTS_MAX, Fact, Outcome, RequestId},
+    text::{NAME_LEN_MAX, Name, OBJECT_NAMES_MAX, Word},
+};
 
 const EVENT: &str = concat!(
     r#"{"seq":2,"prev":"0000000000000000000000000000000000000000000000000000000000000000","#,

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     chain::{Position, Span},
+    event::{Facts, Origin},
     line::{Body, Open},
-    text::{Facts, Origin},
 };
 
 /// What one process wrote: for each segment its events, each so many seconds after the one before (or before

@@ -50,6 +50,27 @@ async fn what_was_acknowledged_is_there_after_a_death_at_any_step() {
     }
 }
 
+/// The process dies, and only later the power fails: what the next process has found must be on the disk
+/// before its head is anchored and before anything follows it.
+#[tokio::test]
+async fn what_is_found_after_a_death_outlives_a_later_loss_of_power() {
+    for step in 0.. {
+        let lab = Lab::with_short_segments();
+        lab.disk.die_at(step);
+        let mut acknowledged = work(&lab).await;
+        if !lab.disk.heal() {
+            break;
+        }
+        let log = lab.open().await;
+        if step % 2 == 0 {
+            acknowledged.push(log.0.record(event("b")).await.unwrap());
+        }
+        lab.close(log).await;
+        lab.disk.lose_power(&lab.folder, 0);
+        all_there(&lab, &acknowledged, &format!("step {step}")).await;
+    }
+}
+
 /// A log with a torn line at its end.
 async fn torn(lab: &Lab, tail: &[u8]) -> u64 {
     let log = lab.open().await;
