@@ -52,7 +52,9 @@ pub use self::{
     fault::{Fault, Finding},
     line::{Body, Close, Cut, LINE_LEN_MAX, Line, LineError, Open},
     log::{Place, RETENTION_DAYS, SEGMENT_LEN_MAX},
-    query::{Cursor, Found, PAGE_LEN_MAX, PAGE_LINES_MAX, PROCESSES_MAX, Page, Query, query},
+    query::{
+        Cursor, Found, PAGE_LEN_MAX, PAGE_LINES_MAX, PROCESSES_MAX, Page, Query, QueryError, query,
+    },
     recover::RecoverError,
     replica::{FolderReplica, Held, PIECE_LEN_MAX, Replica, ReplicaError},
     signed::{

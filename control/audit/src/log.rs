@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A segment ends when it has so many bytes, or with the day (UTC): at most 64 MiB are read when a log is
-/// opened, a fraction of a second.
+/// opened, about a second.
 pub const SEGMENT_LEN_MAX: u64 = 64 << 20;
 
 /// How long records are kept, days: six years, leap days included. 45 CFR 164.316(b)(2)(i), of the HIPAA

@@ -62,6 +62,17 @@ impl Query {
     }
 }
 
+/// Why there is no page.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// More than are read side by side.
+    #[error("{0} logs; expected at most {PROCESSES_MAX}")]
+    TooMany(usize),
+    /// A log is not what was written, or the page was never the next one of it.
+    #[error(transparent)]
+    Damaged(#[from] Finding),
+}
+
 /// An event with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -123,16 +134,19 @@ impl FromStr for Cursor {
 /// which they were written, those of several by their times.
 ///
 /// # Errors
-/// What is wrong with a log, or that `after` was never the next page of these logs.
+/// [`QueryError`].
 pub fn query(
     logs: &[(ProcessId, PathBuf)],
     query: &Query,
     after: Option<&Cursor>,
     len_max: usize,
-) -> Result<Page, Finding> {
+) -> Result<Page, QueryError> {
+    if logs.len() > PROCESSES_MAX {
+        return Err(QueryError::TooMany(logs.len()));
+    }
     let mut budget = PAGE_LINES_MAX;
     let mut streams = Vec::new();
-    for (process, folder) in logs.iter().take(PROCESSES_MAX) {
+    for (process, folder) in logs {
         let place = after.and_then(|cursor| cursor.0.get(process)).copied();
         streams.push(Stream::open(process, folder, place)?);
     }

@@ -113,7 +113,12 @@ impl Shipper {
     }
 
     pub(crate) async fn expire(&mut self, stub: &Signed<Expired>) -> Result<(), ReplicaError> {
-        self.replica.expire(stub).await
+        let expired = self.replica.expire(stub).await;
+        if expired.is_err() {
+            // It hears of the stub when it is found again.
+            self.place = None;
+        }
+        expired
     }
 
     /// Where the replica is, after it was away or at first.

@@ -138,16 +138,22 @@ fn a_log_that_was_changed_is_not_told_as_if_it_was_not() {
     let path = path_of(folder.path(), 1);
     let good = fs::read_to_string(&path).unwrap();
     fs::write(&path, good.replace("user/u1", "user/u2")).unwrap();
-    assert_eq!(query(&logs, &all, None, 100).unwrap_err().fault, Fault::Link);
+    let fault = |logs: &[_]| match query(logs, &all, None, 100) {
+        Err(QueryError::Damaged(found)) => found.fault,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(fault(&logs), Fault::Link);
     let cut: Vec<&str> = good.split_inclusive('\n').take(3).collect();
     fs::write(&path, cut.concat()).unwrap();
-    assert_eq!(query(&logs, &all, None, 100).unwrap_err().fault, Fault::NotClosed);
+    assert_eq!(fault(&logs), Fault::NotClosed);
     fs::write(&path, good).unwrap();
     let wrong: Cursor = "p0=1.7".parse().unwrap();
     assert!(query(&logs, &all, Some(&wrong), 100).is_err());
     // What has expired since is not there any more: what is left is told.
     fs::remove_file(&path).unwrap();
     assert_eq!(query(&logs, &all, Some(&wrong), 100).unwrap().found.len(), 3);
+    let many = vec![logs[0].clone(); PROCESSES_MAX + 1];
+    assert_eq!(query(&many, &all, None, 100), Err(QueryError::TooMany(65)));
 }
 
 #[test]
