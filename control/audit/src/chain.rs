@@ -167,3 +167,6 @@ impl Checker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

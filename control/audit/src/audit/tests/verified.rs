@@ -29,6 +29,16 @@ impl Logs {
     }
 }
 
+impl Logs {
+    /// Takes bytes from the end of the last segment.
+    fn cut_off(&mut self, bytes: usize) {
+        let Some(mut last) = self.own.last_entry() else { return };
+        if let Some(line) = last.get_mut().last_mut() {
+            line.truncate(line.len() - bytes);
+        }
+    }
+}
+
 fn read(folder: &std::path::Path) -> BTreeMap<u64, Vec<Vec<u8>>> {
     let segment = |segment| {
         let bytes = fs::read(path_of(folder, segment)).unwrap();
@@ -294,7 +304,8 @@ async fn a_log_that_is_written_anew_is_not_the_one_that_was_anchored() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_500))]
-    /// Whatever somebody does, in whatever order: either nothing is changed, or it is found.
+    /// Whatever somebody does, in whatever order: it is found, unless every line is as it was. What comes after
+    /// the last line without an end is told as unfinished.
     #[test]
     fn any_tampering_is_found(all in proptest::collection::vec(tampering(), 1..4)) {
         let mut changed = logs().clone();
@@ -303,8 +314,9 @@ proptest! {
                 tampering.apply(&mut changed);
             }
         }
-        if changed != *logs() {
-            prop_assert!(check(&changed).is_err());
+        if let Ok(verified) = check(&changed) {
+            changed.cut_off(usize::try_from(verified.unfinished).unwrap());
+            prop_assert_eq!(&changed, logs());
         }
     }
 }
