@@ -8,6 +8,7 @@
 //! ```
 
 use std::{
+    collections::VecDeque,
     fmt,
     path::PathBuf,
     sync::{
@@ -252,6 +253,7 @@ impl Audit {
             clock: Arc::clone(&clock),
             shared: Arc::clone(&shared),
             version,
+            tried: VecDeque::new(),
         };
         anchoring.anchor(last).await?;
         let anchoring = tokio::spawn(anchoring.run(heads_seen, options.anchor_interval));

@@ -113,12 +113,11 @@ impl Shipper {
     }
 
     pub(crate) async fn expire(&mut self, stub: &Signed<Expired>) -> Result<(), ReplicaError> {
-        let expired = self.replica.expire(stub).await;
-        if expired.is_err() {
-            // It hears of the stub when it is found again.
-            self.place = None;
-        }
-        expired
+        // Where this fails, or nobody waits for its end, the replica hears of the stub when it is found again.
+        let place = self.place.take();
+        self.replica.expire(stub).await?;
+        self.place = place;
+        Ok(())
     }
 
     /// Where the replica is, after it was away or at first.

@@ -1,10 +1,10 @@
 //! Signs how far the log has come and anchors it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, timeout},
 };
 
 use super::{Clock, Shared};
@@ -25,7 +25,15 @@ pub(super) struct Anchoring {
     pub(super) shared: Arc<Shared>,
     /// Of the head that was anchored last.
     pub(super) version: Option<AnchorVersion>,
+    /// Heads that may have been anchored since, though nobody said so.
+    pub(super) tried: VecDeque<SignedHead>,
 }
+
+/// Most heads of which that is remembered: an hour without a word of the store. After that it is taken for
+/// another process that anchors.
+const TRIED_MAX: usize = 60;
+/// Who asks the store does not wait longer.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 impl Anchoring {
     /// Until the writer has ended, and its last line is anchored.
@@ -41,7 +49,9 @@ impl Anchoring {
             let last = *heads.borrow();
             let new = self.shared.status().anchored < last.seq;
             if new && !self.shared.is_superseded() {
-                match self.anchor(last).await {
+                let late = |_| AnchorError::Unknown("the store does not answer in time".to_owned());
+                let anchored = timeout(ANSWER_MAX, self.anchor(last)).await;
+                match anchored.unwrap_or_else(|elapsed| Err(late(elapsed))) {
                     Ok(()) => {}
                     Err(AnchorError::Superseded) => {
                         self.shared.supersede();
@@ -65,24 +75,36 @@ impl Anchoring {
         let at = Timestamp::of((self.clock)());
         let process = self.process.clone();
         let head = self.signer.sign(Head { process, segment, seq, hash, at });
+        if self.tried.len() >= TRIED_MAX {
+            self.tried.pop_front();
+        }
+        self.tried.push_back(head.clone());
         let version = match self.anchors.anchor(&head, self.version).await {
-            Err(AnchorError::Unknown(why)) => self.settle(&head, why).await?,
+            Err(AnchorError::Unknown(why)) => self.settle(&head, AnchorError::Unknown(why)).await?,
+            Err(AnchorError::Superseded) => self.settle(&head, AnchorError::Superseded).await?,
             anchored => anchored?,
         };
         self.version = Some(version);
+        self.tried.clear();
         let mut status = self.shared.status();
         status.anchored = seq;
         status.unanchored = None;
         Ok(())
     }
 
-    /// The answer was lost: what is there now says whether it was done.
-    async fn settle(&self, head: &SignedHead, why: String) -> Result<AnchorVersion, AnchorError> {
+    /// An answer was lost, this one or one before: what is there now says whether it was done. Where it is a
+    /// head of before, this one is anchored in its place.
+    async fn settle(
+        &self,
+        head: &SignedHead,
+        why: AnchorError,
+    ) -> Result<AnchorVersion, AnchorError> {
         match self.anchors.newest(&self.process).await? {
             Some(newest) if newest.head == *head => Ok(newest.version),
-            newest if newest.as_ref().map(|newest| newest.version) == self.version => {
-                Err(AnchorError::Unknown(why))
+            Some(newest) if self.tried.contains(&newest.head) => {
+                self.anchors.anchor(head, Some(newest.version)).await
             }
+            newest if newest.as_ref().map(|newest| newest.version) == self.version => Err(why),
             _ => Err(AnchorError::Superseded),
         }
     }

@@ -1,10 +1,11 @@
 //! The one task that writes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::spawn_blocking,
+    time::timeout,
 };
 
 use super::{BATCH_LEN_MAX, Clock, ExpireError, Refused, Request, Shared};
@@ -21,6 +22,9 @@ use crate::{
 
 const EXPIRE: Word = Word::new("audit.expire");
 const THROUGH_SEQ: Word = Word::new("through-seq");
+
+/// A second host has so long to take what is new: a piece of a MiB at a time, each synced, after it was away.
+const REPLICA_ANSWER_MAX: Duration = Duration::from_secs(10);
 
 type Answer = oneshot::Sender<Result<Position, Refused>>;
 
@@ -98,8 +102,9 @@ impl Writer {
     async fn ship(&mut self) -> Result<(), Refused> {
         let (Some(shipper), Some(log)) = (&mut self.shipper, &self.log) else { return Ok(()) };
         let place = log.place().map_err(|error| Refused::Unwritable(error.to_string()))?;
-        let shipped = shipper.ship(&self.process, log.folder(), place).await;
-        shipped.map_err(|error| Refused::Replica(error.to_string()))
+        let shipped = timeout(REPLICA_ANSWER_MAX, shipper.ship(&self.process, log.folder(), place));
+        let late = |_| Refused::Replica("no answer in time".to_owned());
+        shipped.await.map_err(late)?.map_err(|error| Refused::Replica(error.to_string()))
     }
 
     async fn expire(&mut self) -> Result<Option<Signed<Expired>>, ExpireError> {
@@ -119,8 +124,11 @@ impl Writer {
         event.outcome = Outcome::Done;
         self.write(vec![event]).await?;
         if let Some(shipper) = &mut self.shipper {
-            let expired = shipper.expire(&stub).await;
-            expired.map_err(|error| Refused::Replica(error.to_string()))?;
+            // Where it does not come, it is found to be missing and sent again.
+            let told = timeout(REPLICA_ANSWER_MAX, shipper.expire(&stub)).await;
+            if !matches!(told, Ok(Ok(()))) {
+                tracing::warn!("the second host keeps what has expired until it is back");
+            }
         }
         if let Err(error) = self.anchors.forget(&self.process, seq).await {
             tracing::warn!(%error, "heads of lines that expired are still anchored");

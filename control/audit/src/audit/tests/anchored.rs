@@ -3,7 +3,12 @@
 use std::fs;
 
 use super::{memory::Fault as StoreFault, *};
-use crate::{fault::Fault, segment::UNFINISHED};
+use crate::{
+    anchor::{AnchorVersion, Anchored},
+    fault::Fault,
+    segment::UNFINISHED,
+    signed::SignedHead,
+};
 
 async fn anchored(lab: &Lab) -> u64 {
     let newest = lab.anchors().newest(&process()).await.unwrap().unwrap();
@@ -131,4 +136,74 @@ async fn a_log_that_lost_what_was_anchored_is_refused() {
     options.signer = other.signer.clone();
     lab.close(Audit::open_on(options, Box::new(lab.disk.clone())).await.unwrap()).await;
     assert!(!fs::exists(leftover).unwrap());
+}
+
+/// Anchors whose answers are lost: also those to the question what there is.
+#[derive(Debug)]
+struct Deaf {
+    inner: Arc<dyn Anchors>,
+    deaf: AtomicBool,
+    hangs: AtomicBool,
+}
+
+impl Deaf {
+    fn is_deaf(&self) -> bool {
+        self.deaf.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait::async_trait]
+impl Anchors for Deaf {
+    async fn newest(&self, process: &ProcessId) -> Result<Option<Anchored>, AnchorError> {
+        if self.is_deaf() {
+            return Err(AnchorError::Unknown("a test".to_owned()));
+        }
+        self.inner.newest(process).await
+    }
+
+    async fn anchor(
+        &self,
+        head: &SignedHead,
+        replaces: Option<AnchorVersion>,
+    ) -> Result<AnchorVersion, AnchorError> {
+        let anchored = self.inner.anchor(head, replaces).await;
+        if self.hangs.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        if self.is_deaf() { Err(AnchorError::Unknown("a test".to_owned())) } else { anchored }
+    }
+
+    async fn all(&self, process: &ProcessId) -> Result<Vec<SignedHead>, AnchorError> {
+        self.inner.all(process).await
+    }
+
+    async fn forget(&self, process: &ProcessId, seq: u64) -> Result<(), AnchorError> {
+        self.inner.forget(process, seq).await
+    }
+}
+
+/// What was anchored without a word is not taken for another process's.
+#[tokio::test(start_paused = true)]
+async fn lost_answers_are_not_taken_for_another_process() {
+    let lab = Lab::new();
+    let (deaf, hangs) = (AtomicBool::new(false), AtomicBool::new(false));
+    let anchors = Arc::new(Deaf { inner: lab.anchors(), deaf, hangs });
+    let mut options = lab.options();
+    options.anchors = anchors.clone();
+    let log = Audit::open_on(options, Box::new(lab.disk.clone())).await.unwrap();
+    for flag in [&anchors.deaf, &anchors.hangs] {
+        flag.store(true, Ordering::Relaxed);
+        for _ in 0..3 {
+            log.0.record(event("a")).await.unwrap();
+            tokio::time::sleep(2 * ANCHOR_INTERVAL).await;
+            assert!(log.0.status().unanchored.is_some());
+        }
+        flag.store(false, Ordering::Relaxed);
+        log.0.record(event("b")).await.unwrap();
+        tokio::time::sleep(2 * ANCHOR_INTERVAL).await;
+        assert_eq!(log.0.status().unanchored, None);
+        assert_eq!(log.0.status().anchored, log.0.status().last.seq);
+    }
+    lab.close(log).await;
+    lab.verify().await;
 }

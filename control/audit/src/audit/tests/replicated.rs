@@ -16,6 +16,8 @@ use crate::{
 struct Host {
     folder: FolderReplica,
     away: AtomicBool,
+    silent: AtomicBool,
+    refuses_stubs: AtomicBool,
     appends: AtomicUsize,
 }
 
@@ -42,20 +44,27 @@ impl Replica for Host {
         bytes: Bytes,
     ) -> Result<(), ReplicaError> {
         self.up()?;
+        if self.silent.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         self.appends.fetch_add(1, Ordering::Relaxed);
         self.folder.append(process, at, bytes).await
     }
 
     async fn expire(&self, stub: &Signed<Expired>) -> Result<(), ReplicaError> {
         self.up()?;
+        if self.refuses_stubs.load(Ordering::Relaxed) {
+            return Err(ReplicaError::Unavailable("a test".to_owned()));
+        }
         self.folder.expire(stub).await
     }
 }
 
 fn with_host(mut lab: Lab) -> (Lab, Arc<Host>) {
     let folder = FolderReplica::new(lab.folder.with_extension("replica"));
-    let (away, appends) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let host = Arc::new(Host { folder, away, appends });
+    let (away, silent) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (refuses_stubs, appends) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let host = Arc::new(Host { folder, away, silent, refuses_stubs, appends });
     lab.replica = Some(host.clone());
     (lab, host)
 }
@@ -115,6 +124,19 @@ async fn without_the_second_host_all_is_refused_and_it_catches_up() {
     lab.close(log).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_second_host_that_says_nothing_is_not_waited_for_for_ever() {
+    let (lab, host) = with_host(Lab::new());
+    let log = lab.open().await;
+    host.silent.store(true, Ordering::Relaxed);
+    let refused = log.0.record(event("a")).await.unwrap_err();
+    assert_eq!(refused, Refused::Replica("no answer in time".to_owned()));
+    host.silent.store(false, Ordering::Relaxed);
+    log.0.record(event("b")).await.unwrap();
+    same(&lab, &host);
+    lab.close(log).await;
+}
+
 #[tokio::test]
 async fn another_log_there_is_refused() {
     for change in 0..3 {
@@ -151,6 +173,17 @@ async fn what_expires_here_expires_there() {
     }
     lab.pass(RETENTION_DAYS * DAY_SECONDS);
     log.0.expire().await.unwrap().unwrap();
+    same(&lab, &host);
+    // One that takes records and not the stub has what has expired until it is found again.
+    for _ in 0..2 {
+        lab.pass(DAY_SECONDS);
+        log.0.record(event("a")).await.unwrap();
+    }
+    lab.pass(2 * RETENTION_DAYS * DAY_SECONDS);
+    host.refuses_stubs.store(true, Ordering::Relaxed);
+    assert!(log.0.expire().await.unwrap().is_some());
+    host.refuses_stubs.store(false, Ordering::Relaxed);
+    log.0.record(event("a")).await.unwrap();
     same(&lab, &host);
     // A replica that was away meanwhile hears of it when it is back.
     let folder = host.folder.folder_of(&process());
