@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 # command:package
 needed=(
-    cc:build-essential pkg-config:pkg-config make:make curl:curl git:git jq:jq
+    cc:build-essential pkg-config:pkg-config make:make curl:curl git:git jq:jq openssl:openssl
     ip:iproute2 ethtool:ethtool nft:nftables conntrack:conntrack ping:iputils-ping
     iperf3:iperf3 tcpdump:tcpdump nsenter:util-linux setpriv:util-linux ps:procps
     valgrind:valgrind

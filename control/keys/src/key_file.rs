@@ -171,7 +171,7 @@ impl KeyFile {
 
     /// The keys of the file as it is now. The disk is asked for its state only, some microseconds, so this
     /// does not leave the caller's thread.
-    fn held(&self) -> Result<Arc<Held>, KeyFileError> {
+    fn keys(&self) -> Result<Arc<Held>, KeyFileError> {
         let held = Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner));
         if Stamp::of(&self.path)? == held.stamp {
             return Ok(held);
@@ -187,15 +187,15 @@ impl KeyFile {
 #[async_trait]
 impl Kms for KeyFile {
     async fn current(&self) -> Result<MasterKeyId, KmsError> {
-        Ok(self.held()?.newest().id.clone())
+        Ok(self.keys()?.newest().id.clone())
     }
 
     async fn held(&self) -> Result<Vec<MasterKeyId>, KmsError> {
-        Ok(Self::held(self)?.ids())
+        Ok(self.keys()?.ids())
     }
 
     async fn wrap(&self, key: &KeyBytes, context: &[u8]) -> Result<Wrapped, KmsError> {
-        let held = Self::held(self)?;
+        let held = self.keys()?;
         let master = held.newest();
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).expect("the kernel has random numbers");
@@ -211,7 +211,7 @@ impl Kms for KeyFile {
     }
 
     async fn unwrap(&self, wrapped: &Wrapped, context: &[u8]) -> Result<KeyBytes, KmsError> {
-        let held = Self::held(self)?;
+        let held = self.keys()?;
         let needed = &wrapped.master;
         let master = held.keys.iter().find(|key| key.id == *needed);
         let master =

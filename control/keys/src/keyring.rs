@@ -19,12 +19,13 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 use weft_store::{CommitError, Entry, Key, Store, StoreError, Transaction};
+use zeroize::Zeroizing;
 
 use crate::{
     aead::parts,
     kms::{Kms, KmsError, MasterKeyId, Wrapped},
     owner::Owner,
-    owner_key::{OwnerKey, Slot},
+    owner_key::{OpenError, OwnerKey, Purpose, SealError, Slot},
     secret::KeyBytes,
 };
 
@@ -83,6 +84,21 @@ pub enum KeyringError {
     /// The keyring's store.
     #[error("the keyring: {0}")]
     Store(#[from] StoreError),
+}
+
+/// Why nothing was sealed or opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UseError {
+    /// There is no key to do it with.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// The data or their context are too long.
+    #[error(transparent)]
+    Seal(SealError),
+    /// The data do not open.
+    #[error(transparent)]
+    Open(OpenError),
 }
 
 /// What became of an owner's key.
@@ -204,6 +220,47 @@ impl Keyring {
             settled(self.store.commit(change).await)?;
         }
         Err(KeyringError::Contended(owner.clone()))
+    }
+
+    /// Seals with the owner's key; see [`OwnerKey::seal`].
+    ///
+    /// # Errors
+    /// [`UseError`].
+    pub async fn seal(
+        &self,
+        owner: &Owner,
+        purpose: Purpose,
+        context: &[&[u8]],
+        plaintext: &[u8],
+    ) -> Result<Vec<u8>, UseError> {
+        for _ in 0..ATTEMPTS_MAX {
+            match self.get(owner).await?.seal(purpose, context, plaintext) {
+                // All keys are withdrawn when the store was away; destroyed ones are not found again.
+                Err(SealError::Withdrawn) => {}
+                sealed => return sealed.map_err(UseError::Seal),
+            }
+        }
+        Err(KeyringError::Contended(owner.clone()).into())
+    }
+
+    /// Opens with the owner's key; see [`OwnerKey::open`].
+    ///
+    /// # Errors
+    /// [`UseError`].
+    pub async fn open_sealed(
+        &self,
+        owner: &Owner,
+        purpose: Purpose,
+        context: &[&[u8]],
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, UseError> {
+        for _ in 0..ATTEMPTS_MAX {
+            match self.get(owner).await?.open(purpose, context, sealed) {
+                Err(OpenError::Withdrawn) => {}
+                opened => return opened.map_err(UseError::Open),
+            }
+        }
+        Err(KeyringError::Contended(owner.clone()).into())
     }
 
     /// What became of the owner's key; needs no master key.

@@ -7,6 +7,8 @@ use std::{
 
 use prost::Message;
 use weft_api::v1;
+use weft_audit::{Cursor, Expired, Head, Line, Name, Object, Signed};
+use weft_keys::{Record as KeyRecord, SEALED_OVERHEAD, Sealed};
 use weft_pki::{CertificateDer, SniTag, TrustAnchor, UnixTime, describe::describe, verify_peer};
 use weft_sim::packet::kernel_output;
 use weft_store::{
@@ -35,7 +37,7 @@ const REFUSAL_LEN_MAX: usize = 2048;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const ALL: [(&str, Target); 14] = [
+pub const ALL: [(&str, Target); 16] = [
     ("datagram", datagram),
     ("frame_metadata", frame_metadata),
     ("container_frame", container_frame),
@@ -50,6 +52,8 @@ pub const ALL: [(&str, Target); 14] = [
     ("certificate", certificate),
     ("kernel", kernel),
     ("export", export),
+    ("sealed", sealed),
+    ("audit", audit),
 ];
 
 /// What an unauthenticated sender can do: bytes as one receive gives them. Bytes 0 and 1 are the
@@ -342,6 +346,45 @@ pub fn believed(mut data: &[u8]) -> bool {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(JUDGED_AT_SECONDS);
     assert!((peer.not_before..=peer.not_after).contains(&now));
     true
+}
+
+/// What the stores of the control plane hold: sealed data, or (after a first byte of 1) the record of a key.
+pub fn sealed(data: &[u8]) {
+    let Some((kind, data)) = data.split_first() else { return };
+    if kind % 2 == 1 {
+        if let Ok(record) = KeyRecord::parse(data) {
+            let again = KeyRecord::parse(&record.encode()).expect("what was read can be written");
+            assert_eq!(again, record);
+        }
+    } else if let Ok(sealed) = Sealed::parse(data) {
+        assert_eq!(sealed.ciphertext.len() + SEALED_OVERHEAD, data.len());
+        assert_eq!(sealed.encode(), data);
+    }
+}
+
+/// What is found on the disk and in the store of an audit, and what a query begins at.
+pub fn audit(data: &[u8]) {
+    for line in data.split_inclusive(|byte| *byte == b'\n') {
+        if let Ok(read) = Line::parse(line) {
+            assert_eq!(read.encode(), line);
+        }
+    }
+    if let Ok(head) = Signed::<Head>::parse(data) {
+        assert_eq!(head.encode(), data);
+        assert!(head.verify(&[]).is_err());
+    }
+    if let Ok(stub) = Signed::<Expired>::parse(data) {
+        assert_eq!(stub.encode(), data);
+    }
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(cursor) = text.parse::<Cursor>() {
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+    }
+    if let Ok(object) = text.parse::<Object>() {
+        assert_eq!(object.as_str(), text);
+        assert!(object.is_within(&object));
+    }
+    assert!(["_", text].contains(&Name::asked(text).as_str()));
 }
 
 fn judged_at() -> UnixTime {

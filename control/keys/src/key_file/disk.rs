@@ -9,6 +9,7 @@ use std::{
 
 use rustix::{
     fs::{FlockOperation, OFlags, flock},
+    io::Errno,
     process::geteuid,
 };
 use zeroize::Zeroizing;
@@ -45,11 +46,16 @@ impl Stamp {
 pub(super) fn read(path: &Path) -> Result<(Stamp, Vec<MasterKey>), KeyFileError> {
     // A link may lead to what another user can change; a pipe would never end.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let mut file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)
-        .map_err(error(path))?;
+    let mut file =
+        OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path).map_err(
+            |refused| match refused.raw_os_error() {
+                Some(code) if code == Errno::LOOP.raw_os_error() => {
+                    let (found, expected) = ("is a link".into(), "the file itself".into());
+                    KeyFileError::Unsafe { path: path.to_owned(), found, expected }
+                }
+                _ => error(path)(refused),
+            },
+        )?;
     let found = file.metadata().map_err(error(path))?;
     check(path, &found)?;
     let mut text = Zeroizing::new(vec![0; KEY_FILE_LEN_MAX + 1]);

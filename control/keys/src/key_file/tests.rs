@@ -3,6 +3,8 @@ use std::{
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink},
 };
 
+use rustix::process::geteuid;
+
 use super::*;
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
@@ -123,13 +125,12 @@ fn what_is_no_file_of_keys_is_refused() {
     let lab = Lab::new();
     let link = lab.path.with_extension("link");
     symlink(&lab.path, &link).unwrap();
-    assert!(KeyFile::open(&link).is_err());
-    assert!(KeyFile::open(lab.path.parent().unwrap()).is_err());
+    let refused = |path: &Path| KeyFile::open(path).unwrap_err().to_string();
+    assert!(refused(&link).ends_with("is a link; expected the file itself"));
+    assert!(refused(lab.path.parent().unwrap()).ends_with("is no file; expected a file"));
     fs::write(&lab.path, vec![b'#'; KEY_FILE_LEN_MAX + 1]).unwrap();
     assert!(lab.refused().contains("is longer than 16384 bytes"));
     fs::write(&lab.path, "weft master keys v1\nsecret\n").unwrap();
     let refused = lab.refused();
     assert!(refused.contains("line 2: expected an id") && !refused.contains("secret"));
 }
-
-use rustix::process::geteuid;

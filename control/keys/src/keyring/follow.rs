@@ -26,13 +26,17 @@ impl Keyring {
     /// Until the watch is of no use any more; says why.
     async fn follow_one_watch(&self) -> String {
         let said = |error: &dyn std::fmt::Display| error.to_string();
-        let begin = match self.store.list(KEYRING_PREFIX, None, 1).await {
-            Ok(page) => page.revision,
-            Err(error) => return said(&error),
+        const LATE: &str = "the store does not answer in time";
+        let begin = match timeout(FOLLOW_INTERVAL, self.store.list(KEYRING_PREFIX, None, 1)).await {
+            Ok(Ok(page)) => page.revision,
+            Ok(Err(error)) => return said(&error),
+            Err(_) => return LATE.to_owned(),
         };
-        let mut watch = match self.store.watch(KEYRING_PREFIX, begin).await {
-            Ok(watch) => watch,
-            Err(error) => return said(&error),
+        let watch = timeout(FOLLOW_INTERVAL, self.store.watch(KEYRING_PREFIX, begin)).await;
+        let mut watch = match watch {
+            Ok(Ok(watch)) => watch,
+            Ok(Err(error)) => return said(&error),
+            Err(_) => return LATE.to_owned(),
         };
         // What was destroyed before the watch began is told by nobody.
         self.cache().withdraw_all();
@@ -56,7 +60,7 @@ impl Keyring {
                     match marker {
                         Ok(Ok(marker)) => due = marker.map_or(begin, |marker| marker.modified),
                         Ok(Err(error)) => return said(&error),
-                        Err(_) => return "the store does not answer in time".to_owned(),
+                        Err(_) => return LATE.to_owned(),
                     }
                     self.cache().forget_idle(Instant::now());
                 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use weft_keys::{
     CACHE_FRESH_MAX, FOLLOW_INTERVAL, KeyFile, Keyring, KeyringError, KmsError, OpenError, Owner,
-    OwnerKey, OwnerState, Purpose, SealError,
+    OwnerKey, OwnerState, Purpose, SealError, UseError,
 };
 
 use crate::{
@@ -161,6 +161,13 @@ async fn without_the_store_no_key_is_kept() {
     assert!(matches!(keyring.get(&acme).await, Err(KeyringError::Store(_))));
     lab.store.set_down(false);
     tokio::time::sleep(3 * FOLLOW_INTERVAL).await;
+    let sealed = keyring.seal(&acme, Purpose::Secret, &[b"x"], b"value").await.unwrap();
+    let opened = keyring.open_sealed(&acme, Purpose::Secret, &[b"x"], &sealed).await.unwrap();
+    assert_eq!(*opened, b"value");
+    let other = keyring.open_sealed(&acme, Purpose::Secret, &[b"y"], &sealed).await;
+    assert!(matches!(other, Err(UseError::Open(OpenError::Refused))));
+    let long = keyring.seal(&acme, Purpose::Secret, &[&[0; 5000]], b"").await;
+    assert!(matches!(long, Err(UseError::Seal(SealError::Context(5000)))));
     let key = keyring.get(&acme).await.unwrap();
     tokio::time::sleep(10 * FOLLOW_INTERVAL).await;
     assert!(key.seal(Purpose::Secret, &[], b"").is_ok(), "it is followed again");

@@ -7,6 +7,7 @@ use std::{
 
 use prost::Message;
 use weft_api::v1;
+use weft_keys::Sealed;
 use weft_pki::{
     EnvironmentIdentity, KeyKind, TrustAnchor,
     issue::{Authority, HostRequest, HostUsages, Validity, new_authority},
@@ -25,6 +26,8 @@ pub(crate) fn seeds(target: &str) -> Seeds {
         "certificate" => certificate(),
         "kernel" => kernel(),
         "export" => export(),
+        "sealed" => sealed(),
+        "audit" => texts(&AUDIT),
         "helper" => texts(&MESSAGES),
         _ => texts(&[
             ("full.toml", FULL),
@@ -191,6 +194,70 @@ fn kernel() -> Seeds {
     ];
     inputs.map(|(name, bytes)| (name.to_owned(), bytes)).into()
 }
+
+fn sealed() -> Seeds {
+    let sealed = |ciphertext| Sealed { nonce: [7; 12], ciphertext, tag: [9; 16] }.encode();
+    numbered([
+        ("empty", 0, sealed(b"")),
+        ("sealed", 0, sealed(b"some bytes")),
+        ("live", 1, KEY_LIVE.into()),
+        ("destroyed", 1, KEY_DESTROYED.into()),
+    ])
+}
+
+const KEY_LIVE: &str =
+    r#"{"record":"live/1","created":1796020090,"master":"4f0c6a1e9d2b7788","wrapped":"01ff"}"#;
+const KEY_DESTROYED: &str =
+    r#"{"record":"destroyed/1","created":1796020090,"destroyed":1827556090}"#;
+
+const AUDIT: [(&str, &str); 5] = [
+    (
+        "segment",
+        concat!(
+            r#"{"seq":1,"prev":"0000000000000000000000000000000000000000000000000000000000000000","#,
+            r#""at":"2026-11-30T06:48:10.000000Z","open":{"format":1,"process":"control-a","segment":1}}"#,
+            "\n",
+            r#"{"seq":2,"prev":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","#,
+            r#""at":"2026-11-30T06:48:10.123456Z","event":{"who":"user/alice","from":"192.0.2.7","#,
+            r#""action":"secret.read","object":"environment/acme/secret/DB_PASSWORD","#,
+            r#""outcome":"denied/role","request":"000102030405060708090a0b0c0d0e0f","#,
+            r#""facts":{"audited":true,"version":3,"via":"token-1"}}}"#,
+            "\n",
+            r#"{"seq":3,"prev":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","#,
+            r#""at":"2026-11-30T06:48:11.000000Z","cut":{"bytes":7,"sha256":"#,
+            r#""9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}}"#,
+            "\n",
+            r#"{"seq":4,"prev":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","#,
+            r#""at":"2026-11-30T06:48:12.000000Z","close":{"earliest":"2026-11-30T06:48:10.000000Z","#,
+            r#""latest":"2026-11-30T06:48:11.000000Z"}}"#,
+            "\n",
+        ),
+    ),
+    (
+        "head",
+        concat!(
+            r#"{"statement":{"process":"control-a","segment":1,"seq":4,"hash":"#,
+            r#""9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","#,
+            r#""at":"2026-11-30T06:48:12.000000Z"},"key":"#,
+            r#""9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","signature":"#,
+            r#""9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"#,
+            r#"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}"#,
+        ),
+    ),
+    (
+        "stub",
+        concat!(
+            r#"{"statement":{"process":"control-a","segment":1,"seq":4,"hash":"#,
+            r#""9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","#,
+            r#""latest":"2026-11-30T06:48:12.000000Z","at":"2032-12-30T06:48:12.000000Z"},"key":"#,
+            r#""9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","signature":"#,
+            r#""9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"#,
+            r#"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}"#,
+        ),
+    ),
+    ("cursor", "control-a=3.1024,control-b=1.0"),
+    ("object", "environment/acme/secret/DB_PASSWORD"),
+];
 
 const RECORD: &str = r#"{"interface":{"name":["acme","web-1"],"netns":"/run/netns/web1",
 "interface":"weft0","addresses":[["10.40.0.2",16],["fd40::2",64]],"queues":2,"mtu":1408,

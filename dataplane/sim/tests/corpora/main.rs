@@ -117,6 +117,15 @@ fn corpora_reach_the_depths() {
     let mut links = 0;
     let over = weft_sys::link::read_answers(&with("dump"), targets::SEQUENCE, |_| links += 1);
     assert!(over.expect("whole") && links == 2);
+    let audit = |name: &str| fs::read(folder("audit").join(name)).expect("committed");
+    let segment = audit("segment");
+    let mut lines = segment.split_inclusive(|byte| *byte == b'\n');
+    assert!(lines.all(|line| weft_audit::Line::parse(line).is_ok()));
+    assert!(weft_audit::Signed::<weft_audit::Head>::parse(&audit("head")).is_ok());
+    assert!(weft_audit::Signed::<weft_audit::Expired>::parse(&audit("stub")).is_ok());
+    let sealed = |name: &str| fs::read(folder("sealed").join(name)).expect("committed");
+    assert!(weft_keys::Sealed::parse(&sealed("sealed")[1..]).is_ok());
+    assert!(weft_keys::Record::parse(&sealed("live")[1..]).is_ok());
     let mut buffer = with("received");
     let received = weft_sys::ring::read_message(&mut buffer);
     assert_eq!((received.ecn, received.segment, received.data.len()), (1, 10, 20));

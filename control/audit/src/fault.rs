@@ -1,0 +1,102 @@
+//! What can be wrong with a log.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use crate::line::LineError;
+
+/// What is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Not a line that Weft wrote.
+    #[error("the line {0}")]
+    Line(LineError),
+    /// A line was taken out, put in, or moved.
+    #[error("the line has number {found}; expected {expected}")]
+    Sequence {
+        /// Its number.
+        found: u64,
+        /// Its place.
+        expected: u64,
+    },
+    /// The line before is not the one that was there when this was written.
+    #[error("the line does not follow the one before: one of them was changed")]
+    Link,
+    /// Of another process or another place.
+    #[error("the segment is of another process, or was another segment")]
+    Foreign,
+    /// A segment that begins in its middle or goes on after its end.
+    #[error("such a line is not expected here")]
+    Order,
+    /// The last line of a segment does not fit the others.
+    #[error("the times at the segment's end are not those of its lines")]
+    Span,
+    /// A segment has no end, and another follows.
+    #[error("the segment before was cut off: its last line is missing")]
+    NotClosed,
+    /// A whole segment is not there.
+    #[error("segment {0} is missing")]
+    Missing(u64),
+    /// A file that is none of the log's.
+    #[error("the name is not one of a segment")]
+    Name,
+    /// A signed head says otherwise.
+    #[error("the line is not the one that was anchored: everything up to it may have been changed")]
+    Anchor,
+    /// A signed head is of a later line than there is.
+    #[error("the log ends at line {last}, and line {anchored} was anchored: the end was cut off")]
+    Truncated {
+        /// The last line that is there.
+        last: u64,
+        /// A line that was there.
+        anchored: u64,
+    },
+    /// A signed statement is not what it should be.
+    #[error("{0}")]
+    Statement(String),
+    /// A stub that says that segments expired before their time.
+    #[error("segments were removed before they expired")]
+    ExpiredEarly,
+    /// The operating system refused.
+    #[error("cannot be read: {0}")]
+    Io(String),
+}
+
+/// The first place where a log is not what was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The file or folder; `None` for an anchor.
+    pub file: Option<PathBuf>,
+    /// The line in it, counted from 1; 0 where no line is to blame.
+    pub line: u64,
+    /// What is wrong.
+    pub fault: Fault,
+}
+
+impl Finding {
+    pub(crate) fn in_file(file: &Path, line: u64, fault: Fault) -> Self {
+        Self { file: Some(file.to_owned()), line, fault }
+    }
+
+    pub(crate) fn io(file: &Path, error: &std::io::Error) -> Self {
+        Self::in_file(file, 0, Fault::Io(error.to_string()))
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.file {
+            Some(file) => write!(f, "{}", file.display())?,
+            None => f.write_str("an anchor")?,
+        }
+        if self.line > 0 {
+            write!(f, ", line {}", self.line)?;
+        }
+        write!(f, ": {}", self.fault)
+    }
+}
+
+impl std::error::Error for Finding {}
