@@ -18,7 +18,10 @@ use weft_wire::{
 
 use weftd::{api::request, kept::Thing};
 
-use super::pair::{DATAGRAM_MAX, Memory, Pair, addresses};
+use super::{
+    names::{dns_message, gateway_packet},
+    pair::{DATAGRAM_MAX, Memory, Pair, addresses},
+};
 
 /// When certificates of the corpora are judged, seconds after 1970: their own year 2027.
 pub const JUDGED_AT_SECONDS: u64 = 1_800_000_000;
@@ -31,7 +34,7 @@ const REFUSAL_LEN_MAX: usize = 2048;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const ALL: [(&str, Target); 13] = [
+pub const ALL: [(&str, Target); 15] = [
     ("datagram", datagram),
     ("frame_metadata", frame_metadata),
     ("container_frame", container_frame),
@@ -45,6 +48,8 @@ pub const ALL: [(&str, Target); 13] = [
     ("pem", pem),
     ("certificate", certificate),
     ("kernel", kernel),
+    ("dns_message", dns_message),
+    ("gateway_packet", gateway_packet),
 ];
 
 /// What an unauthenticated sender can do: bytes as one receive gives them. Bytes 0 and 1 are the
@@ -134,7 +139,7 @@ pub fn inner_packet(data: &[u8]) {
     assert!(inner.transport <= inner.length);
     if icmp::may_answer(&inner, data) {
         let mut out = [0; ICMP_ERROR_MAX];
-        let causes = [Cause::NoHost, Cause::TooBig(1_280)];
+        let causes = [Cause::NoHost, Cause::TooBig(1_280), Cause::NoPort, Cause::NoProtocol];
         for (gateway, cause) in addresses(1).into_iter().flat_map(|a| causes.map(|c| (a, c))) {
             if let Some(len) = icmp::unreachable(cause, &inner, data, gateway, &mut out) {
                 let error = Inner::parse(&out[..len]).expect("an ICMP error is a packet");
