@@ -49,7 +49,7 @@ pub const FORWARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// Most servers outside.
 pub const UPSTREAMS_MAX: usize = 4;
 
-/// Most TCP connections of an environment. Each takes at most 20 KiB.
+/// Most TCP connections of an environment. Each takes at most 24 KiB: buffers of 2 and 4, and what is left of an answer.
 pub const CONNECTIONS_MAX: usize = 64;
 /// Most of them of one source. A resolver needs one.
 pub const CONNECTIONS_PER_SOURCE_MAX: usize = 4;

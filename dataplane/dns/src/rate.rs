@@ -31,7 +31,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// A query takes some 5 µs: 5,000 in a second are a fortieth of a core. An answer has at most 1,280 B with its
+    /// A query takes some 10 µs: 5,000 in a second are a twentieth of a core. An answer has at most 1,280 B with its
     /// headers, so that 200 of them a second are 256,000 B; a burst holds the longest answer over TCP five times.
     /// The table takes at most 4,096 × about 80 B = 320 KiB.
     fn default() -> Self {

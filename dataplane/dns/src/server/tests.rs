@@ -360,6 +360,19 @@ fn answers_with_addresses_always_fit() {
 }
 
 #[test]
+fn the_longest_name_has_an_answer() {
+    let mut server = server();
+    let longest = format!("{0}.{0}.{0}.{1}.internal.", "x".repeat(63), "y".repeat(52));
+    for kind in [RecordType::A, RecordType::ANY] {
+        let message = query(&longest, kind).to_bytes().unwrap();
+        assert_eq!(message.len(), 12 + 255 + 4);
+        let answer = raw(&mut server, Transport::Udp, &message).unwrap();
+        let answer = Message::from_vec(&answer).unwrap();
+        assert_eq!(text(&answer), format!("NXDomain [] {}", soa("internal.")));
+    }
+}
+
+#[test]
 fn every_address_has_its_turn() {
     let mut server = server_of(zone_of(vec![service("web", 20)]), Outside::Refuse);
     let mut first = std::collections::BTreeMap::<String, u32>::new();
