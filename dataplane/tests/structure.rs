@@ -37,7 +37,8 @@ fn dependencies_go_one_way() {
     assert_eq!(ours("helper"), ["weft-confine", "weft-sys", "weft-types"]);
     assert_eq!(ours("wire"), ["weft-types"]);
     assert_eq!(ours("proto"), ["weft-types", "weft-wire"]);
-    for core in ["types", "wire", "proto", "buffers", "gcm"] {
+    assert_eq!(ours("dns"), ["weft-types", "weft-wire"]);
+    for core in ["types", "wire", "proto", "buffers", "gcm", "dns"] {
         for name in dependencies(core) {
             let impure = ["tokio", "libc", "rustls", "getrandom", "tracing", "mio", "rustix"];
             assert!(!impure.contains(&name.as_str()), "{core} depends on {name}");
@@ -55,7 +56,7 @@ fn dependencies_go_one_way() {
 
 #[test]
 fn the_core_reads_no_clock() {
-    for core in ["types", "wire", "proto", "buffers", "gcm"] {
+    for core in ["types", "wire", "proto", "buffers", "gcm", "dns"] {
         for (path, text) in sources(&Path::new(ROOT).join(core).join("src")) {
             if path.to_string_lossy().contains("tests") {
                 continue;
@@ -89,7 +90,7 @@ fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
 #[test]
 fn unsafe_is_in_one_crate_and_one_file() {
     let repository = Path::new(ROOT).join("..");
-    for folder in ["dataplane", "cli", "netns-tests", "benches"] {
+    for folder in ["dataplane", "cli", "netns-tests", "benches", "providers"] {
         for (path, text) in sources(&repository.join(folder)) {
             let name = path.to_string_lossy().into_owned();
             let allowed = name.contains("dataplane/sys/")

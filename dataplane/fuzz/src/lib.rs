@@ -4,5 +4,6 @@
 //! The same functions run over the committed corpora and seeded changes of them in every
 //! `cargo test -p weft-sim`.
 
+pub mod names;
 pub mod pair;
 pub mod targets;

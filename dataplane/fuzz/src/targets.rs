@@ -24,7 +24,10 @@ use weft_wire::{
 
 use weftd::{api::request, kept::Thing};
 
-use super::pair::{DATAGRAM_MAX, Memory, Pair, addresses};
+use super::{
+    names::{dns_message, gateway_packet},
+    pair::{DATAGRAM_MAX, Memory, Pair, addresses},
+};
 
 /// When certificates of the corpora are judged, seconds after 1970: their own year 2027.
 pub const JUDGED_AT_SECONDS: u64 = 1_800_000_000;
@@ -37,7 +40,7 @@ const REFUSAL_LEN_MAX: usize = 2048;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const ALL: [(&str, Target); 16] = [
+pub const ALL: [(&str, Target); 18] = [
     ("datagram", datagram),
     ("frame_metadata", frame_metadata),
     ("container_frame", container_frame),
@@ -54,6 +57,8 @@ pub const ALL: [(&str, Target); 16] = [
     ("export", export),
     ("sealed", sealed),
     ("audit", audit),
+    ("dns_message", dns_message),
+    ("gateway_packet", gateway_packet),
 ];
 
 /// What an unauthenticated sender can do: bytes as one receive gives them. Bytes 0 and 1 are the
@@ -143,7 +148,7 @@ pub fn inner_packet(data: &[u8]) {
     assert!(inner.transport <= inner.length);
     if icmp::may_answer(&inner, data) {
         let mut out = [0; ICMP_ERROR_MAX];
-        let causes = [Cause::NoHost, Cause::TooBig(1_280)];
+        let causes = [Cause::NoHost, Cause::TooBig(1_280), Cause::NoPort, Cause::NoProtocol];
         for (gateway, cause) in addresses(1).into_iter().flat_map(|a| causes.map(|c| (a, c))) {
             if let Some(len) = icmp::unreachable(cause, &inner, data, gateway, &mut out) {
                 let error = Inner::parse(&out[..len]).expect("an ICMP error is a packet");

@@ -9,6 +9,8 @@ use crate::{Fragment, Inner, Version, checksum, inner::protocol};
 pub const ICMP_ERROR_MAX: usize = 576;
 
 const HOP_LIMIT: u8 = 64;
+/// Where an IPv6 header says what follows it.
+const NEXT_HEADER_AT: u8 = 6;
 
 /// Whether an ICMP error may be sent about a packet (RFC 1122 section 3.2.2, RFC 4443 section
 /// 2.4): not about ICMP errors, later fragments, or to and from group addresses.
@@ -46,6 +48,11 @@ pub enum Cause {
     /// (ICMP type 3 code 4, RFC 1191 section 4), *packet too big* (ICMPv6 type 2, RFC 4443 section
     /// 3.2).
     TooBig(u16),
+    /// The destination has no such port: *port unreachable* (ICMP type 3 code 3, ICMPv6 type 1 code 4).
+    NoPort,
+    /// The destination does not speak this protocol: *protocol unreachable* (ICMP type 3 code 2), *unrecognized
+    /// next header* in the IPv6 header (ICMPv6 type 4 code 1, RFC 4443 section 3.4).
+    NoProtocol,
 }
 
 /// Writes an ICMP error about `packet` into `out`, from `gateway` to the packet's source. Gives the
@@ -90,6 +97,8 @@ fn unreachable_v4(
             out[21] = 4;
             out[26..28].copy_from_slice(&mtu.to_be_bytes());
         }
+        Cause::NoPort => out[21] = 3,
+        Cause::NoProtocol => out[21] = 2,
     }
     out[HEADERS..length].copy_from_slice(&packet[..quoted]);
     let check = checksum::internet(&out[20..length]);
@@ -120,6 +129,8 @@ fn unreachable_v6(
             out[40] = 2;
             out[46..48].copy_from_slice(&mtu.to_be_bytes());
         }
+        Cause::NoPort => (out[40], out[41]) = (1, 4),
+        Cause::NoProtocol => (out[40], out[41], out[47]) = (4, 1, NEXT_HEADER_AT),
     }
     out[HEADERS..length].copy_from_slice(&packet[..quoted]);
     let pseudo = checksum::pseudo(
@@ -200,6 +211,26 @@ mod tests {
         let Some(TransportSlice::Icmpv6(icmp)) = sliced.transport else { panic!("no ICMPv6") };
         let header = ip.header();
         assert!(icmp.is_checksum_valid(header.source(), header.destination()));
+    }
+
+    #[test]
+    fn what_nobody_listens_for_is_refused_as_by_a_host() {
+        let mut packet = Vec::new();
+        PacketBuilder::ipv4([10, 0, 0, 2], [10, 0, 0, 9], 9)
+            .udp(1, 2)
+            .write(&mut packet, &[7])
+            .unwrap();
+        for (cause, code) in [(Cause::NoPort, 3), (Cause::NoProtocol, 2)] {
+            let error = built(cause, &packet, "10.0.0.1");
+            assert_eq!(error[20..22], [3, code]);
+            assert_eq!(checksum::internet(&error[20..]), 0);
+        }
+        let mut packet = Vec::new();
+        PacketBuilder::ipv6([2; 16], [3; 16], 9).udp(1, 2).write(&mut packet, &[7]).unwrap();
+        for (cause, head) in [(Cause::NoPort, [1, 4, 0, 0]), (Cause::NoProtocol, [4, 1, 0, 6])] {
+            let error = built(cause, &packet, "fd00::1");
+            assert_eq!([error[40], error[41], error[46], error[47]], head);
+        }
     }
 
     #[test]

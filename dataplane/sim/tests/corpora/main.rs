@@ -3,6 +3,10 @@
 //! changes every file so often.
 
 mod control_seeds;
+mod dns_seeds;
+#[expect(unreachable_pub, reason = "public in the fuzz crate, whose file it is")]
+#[path = "../../../fuzz/src/names.rs"]
+mod names;
 #[expect(unreachable_pub, reason = "public in the fuzz crate, whose file it is")]
 #[path = "../../../fuzz/src/pair.rs"]
 mod pair;

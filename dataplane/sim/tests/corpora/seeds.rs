@@ -11,7 +11,7 @@ use weft_wire::{
 };
 
 use crate::{
-    control_seeds,
+    control_seeds, dns_seeds,
     pair::{Memory, Pair, addresses},
 };
 
@@ -165,6 +165,7 @@ pub(crate) fn seeds(target: &str) -> BTreeMap<String, Vec<u8>> {
             }
             all.insert("all".into(), together);
         }
+        "dns_message" | "gateway_packet" => all = dns_seeds::seeds(target),
         _ => all = control_seeds::seeds(target),
     }
     all
