@@ -9,7 +9,7 @@ needed=(
     cc:build-essential pkg-config:pkg-config make:make curl:curl git:git jq:jq openssl:openssl
     ip:iproute2 ethtool:ethtool nft:nftables conntrack:conntrack ping:iputils-ping
     iperf3:iperf3 tcpdump:tcpdump nsenter:util-linux setpriv:util-linux ps:procps
-    valgrind:valgrind
+    valgrind:valgrind etcd:etcd-server
 )
 
 as_root() {
@@ -37,6 +37,11 @@ fi
 if [ ${#missing[@]} -gt 0 ]; then
     echo "installing: ${missing[*]}"
     as_root apt-get update -qq
+    # Tests start members of their own; the one that the package would start is nobody's.
+    if [[ " ${missing[*]} " == *" etcd-server "* && ! -e /etc/systemd/system/etcd.service ]]; then
+        as_root mkdir -p /etc/systemd/system
+        as_root ln -s /dev/null /etc/systemd/system/etcd.service
+    fi
     as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends ca-certificates "${missing[@]}"
 fi

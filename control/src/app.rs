@@ -170,7 +170,7 @@ impl Attempts<'_> {
         match self.app.commit(transaction).await {
             Ok(_) => return Ok(Some(outcome)),
             Err(CommitError::Conflict { key }) => {
-                tracing::debug!(%key, made = self.made, "decides anew")
+                tracing::debug!(%key, made = self.made, "decides anew");
             }
             Err(error) => return Err(error.into()),
         }

@@ -54,6 +54,27 @@ fn dependencies_go_one_way() {
     }
 }
 
+/// What decides in the control plane knows the store's interface and no store, no runtime, no random source.
+#[test]
+fn the_control_plane_decides_without_a_shell() {
+    let names = dependencies("../control/model");
+    for name in &names {
+        let impure = ["tokio", "tonic", "getrandom", "tracing", "rusqlite", "aws-lc-rs"];
+        assert!(!impure.contains(&name.as_str()), "the model depends on {name}");
+    }
+    let ours = names.iter().filter(|name| name.starts_with("weft"));
+    assert_eq!(ours.collect::<Vec<_>>(), ["weft-store", "weft-types"]);
+    for (path, text) in sources(&Path::new(ROOT).join("../control/model/src")) {
+        for call in ["Instant::now", "SystemTime::now", "thread::", "async fn"] {
+            assert!(!text.contains(call), "{} uses {call}", path.display());
+        }
+    }
+    for krate in ["store", "keys", "audit", "api"] {
+        let names = dependencies(&format!("../control/{krate}"));
+        assert!(!names.contains(&"weft-model".to_owned()), "{krate} depends on the model");
+    }
+}
+
 #[test]
 fn the_core_reads_no_clock() {
     for core in ["types", "wire", "proto", "buffers", "gcm", "dns"] {
@@ -90,7 +111,7 @@ fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
 #[test]
 fn unsafe_is_in_one_crate_and_one_file() {
     let repository = Path::new(ROOT).join("..");
-    for folder in ["dataplane", "cli", "netns-tests", "benches", "providers"] {
+    for folder in ["dataplane", "control", "cli", "netns-tests", "benches", "providers"] {
         for (path, text) in sources(&repository.join(folder)) {
             let name = path.to_string_lossy().into_owned();
             let allowed = name.contains("dataplane/sys/")

@@ -63,12 +63,15 @@ impl App {
     pub async fn report(
         &self,
         caller: &Caller,
-        mut version: String,
+        version: String,
         health: &[ReportedHealth],
     ) -> Result<Duration, AppError> {
         let host = Self::calling_host(caller)?;
         caller.may(Action::ActAsHost, Object::Host(host))?;
-        version.truncate(version.floor_char_boundary(VERSION_LEN_MAX));
+        if version.len() > VERSION_LEN_MAX || !version.is_ascii() {
+            let problem = format!("expected at most {VERSION_LEN_MAX} characters of ASCII");
+            return Err(AppError::invalid("version", problem));
+        }
         self.all_heard().insert(host.clone(), Heard { at: self.now(), version });
         for reported in health {
             transact!(self, self.decide_health(host, reported).await)?;

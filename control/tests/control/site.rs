@@ -150,7 +150,7 @@ impl Site {
         let mut enrolment = EnrolmentClient::new(self.connect(None).await);
         let enrolled = enrolment.enrol(enrol).await.unwrap().into_inner();
         assert_eq!((enrolled.host.as_str(), enrolled.installation.as_str()), (id, "weft"));
-        assert_eq!(enrolled.anchors, [self.anchor.clone()]);
+        assert_eq!(enrolled.anchors, std::slice::from_ref(&self.anchor));
         Host { id: id.to_owned(), certificate: enrolled.certificate, key: new.key_pem.to_string() }
     }
 

@@ -97,7 +97,8 @@ impl Inside {
                 Write::Put { key, value, .. } => {
                     let created = self.entries.get(key).map_or(revision, |entry| entry.created);
                     let (key, value) = (key.clone(), value.clone());
-                    let entry = Entry { key: key.clone(), value, modified: revision, created };
+                    let entry =
+                        Entry { key: key.clone(), value, modified: revision, created, lease: None };
                     self.entries.insert(key, entry.clone());
                     changes.push(Change::Put(entry));
                 }
