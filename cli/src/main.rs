@@ -1,6 +1,7 @@
 //! `weft`, the command that people use.
 
 mod bench;
+mod control;
 mod doctor;
 mod format;
 mod net;
@@ -28,6 +29,8 @@ enum Command {
     /// Measure between two machines or containers
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    #[command(flatten)]
+    Control(control::ControlCommand),
     /// Check whether this host can run the network daemon, and say what to do where it cannot
     Doctor(doctor::DoctorArguments),
 }
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Command::Pki(command) => pki::run(command),
         Command::Net(arguments) => net::run(arguments),
         Command::Bench(command) => bench::run(&command),
+        Command::Control(command) => control::run(command),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };
     match result {

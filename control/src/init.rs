@@ -83,6 +83,18 @@ impl Opened {
         Ok(())
     }
 
+    /// The installation.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn installation(&self) -> anyhow::Result<Installation> {
+        let found = self.store.get(&Installation::key_at("this")?).await?;
+        let found: Option<Decoded<Installation>> = decode(found)?;
+        let found = found
+            .context("there is no installation in this store; make one with weft-control init")?;
+        Ok(found.record)
+    }
+
     /// The application over these stores, once it knows what is in them.
     ///
     /// # Errors

@@ -35,6 +35,8 @@ enum Command {
     },
     /// Serve the API
     Serve,
+    /// Print the certificate of the installation's authority, by which clients know this control plane
+    Authority,
 }
 
 fn main() -> ExitCode {
@@ -58,6 +60,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             let invitation = init::init(&config, &name, &operator).await?;
             println!("installation {name} is made; invitation for {operator}:");
             println!("{}", *invitation);
+            Ok(())
+        }
+        Command::Authority => {
+            let opened = init::open_stores(&config).await?;
+            print!("{}", opened.installation().await?.certificate);
             Ok(())
         }
         Command::Serve => {

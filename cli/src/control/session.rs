@@ -1,0 +1,216 @@
+//! Sessions, people, organisations.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
+use weft_control_api::v1::{
+    self, organisations_client::OrganisationsClient, sessions_client::SessionsClient,
+    who_am_i_response::Actor,
+};
+
+use super::{
+    Output,
+    call::{Connection, answer},
+    context::Context,
+    show::{Item, Shown},
+};
+
+/// Where a control plane is, and by what it is known.
+#[derive(Debug, Args)]
+struct Server {
+    /// The control plane
+    #[arg(long, value_name = "HOST:PORT")]
+    server: String,
+    /// Certificate of the installation's authority (weft-control authority prints it)
+    #[arg(long, value_name = "FILE")]
+    authority: PathBuf,
+}
+
+impl Server {
+    fn authority(&self) -> Result<String> {
+        let path = &self.authority;
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Login {
+    #[command(flatten)]
+    server: Server,
+    /// Who you are
+    #[arg(long)]
+    email: String,
+    /// File with the password; asked for without
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Accept {
+    #[command(flatten)]
+    server: Server,
+    /// File with the invitation
+    #[arg(long, value_name = "FILE")]
+    invitation_file: PathBuf,
+    /// What people call you
+    #[arg(long)]
+    name: String,
+    /// File with the password that you choose; asked for without
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OrgCommand {
+    /// Make an organisation and an invitation for its first owner
+    Create {
+        /// Its name, a DNS label
+        name: String,
+        /// E-mail address of its first owner
+        #[arg(long)]
+        owner: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List the organisations that you may see
+    List(Output),
+}
+
+impl OrgCommand {
+    pub(super) fn output(&self) -> Output {
+        match self {
+            Self::Create { output, .. } | Self::List(output) => *output,
+        }
+    }
+}
+
+fn secret(path: &Path) -> Result<String> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn password(file: Option<&Path>) -> Result<String> {
+    match file {
+        Some(path) => secret(path),
+        None => rpassword::prompt_password("Password: ").context("cannot ask for the password"),
+    }
+}
+
+/// Begins a session and keeps it.
+pub(super) async fn login(login: Login) -> Result<()> {
+    let authority = login.server.authority()?;
+    let password = password(login.password_file.as_deref())?;
+    let connection = Connection::anonymous(&login.server.server, &authority).await?;
+    let mut sessions = SessionsClient::new(connection.channel());
+    let request = v1::LoginRequest { email: login.email, password };
+    let begun = sessions.login(connection.request(request)).await;
+    // What to do about a refusal is known to who logs in.
+    let begun =
+        begun.map_err(|status| anyhow::anyhow!("the control plane refused: {}", status.message()));
+    let begun = begun?.into_inner();
+    Context { server: login.server.server, authority, token: begun.token }.save()?;
+    println!("logged in as {}", begun.user.unwrap_or_default().email);
+    Ok(())
+}
+
+/// Makes a person.
+pub(super) async fn accept(accept: Accept) -> Result<()> {
+    let authority = accept.server.authority()?;
+    let secret = secret(&accept.invitation_file)?;
+    let password = password(accept.password_file.as_deref())?;
+    let connection = Connection::anonymous(&accept.server.server, &authority).await?;
+    let mut sessions = SessionsClient::new(connection.channel());
+    let request = v1::AcceptInvitationRequest { secret, name: accept.name, password };
+    let made = answer(sessions.accept_invitation(connection.request(request)).await)?;
+    println!("{} has an account; use weft login", made.email);
+    Ok(())
+}
+
+pub(super) async fn logout(connection: Connection) -> Result<Shown> {
+    let mut sessions = SessionsClient::new(connection.channel());
+    answer(sessions.logout(connection.request(v1::LogoutRequest {})).await)?;
+    Context::forget()?;
+    Ok(Shown::Done("logged out".to_owned(), Item::new()))
+}
+
+pub(super) async fn whoami(connection: Connection) -> Result<Shown> {
+    let mut sessions = SessionsClient::new(connection.channel());
+    let who = answer(sessions.who_am_i(connection.request(v1::WhoAmIRequest {})).await)?;
+    let organisations: Vec<String> = who
+        .organisations
+        .iter()
+        .map(|of| {
+            format!("{} ({})", of.organisation, word(of.role().as_str_name(), "ORGANISATION_ROLE_"))
+        })
+        .collect();
+    let environments: Vec<String> = who
+        .environments
+        .iter()
+        .map(|of| {
+            format!("{} ({})", of.environment, word(of.role().as_str_name(), "ENVIRONMENT_ROLE_"))
+        })
+        .collect();
+    let item = match who.actor {
+        Some(Actor::User(user)) => Item::new()
+            .with("user", user.id)
+            .with("email", user.email)
+            .with("name", user.name)
+            .with("is_operator", user.is_operator),
+        Some(Actor::Token(id)) => Item::new().with("token", id),
+        Some(Actor::Host(id)) => Item::new().with("host", id),
+        Some(Actor::Component(name)) => Item::new().with("component", name),
+        None => Item::new(),
+    };
+    Ok(Shown::One(item.with("organisations", organisations).with("environments", environments)))
+}
+
+/// The protocol's name of a value as a word: `HOST_STATE_ACTIVE` is `active`.
+pub(super) fn word(name: &str, prefix: &str) -> String {
+    name.strip_prefix(prefix).unwrap_or(name).to_lowercase()
+}
+
+pub(super) async fn org(connection: Connection, command: OrgCommand) -> Result<Shown> {
+    let mut organisations = OrganisationsClient::new(connection.channel());
+    match command {
+        OrgCommand::Create { name, owner, .. } => {
+            let request = v1::CreateOrganisationRequest { name, owner_email: owner.clone() };
+            let made =
+                answer(organisations.create_organisation(connection.request(request)).await)?;
+            let organisation = made.organisation.unwrap_or_default();
+            let sentence = format!(
+                "organisation {} is made; invitation for {owner}:\n{}",
+                organisation.name, made.invitation
+            );
+            let item = Item::new()
+                .with("id", organisation.id)
+                .with("name", organisation.name)
+                .with("invitation", made.invitation);
+            Ok(Shown::Done(sentence, item))
+        }
+        OrgCommand::List(_) => {
+            let mut items = Vec::new();
+            let mut after = String::new();
+            loop {
+                let page = Some(v1::PageRequest { size: 0, after });
+                let request = connection.request(v1::ListOrganisationsRequest { page });
+                let listed = answer(organisations.list_organisations(request).await)?;
+                items.extend(listed.organisations.into_iter().map(|organisation| {
+                    let created = organisation.created_ms;
+                    Item::new()
+                        .with("id", organisation.id)
+                        .with("name", organisation.name)
+                        .with("created_ms", created)
+                }));
+                after = listed.page.unwrap_or_default().next;
+                if after.is_empty() {
+                    return Ok(Shown::Many { items, empty: "no organisations" });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! `weft` asks a control plane: everything by the command, as a person or a script does it.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Output},
+    sync::{Arc, mpsc},
+    time::SystemTime,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{net::TcpListener, sync::oneshot};
+use weft_control::{Clock, init::Opened, serve};
+use weft_keys::{KeyFile, Keyring};
+use weft_store::Memory;
+
+const PASSWORD: &str = "correct horse battery staple";
+
+/// A control plane, and a person with a session.
+struct Desk {
+    folder: TempDir,
+    server: String,
+    /// The control plane ends with it.
+    _stop: oneshot::Sender<()>,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let (started, start) = mpsc::channel();
+        let (stop, stopped) = oneshot::channel();
+        let master = folder.path().join("master.key");
+        std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                KeyFile::init(&master, SystemTime::now()).unwrap();
+                let kms = Arc::new(KeyFile::open(&master).unwrap());
+                let keyring = Keyring::open(Arc::new(Memory::default()), kms).await.unwrap();
+                let opened = Opened::new(Arc::new(Memory::default()), Arc::new(keyring));
+                let clock = Clock::default();
+                opened.create(&"weft".parse().unwrap(), &clock).await.unwrap();
+                let app = Arc::new(opened.app(clock).await.unwrap());
+                let invitation = app.invite_operator("operator@weft.example").await.unwrap();
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let server = listener.local_addr().unwrap().to_string();
+                started.send((server, app.anchor().to_owned(), invitation.to_string())).unwrap();
+                let names = ["127.0.0.1".parse().unwrap()];
+                serve::serve(listener, app, &names, async move { drop(stopped.await) })
+                    .await
+                    .unwrap();
+            });
+        });
+        let (server, authority, invitation) = start.recv().unwrap();
+        let desk = Self { folder, server, _stop: stop };
+        desk.write("authority.pem", &authority);
+        desk.write("password", &format!("{PASSWORD}\n"));
+        desk.accept(&invitation, "operator@weft.example");
+        desk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        fs::write(self.path(name), text).unwrap();
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_weft"))
+            .args(arguments)
+            .env("WEFT_CONTEXT", self.path("context.json"))
+            .output()
+            .unwrap()
+    }
+
+    fn ok(&self, order: &str) -> String {
+        let output = self.run(&order.split(' ').collect::<Vec<_>>());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "weft {order}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, order: &str) -> Value {
+        serde_json::from_str(&self.ok(&format!("{order} --json"))).unwrap()
+    }
+
+    fn refused(&self, order: &str) -> String {
+        let output = self.run(&order.split(' ').collect::<Vec<_>>());
+        assert!(!output.status.success(), "weft {order} was not refused");
+        String::from_utf8(output.stderr).unwrap().trim_end().to_owned()
+    }
+
+    fn where_to(&self) -> String {
+        format!("--server {} --authority {}", self.server, self.path("authority.pem").display())
+    }
+
+    fn accept(&self, invitation: &str, email: &str) {
+        let (invitation, password) = (self.write("invitation", invitation), self.path("password"));
+        let there = self.where_to();
+        self.ok(&format!(
+            "accept {there} --name Somebody --invitation-file {invitation} --password-file {}",
+            password.display()
+        ));
+        self.login(email);
+    }
+
+    fn login(&self, email: &str) {
+        let (there, password) = (self.where_to(), self.path("password"));
+        let said = self
+            .ok(&format!("login {there} --email {email} --password-file {}", password.display()));
+        assert_eq!(said, format!("logged in as {email}\n"));
+    }
+}
+
+#[test]
+fn an_environment_from_its_organisation_to_its_end() {
+    let desk = Desk::new();
+    let made = desk.json("org create acme --owner owner@acme.example");
+    assert!(made["id"].as_str().unwrap().starts_with("org-"));
+    let token = desk.json("host token --pod one");
+    assert!(token["secret"].as_str().unwrap().starts_with("weft_join_"));
+    assert_eq!(desk.ok("host list"), "no hosts\n");
+    assert_eq!(desk.json("host list"), Value::Array(Vec::new()));
+
+    desk.accept(made["invitation"].as_str().unwrap(), "owner@acme.example");
+    let who = desk.json("whoami");
+    assert_eq!(who["email"], "owner@acme.example");
+    let said = desk.ok("env create acme/shop --subnet 10.40.0.0/16 --subnet fd40::/64");
+    assert!(said.starts_with("environment shop is made: env-"), "{said}");
+    let shop = desk.json("env show acme/shop");
+    assert_eq!((&shop["state"], &shop["attachments"]), (&"active".into(), &0.into()));
+    let table = desk.ok("env list");
+    let mut lines = table.lines();
+    assert!(lines.next().unwrap().starts_with("id  "));
+    assert!(lines.next().unwrap().contains("shop  active  10.40.0.0/16, fd40::/64"), "{table}");
+
+    let reserved = desk.json("attachment reserve acme/shop db --address 10.40.0.7");
+    assert_eq!(reserved["addresses"][0], "10.40.0.7");
+    assert_eq!(desk.json("attachment slots acme/shop")[0]["service"], "db");
+    desk.ok("attachment unreserve acme/shop db");
+    assert_eq!(desk.ok("attachment slots acme/shop"), "no slots\n");
+
+    let file = desk.write(
+        "policy.json",
+        r#"{"default": "deny", "rules": [{"name": "web-db", "from": "web", "to": "db", "protocol": "tcp",
+            "ports": [{"first": 5432}], "verdict": "allow"}]}"#,
+    );
+    desk.ok(&format!("policy set acme/shop --file {file}"));
+    let policy = desk.ok("policy show acme/shop");
+    assert!(policy.contains("web-db     web   db   tcp       5432   allow"), "{policy}");
+    assert!(policy.contains("(default)  any   any  any       -      deny"), "{policy}");
+
+    assert_eq!(desk.ok("env suspend acme/shop"), "environment shop is suspended\n");
+    assert_eq!(desk.ok("env resume acme/shop"), "environment shop is active\n");
+    let dry = desk.ok("env delete acme/shop --dry-run");
+    assert!(dry.contains("would stop now and go in 604800 s"), "{dry}");
+    let refused = desk.refused("env delete acme/shop");
+    assert!(refused.contains("nothing was done: say --confirm shop"), "{refused}");
+    let deleted = desk.json("env delete acme/shop --confirm shop --grace-seconds 60");
+    assert_eq!(deleted["state"], "deleting");
+    desk.ok("logout");
+    assert_eq!(desk.refused("env list"), "weft: not logged in; use weft login");
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let desk = Desk::new();
+    for (order, said) in [
+        ("env show acme/shop", "weft: no such environment"),
+        (
+            "env show shop",
+            "weft: environment: \"shop\"; expected an id (env-…) or ORGANISATION/NAME",
+        ),
+        (
+            "env create shop --subnet 10.0.0.0/8",
+            "weft: \"shop\" is no name of a new environment; expected ORGANISATION/NAME",
+        ),
+        (
+            "org create Acme --owner a@b",
+            "weft: name: 'A' is not allowed; expected a-z, 0-9 and '-' (not first or last)",
+        ),
+        ("org create acme --owner nobody", "weft: email: expected NAME@DOMAIN"),
+        ("host show host-a", "weft: no such host"),
+    ] {
+        assert_eq!(desk.refused(order), said, "weft {order}");
+    }
+    let there = desk.where_to();
+    let wrong = desk.write("wrong", "not the password");
+    let refused = desk
+        .refused(&format!("login {there} --email operator@weft.example --password-file {wrong}"));
+    assert!(refused.starts_with("weft: the control plane refused: "), "{refused}");
+    // Another authority's server is not spoken to.
+    let other = Desk::new();
+    let stranger =
+        format!("--server {} --authority {}", desk.server, other.path("authority.pem").display());
+    let password = desk.path("password");
+    let login = format!(
+        "login {stranger} --email operator@weft.example --password-file {}",
+        password.display()
+    );
+    let refused = desk.refused(&login);
+    assert!(refused.starts_with("weft: cannot connect to 127.0.0.1:"), "{refused}");
+}

@@ -1,0 +1,73 @@
+//! The program: an installation is made once, served, and opened only with its master key.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use tempfile::TempDir;
+
+fn config(folder: &Path) -> PathBuf {
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\nserver_names = [\"127.0.0.1\"]\nstore = \"sqlite:{0}/control.db\"\n\
+         keyring = \"sqlite:{0}/keyring.db\"\nmaster_key = \"{0}/master.key\"\n",
+        folder.display()
+    );
+    let path = folder.join("control.toml");
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn run(config: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_weft-control"))
+        .arg("--config")
+        .arg(config)
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn refusal(output: &Output) -> String {
+    assert!(!output.status.success(), "{output:?}");
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+const INIT: [&str; 5] = ["init", "--name", "weft", "--operator", "operator@weft.example"];
+
+#[test]
+fn an_installation_is_made_once() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path());
+    let nothing = refusal(&run(&config, &["authority"]));
+    assert!(nothing.contains("the master key"), "{nothing}");
+    let made = run(&config, &INIT);
+    assert!(made.status.success(), "{made:?}");
+    let said = String::from_utf8(made.stdout).unwrap();
+    assert!(said.lines().any(|line| line.starts_with("weft_invitation_")), "{said}");
+    let again = refusal(&run(&config, &INIT));
+    assert!(again.contains("there is an installation in this store already"), "{again}");
+    let authority = run(&config, &["authority"]);
+    assert!(
+        String::from_utf8(authority.stdout).unwrap().starts_with("-----BEGIN CERTIFICATE-----")
+    );
+}
+
+#[test]
+fn without_its_master_key_it_does_not_start_and_says_so() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path());
+    assert!(run(&config, &INIT).status.success());
+    let key = folder.path().join("master.key");
+    fs::rename(&key, folder.path().join("away.key")).unwrap();
+    let missing = refusal(&run(&config, &["serve"]));
+    assert!(missing.contains("the master key: ") && missing.contains("master.key"), "{missing}");
+    // The key of another installation.
+    let other = TempDir::new().unwrap();
+    let elsewhere = self::config(other.path());
+    assert!(run(&elsewhere, &INIT).status.success());
+    fs::rename(other.path().join("master.key"), &key).unwrap();
+    let wrong = refusal(&run(&config, &["serve"]));
+    assert!(wrong.contains("the keyring: "), "{wrong}");
+}
