@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use weft_keys::{
     CACHE_FRESH_MAX, FOLLOW_INTERVAL, KeyFile, Keyring, KeyringError, KmsError, OpenError, Owner,
-    OwnerKey, OwnerState, Purpose, SealError, UseError,
+    OwnerKey, OwnerState, Purpose, Record, SealError, UseError,
 };
+use weft_store::{Key, Transaction};
 
 use crate::{
     lab::{Lab, NOW, environment},
@@ -110,6 +111,29 @@ async fn a_destruction_whose_answer_is_lost_is_done_or_said_not_to_be() {
     }
 }
 
+/// Somebody else destroys or rewraps between reading and writing.
+#[tokio::test]
+async fn a_destruction_meets_another_change() {
+    let lab = Lab::new();
+    let (keyring, acme) = (lab.open().await, environment("acme"));
+    keyring.create(&acme, NOW).await.unwrap();
+    let at = Key::new("keyring/v1/owner/environment/acme").unwrap();
+    let live = lab.store.read(at.as_str()).unwrap();
+    lab.store.be_faster(Transaction::new().put(at.clone(), live));
+    keyring.destroy(&acme, NOW + Duration::from_secs(7)).await.unwrap();
+    let state = keyring.state(&acme).await.unwrap();
+    assert_eq!(state, OwnerState::Destroyed { created: 0, destroyed: 7 });
+
+    let globex = environment("globex");
+    keyring.create(&globex, NOW).await.unwrap();
+    let tombstone = Record::Destroyed { created: 0, destroyed: 3 }.encode();
+    let at = Key::new("keyring/v1/owner/environment/globex").unwrap();
+    lab.store.be_faster(Transaction::new().put(at, tombstone));
+    keyring.destroy(&globex, NOW + Duration::from_secs(7)).await.unwrap();
+    let state = keyring.state(&globex).await.unwrap();
+    assert_eq!(state, OwnerState::Destroyed { created: 0, destroyed: 3 }, "the first counts");
+}
+
 async fn following(lab: &Lab) -> Arc<Keyring> {
     let keyring = lab.open().await;
     let follower = Arc::clone(&keyring);
@@ -180,10 +204,11 @@ async fn a_cached_key_is_not_believed_for_long() {
     let (here, there) = (lab.open().await, lab.open().await);
     let acme = environment("acme");
     here.create(&acme, NOW).await.unwrap();
-    there.get(&acme).await.unwrap();
+    let key = there.get(&acme).await.unwrap();
     here.destroy(&acme, NOW).await.unwrap();
     tokio::time::sleep(CACHE_FRESH_MAX).await;
     assert!(matches!(there.get(&acme).await, Err(KeyringError::Destroyed { .. })));
+    assert_eq!(key.seal(Purpose::Secret, &[], b""), Err(SealError::Withdrawn));
 }
 
 #[tokio::test]

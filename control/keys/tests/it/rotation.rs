@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use weft_keys::{KeyFile, Keyring, KeyringError, MasterKeyId, OwnerKey, Purpose, Rewrapped};
+use weft_keys::{
+    KeyFile, Keyring, KeyringError, MasterKeyId, OwnerKey, Purpose, Record, Rewrapped,
+};
+use weft_store::{Key, Transaction};
 
 use crate::{
     lab::{Lab, NOW, environment},
@@ -96,6 +99,22 @@ async fn a_process_may_die_at_any_step() {
             all_open(&lab, &sealed).await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_key_that_is_destroyed_meanwhile_does_not_come_back() {
+    let lab = Lab::new();
+    let keyring = lab.open().await;
+    seal_all(&keyring).await;
+    KeyFile::add(lab.key_file(), NOW).unwrap();
+    let tombstone = Record::Destroyed { created: 0, destroyed: 3 }.encode();
+    let at = Key::new("keyring/v1/owner/environment/e0").unwrap();
+    lab.store.be_faster(Transaction::new().put(at, tombstone));
+    let done = keyring.rewrap().await.unwrap();
+    assert_eq!(done, Rewrapped { changed: OWNERS as u64 - 1, unchanged: 0 });
+    // A process of its own: this one may believe its cache for half a second.
+    let found = key_of(&*lab.open().await, 0).await;
+    assert!(matches!(found, Err(KeyringError::Destroyed { at: 3, .. })));
 }
 
 #[tokio::test]
