@@ -101,7 +101,7 @@ struct Shared {
 #[derive(Debug)]
 struct Job {
     request: Request,
-    _room: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
 }
 
 impl Sqlite {
@@ -145,7 +145,7 @@ impl Sqlite {
         let kib = u32::try_from(bytes.min(TRANSACTION_BYTES_MAX) / 1024 + 1).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| closed())?;
         let (answer, answered) = oneshot::channel();
-        self.requests.send(Job { request: request(answer), _room: room }).map_err(|_| closed())?;
+        self.requests.send(Job { request: request(answer), room }).map_err(|_| closed())?;
         answered.await.unwrap_or_else(|_| Err(lost()))
     }
 }

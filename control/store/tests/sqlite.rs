@@ -319,3 +319,31 @@ async fn a_value_that_the_disk_has_changed_is_not_told() {
     put(&store, "a", "another").await;
     assert_eq!(store.get(&key("a")).await.unwrap().unwrap().value, "another");
 }
+
+/// Values of all sizes, written in any order, so that pages are split and joined again and again.
+#[tokio::test]
+async fn nothing_erased_is_left_where_pages_were_split_or_joined() {
+    let place = Place::new();
+    let options = SqliteOptions { erase: true, ..SqliteOptions::default() };
+    let store = Sqlite::open(&place.path, options).unwrap();
+    let mut there = Vec::new();
+    // A generator of Lehmer: the order is any, and the same each time.
+    let mut state = 1_u64;
+    let mut random = |below: u64| {
+        state = state * 48_271 % 0x7fff_ffff;
+        state % below
+    };
+    for n in 0..300 {
+        let canary = format!("canary-{n:03}-");
+        let len = usize::try_from(random(100)).unwrap();
+        put(&store, &format!("key/{:03}-{n}", random(1_000)), canary.repeat(1 + len)).await;
+        there = store.list("key/", None, 1_000).await.unwrap().entries;
+        if n % 3 != 0 {
+            let gone = there.swap_remove(usize::try_from(random(there.len() as u64)).unwrap());
+            let canary = String::from_utf8(gone.value[..11].to_vec()).unwrap();
+            store.commit(Transaction::new().delete(gone.key)).await.unwrap();
+            assert!(!is_anywhere(&place, &canary), "{canary} after {n}");
+        }
+    }
+    assert!(there.len() > 50);
+}

@@ -133,8 +133,10 @@ pub fn decode(file: &Bytes) -> Result<Vec<(Key, Bytes)>, FormatError> {
 fn check_head(file: &[u8]) -> Result<usize, FormatError> {
     let rest = file.strip_prefix(NAME).ok_or(FormatError::NotAnExport)?;
     let len = rest.iter().take(VERSION_LEN_MAX + 1).position(|byte| *byte == b'\n');
-    let version = len.and_then(|len| std::str::from_utf8(&rest[..len]).ok());
-    match version.and_then(|version| version.parse().ok()) {
+    let text = len.and_then(|len| std::str::from_utf8(&rest[..len]).ok());
+    let version = text.and_then(|text| text.parse::<u32>().ok());
+    // Written in one way only: no sign, no zeros before it.
+    match version.filter(|version| text.is_some_and(|text| version.to_string() == text)) {
         Some(VERSION) => Ok(NAME.len() + len.unwrap_or_default() + 1),
         Some(newer) if newer > VERSION => Err(FormatError::NewerVersion(newer)),
         _ => Err(FormatError::NotAnExport),

@@ -6,7 +6,7 @@ pub(super) mod request;
 
 use std::{
     sync::{Arc, mpsc},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rusqlite::Connection;
@@ -28,6 +28,8 @@ use crate::{
 
 /// Most requests that one sync makes durable. With 1 MiB each at worst they are bounded by the queue.
 const GROUP_LEN_MAX: usize = 256;
+/// How often it is looked whether the file can be used again.
+const RECOVER_INTERVAL: Duration = Duration::from_millis(500);
 /// Leases that end in one transaction. The rest follows at once.
 const ENDING_MAX: usize = 64;
 
@@ -63,14 +65,15 @@ impl Writer {
     /// Until nobody is left to ask.
     pub(super) fn run(mut self, queue: &mpsc::Receiver<Job>) {
         loop {
-            let first = match self.leases.next_end() {
-                Some(end) => queue.recv_timeout(end.saturating_duration_since(Instant::now())),
+            let first = match self.next_wake() {
+                Some(at) => queue.recv_timeout(at.saturating_duration_since(Instant::now())),
                 None => queue.recv().map_err(Into::into),
             };
             let mut group = Vec::new();
             match first {
                 Ok(job) => group.push(job),
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                // So that reading goes on when nobody writes. Should it fail, it is tried again.
+                Err(mpsc::RecvTimeoutError::Timeout) => drop(self.recover()),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
             while group.len() < GROUP_LEN_MAX {
@@ -78,10 +81,16 @@ impl Writer {
                 group.push(job);
             }
             let (requests, places): (Vec<_>, Vec<_>) =
-                group.into_iter().map(|job| (job.request, job._room)).unzip();
+                group.into_iter().map(|job| (job.request, job.room)).unzip();
             self.handle(requests);
             drop(places);
         }
+    }
+
+    /// When there is something to do though nobody asks.
+    fn next_wake(&self) -> Option<Instant> {
+        let recovery = self.connection.is_none().then(|| Instant::now() + RECOVER_INTERVAL);
+        self.leases.next_end().into_iter().chain(recovery).min()
     }
 
     fn handle(&mut self, requests: Vec<Request>) {

@@ -7,8 +7,8 @@ use std::{
 
 use tokio::time::timeout;
 use weft_store::{
-    CommitError, Etcd, EtcdOptions, EtcdTls, HISTORY_REVISIONS_MIN, Revision, StoreError,
-    Transaction, WatchError, etcd::REQUEST_TIME_MAX,
+    CommitError, Etcd, EtcdOptions, EtcdTls, HISTORY_REVISIONS_MIN, LIST_BYTES_MAX, LIST_LEN_MAX,
+    Revision, StoreError, Transaction, VALUE_LEN_MAX, WatchError, etcd::REQUEST_TIME_MAX,
 };
 
 use crate::{
@@ -84,6 +84,30 @@ fn wrong_options_are_refused_by_name() {
         |part: &str| EtcdTls { authority: part.into(), certificate: part.into(), key: part.into() };
     let tls = wrong(EtcdOptions { tls: Some(bad("no PEM")), ..good });
     assert!(tls.contains("endpoint \"h:1\""), "{tls}");
+}
+
+/// More than is taken in one answer of a server.
+#[tokio::test]
+async fn a_list_of_large_values_comes_in_pages() {
+    const COUNT: usize = 140;
+    let servers = Servers::start(1);
+    servers.ready().await;
+    let store = store(&servers.options("large/"));
+    for n in 0..COUNT {
+        let large = Transaction::new().put(key(&format!("{n:03}")), vec![1; VALUE_LEN_MAX]);
+        store.commit(large).await.unwrap();
+    }
+    let (mut last, mut seen) = (None, 0);
+    loop {
+        let page = store.list("", last.as_ref(), LIST_LEN_MAX).await.unwrap();
+        assert!(page.entries.len() <= LIST_BYTES_MAX / VALUE_LEN_MAX + 1);
+        seen += page.entries.len();
+        if !page.more {
+            break;
+        }
+        last = page.entries.last().map(|entry| entry.key.clone());
+    }
+    assert_eq!(seen, COUNT);
 }
 
 #[tokio::test]

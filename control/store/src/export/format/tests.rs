@@ -27,9 +27,14 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
 fn a_newer_version_and_other_files_are_refused_by_name() {
     let newer = [NAME, b"17\n anything"].concat();
     assert_eq!(decode(&newer.into()), Err(FormatError::NewerVersion(17)));
-    for other in
-        [&b""[..], b"SQLite format 3\0", b"weft-store-export x\n", b"weft-store-export 0\n"]
-    {
+    for other in [
+        &b""[..],
+        b"SQLite format 3\0",
+        b"weft-store-export x\n",
+        b"weft-store-export 0\n",
+        b"weft-store-export +1\n",
+        b"weft-store-export 01\n",
+    ] {
         assert_eq!(decode(&Bytes::copy_from_slice(other)), Err(FormatError::NotAnExport));
     }
 }

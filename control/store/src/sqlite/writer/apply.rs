@@ -243,7 +243,7 @@ impl<'a> Changes<'a> {
         self.granted.remove(&lease);
         self.gone.insert(lease);
         self.done.leases.gone.push(lease);
-        Ok(Answered::Revoked)
+        Ok(Answered::Done)
     }
 
     /// Compacts and notes how far the store is. None when nothing was changed.

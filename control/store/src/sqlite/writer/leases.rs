@@ -60,7 +60,7 @@ impl Leases {
             Some(lease) if lease.ends > now => {
                 let ends = now + lease.ttl;
                 self.set_end(id, ends);
-                Answered::Revoked
+                Answered::Done
             }
             _ => Answered::Refused(StoreError::LeaseGone),
         };

@@ -28,7 +28,8 @@ pub(super) enum Answered {
     Committed(Revision),
     Conflict(Key),
     Granted(LeaseId),
-    Revoked,
+    /// As asked, nothing to say.
+    Done,
     Refused(StoreError),
 }
 
@@ -40,7 +41,7 @@ impl Request {
                 drop(to.send(Err(CommitError::Conflict { key })));
             }
             (Self::Grant(_, to), Answered::Granted(lease)) => drop(to.send(Ok(lease))),
-            (Self::Renew(_, to) | Self::Revoke(_, to), Answered::Revoked) => drop(to.send(Ok(()))),
+            (Self::Renew(_, to) | Self::Revoke(_, to), Answered::Done) => drop(to.send(Ok(()))),
             (request, Answered::Refused(error)) => request.fail(&Failed::Refused(error)),
             // No request is answered as another one; whoever waits sees the sender dropped.
             _ => {}
