@@ -181,3 +181,6 @@ async fn gather(content: &mut Content, len_max: usize) -> Result<Bytes, Provider
     }
     Ok(all.into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tempfile::NamedTempFile;
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
@@ -32,8 +32,8 @@ use super::{
 };
 use crate::{LIST_LEN_MAX, Page, error::ProviderError, name::BlobName};
 
-/// Pieces that wait for the disk.
-const PIECES_QUEUED_MAX: usize = 2;
+/// Bytes that are written at once, where pieces are smaller.
+const WRITE_LEN: usize = 256 << 10;
 
 /// See the module's text.
 #[derive(Debug, Clone)]
@@ -49,10 +49,12 @@ struct Folder {
     _lock: File,
 }
 
-/// What the writing thread is told. That the channel closes without an end means that nobody wants the blob any more.
-enum Piece {
-    Content(Bytes),
-    End,
+/// A blob on its way to the disk. It is removed when it is dropped, unless it was renamed.
+#[derive(Debug)]
+struct Writing {
+    file: NamedTempFile,
+    writer: Writer,
+    len: usize,
 }
 
 impl FolderBlobs {
@@ -103,26 +105,23 @@ impl BlobStore for FolderBlobs {
         mut content: Content,
         condition: Condition,
     ) -> Result<BlobInfo, ProviderError> {
-        let (pieces, written) = mpsc::channel(PIECES_QUEUED_MAX);
-        let (folder, name) = (self.folder.clone(), name.clone());
-        let writing = spawn_blocking(move || folder.write(name, condition, written));
+        let begun = name.clone();
+        let mut writing = self.blocking(move |folder| folder.begin(&begun)).await?;
+        let mut waiting = BytesMut::new();
         while let Some(piece) = content.next().await {
-            match piece {
-                // One that is not taken any more has failed, and says so itself.
-                Ok(bytes) => {
-                    if pieces.send(Piece::Content(bytes)).await.is_err() {
-                        break;
-                    }
-                }
-                Err(error) => {
-                    drop(pieces);
-                    let _ = writing.await;
-                    return Err(error);
-                }
+            waiting.extend_from_slice(&piece?);
+            if waiting.len() >= WRITE_LEN {
+                let (name, bytes) = (name.clone(), waiting.split());
+                let written = move |_: &Folder| writing.write(&name, &bytes, condition);
+                writing = self.blocking(written).await?;
             }
         }
-        let _ = pieces.send(Piece::End).await;
-        writing.await.map_err(ended)?
+        let name = name.clone();
+        self.blocking(move |folder| {
+            let writing = writing.write(&name, &waiting, condition)?;
+            folder.finish(writing, name, condition)
+        })
+        .await
     }
 
     async fn get(&self, name: &BlobName, range: ByteRange) -> Result<Blob, ProviderError> {
@@ -130,8 +129,7 @@ impl BlobStore for FolderBlobs {
         let (file, info) = self.blocking(move |folder| folder.open(&wanted)).await?;
         let range = part_of(&info, range)?;
         let (pieces, content) = mpsc::channel(1);
-        let read = info.clone();
-        spawn_blocking(move || send_blocks(&file, &read, range, &pieces));
+        tokio::spawn(send_blocks(Arc::new(file), info.clone(), range, pieces));
         Ok(Blob { info, content: Box::pin(ReceiverStream::new(content)) })
     }
 
@@ -171,6 +169,23 @@ impl BlobStore for FolderBlobs {
     }
 }
 
+impl Writing {
+    fn write(
+        mut self,
+        name: &BlobName,
+        bytes: &[u8],
+        condition: Condition,
+    ) -> Result<Self, ProviderError> {
+        self.len += bytes.len();
+        if condition != Condition::Always && self.len > CONDITIONAL_PUT_LEN_MAX {
+            return Err(too_long_for_a_condition());
+        }
+        self.writer.update(bytes)?;
+        self.file.write_all(bytes).map_err(|error| beside(name, &error))?;
+        Ok(self)
+    }
+}
+
 /// Which names a list is of: one more than `len_max`, to know whether there are more.
 struct Wanted<'w> {
     prefix: &'w str,
@@ -183,32 +198,20 @@ impl Folder {
         self.root.join(format!("{name}="))
     }
 
-    fn write(
+    fn begin(&self, name: &BlobName) -> Result<Writing, ProviderError> {
+        let file = NamedTempFile::new_in(self.root.join(".tmp"));
+        let file = file.map_err(|error| beside(name, &error))?;
+        Ok(Writing { file, writer: Writer::default(), len: 0 })
+    }
+
+    fn finish(
         &self,
+        writing: Writing,
         name: BlobName,
         condition: Condition,
-        mut pieces: mpsc::Receiver<Piece>,
     ) -> Result<BlobInfo, ProviderError> {
-        let io = |error| ProviderError::io(&format!("blob {name}"), &error);
-        // Removed when it is dropped, unless it was renamed.
-        let file = NamedTempFile::new_in(self.root.join(".tmp"));
-        let mut file = file.map_err(|error| beside(&name, &error))?;
-        let mut writer = Writer::default();
-        let mut len = 0;
-        loop {
-            match pieces.blocking_recv() {
-                Some(Piece::Content(bytes)) => {
-                    len += bytes.len();
-                    if condition != Condition::Always && len > CONDITIONAL_PUT_LEN_MAX {
-                        return Err(too_long_for_a_condition());
-                    }
-                    writer.update(&bytes)?;
-                    file.write_all(&bytes).map_err(io)?;
-                }
-                Some(Piece::End) => break,
-                None => return Err(ProviderError::Unavailable(format!("blob {name}: given up"))),
-            }
-        }
+        let io = |error| beside(&name, &error);
+        let Writing { mut file, writer, .. } = writing;
         let (trailer, tail) = writer.finish();
         file.write_all(&tail).map_err(io)?;
         file.as_file().sync_all().map_err(io)?;
@@ -381,31 +384,29 @@ fn sync_folder(folder: &Path) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Reads and compares block after block, until nobody wants more.
-fn send_blocks(
-    file: &File,
-    info: &BlobInfo,
+/// Reads and compares block after block, until nobody wants more. No thread waits for who reads slowly.
+async fn send_blocks(
+    file: Arc<File>,
+    info: BlobInfo,
     (start, end): (u64, u64),
-    pieces: &mpsc::Sender<Result<Bytes, ProviderError>>,
+    pieces: mpsc::Sender<Result<Bytes, ProviderError>>,
 ) {
     let trailer = Trailer { len: info.len, etag: info.etag };
     for block in Trailer::blocks_of(start, end) {
         let stored = trailer.block_at(block);
-        let read = read_block(file, &trailer, block)
-            .and_then(|bytes| bytes.ok_or_else(|| std::io::Error::from(ErrorKind::InvalidData)));
-        let piece = match read {
-            Ok(bytes) => {
+        let file = file.clone();
+        let piece = match spawn_blocking(move || read_block(&file, &trailer, block)).await {
+            Ok(Ok(Some(bytes))) => {
                 let from = usize::try_from(start.saturating_sub(stored.start)).unwrap_or(BLOCK_LEN);
                 let until = usize::try_from(end.min(stored.end) - stored.start).unwrap_or(0);
                 Ok(bytes.slice(from..until))
             }
-            Err(error) if error.kind() == ErrorKind::InvalidData => {
-                Err(ProviderError::Corrupt(format!("blob {}", info.name)))
-            }
-            Err(error) => Err(beside(&info.name, &error)),
+            Ok(Ok(None)) => Err(ProviderError::Corrupt(format!("blob {}", info.name))),
+            Ok(Err(error)) => Err(beside(&info.name, &error)),
+            Err(error) => Err(ended(error)),
         };
         let is_last = piece.is_err();
-        if pieces.blocking_send(piece).is_err() || is_last {
+        if pieces.send(piece).await.is_err() || is_last {
             return;
         }
     }

@@ -151,8 +151,14 @@ impl ObjectBlobs {
         mut content: Content,
     ) -> Result<Trailer, ProviderError> {
         let failed = |error| failed(&format!("blob {name}"), error);
-        let upload = self.store.put_multipart(&self.path(name.as_str())).await.map_err(failed)?;
-        let mut upload = Upload(Some(upload));
+        // In a task of its own, so that an upload whose beginning nobody waits for any more is given up too.
+        let (store, path) = (self.store.clone(), self.path(name.as_str()));
+        let begun =
+            async move { store.put_multipart(&path).await.map(|begun| Upload(Some(begun))) };
+        let begun = tokio::spawn(begun).await;
+        let mut upload = begun
+            .map_err(|error| ProviderError::Unavailable(format!("blob {name}: {error}")))?
+            .map_err(failed)?;
         while let Some(piece) = content.next().await {
             let piece = piece?;
             writer.update(&piece)?;

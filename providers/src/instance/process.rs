@@ -8,7 +8,10 @@ use std::{
     collections::{BTreeMap, btree_map::Entry},
     path::PathBuf,
     process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -46,6 +49,8 @@ pub struct ProcessInstances {
 #[derive(Debug)]
 struct Table {
     instances: Mutex<BTreeMap<ResourceName, Process>>,
+    /// How many were started.
+    started: AtomicU64,
     changes: watch::Sender<u64>,
 }
 
@@ -63,7 +68,11 @@ impl ProcessInstances {
     /// Instances of these images.
     #[must_use]
     pub fn new(images: BTreeMap<String, ProcessImage>) -> Self {
-        let table = Table { instances: Mutex::default(), changes: watch::Sender::new(1) };
+        let table = Table {
+            instances: Mutex::default(),
+            started: AtomicU64::new(0),
+            changes: watch::Sender::new(1),
+        };
         Self { images, table: Arc::new(table) }
     }
 }
@@ -126,7 +135,7 @@ impl Instance for ProcessInstances {
             ending: None,
             addresses: Vec::new(),
         };
-        let number = *self.table.changes.borrow();
+        let number = self.table.started.fetch_add(1, Ordering::Relaxed);
         entry.insert(Process { info: info.clone(), grace, number });
         drop(instances);
         self.table.has_changed();

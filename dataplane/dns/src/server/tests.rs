@@ -338,6 +338,29 @@ fn messages_that_are_cut_or_too_long_are_format_errors_and_answers_stay_unanswer
     assert_eq!(raw(&mut server, Transport::Udp, &answer), None);
 }
 
+/// A query of so many bytes: padded, as RFC 7830 has it.
+fn padded(len: usize) -> Vec<u8> {
+    let mut bytes = query("web.internal.", RecordType::A).to_bytes().unwrap();
+    bytes[11] = 1;
+    let padding = u16::try_from(len - bytes.len() - 15).unwrap();
+    bytes.extend([0, 0, 41, 4, 0, 0, 0, 0, 0]);
+    bytes.extend((padding + 4).to_be_bytes());
+    bytes.extend([0, 12]);
+    bytes.extend(padding.to_be_bytes());
+    bytes.resize(len, 0);
+    bytes
+}
+
+#[test]
+fn a_query_has_a_longest_length() {
+    let mut server = server();
+    for (len, code) in [(1_024, ResponseCode::NoError), (1_025, ResponseCode::FormErr)] {
+        let answer = raw(&mut server, Transport::Udp, &padded(len)).unwrap();
+        let answer = Message::from_vec(&answer).unwrap();
+        assert_eq!(answer.metadata.response_code, code, "{len}");
+    }
+}
+
 fn with_payload(mut message: Message, len: u16) -> Message {
     let mut edns = Edns::new();
     edns.set_max_payload(len);

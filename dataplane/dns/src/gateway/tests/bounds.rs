@@ -20,7 +20,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (port.clone(), 0usize..4, prop_oneof![Just(1u16), Just(28), Just(33), Just(255)])
             .prop_map(move |(port, name, kind)| Step::Udp { port, name: names[name], kind }),
-        (0usize..1_300).prop_map(Step::Ping),
+        (0usize..20_000).prop_map(Step::Ping),
         (
             port,
             any::<u8>(),
@@ -90,6 +90,7 @@ proptest! {
                     let Some(due) = gateway.next_timeout(now).filter(|due| *due <= until) else { break };
                     now = now.max(due);
                     gateway.handle_timeout(now);
+                    sent.push((now, polled(&mut gateway).iter().map(Vec::len).sum()));
                 }
                 now = until;
             }
@@ -140,6 +141,24 @@ fn a_flood_is_answered_at_its_rates() {
     assert_eq!(answered(&refused, 0), 50, "refusals have a rate of their own");
     assert_eq!(answered(&asked, 100), 20);
     assert_eq!(answered(&refused, 100), 10);
+}
+
+#[test]
+fn bytes_have_a_rate_of_their_own() {
+    let (mut gateway, begun) = gateway();
+    let ping = packet(&Step::Ping(9_000));
+    let mut answered = |ms: u64| {
+        let now = begun + Duration::from_millis(ms);
+        let mut sent = 0;
+        for _ in 0..50 {
+            let _ = gateway.handle_packet(&ping, now);
+            sent += polled(&mut gateway).iter().map(Vec::len).sum::<usize>();
+        }
+        sent / ping.len()
+    };
+    assert_eq!(answered(0), 128_000 / ping.len());
+    assert_eq!(answered(1_000), 128_000 / ping.len());
+    assert_eq!(answered(1_200), 256_000 / 5 / ping.len());
 }
 
 /// The answer to one packet is never longer than so many times the packet.

@@ -238,11 +238,15 @@ fn answers_from_outside_go_to_their_connection_and_in_order() {
     let asked = gateway.poll_forward().unwrap();
     client.send(&mut gateway, "RA", &[], now);
     let mut next = Client::open(&mut gateway, 0, 4_000, now);
-    let mut answer = asked.message.clone();
-    answer[2] |= 0x80;
-    gateway.handle_forward_answer(asked.token, server, &answer, now).unwrap();
-    next.take(&mut gateway, now);
-    assert!(next.received.is_empty());
+    next.send(&mut gateway, "A", &outside, now);
+    let asked_next = gateway.poll_forward().unwrap();
+    for (asked, answers) in [(asked, 0), (asked_next, 1)] {
+        let mut answer = asked.message.clone();
+        answer[2] |= 0x80;
+        gateway.handle_forward_answer(asked.token, server, &answer, now).unwrap();
+        next.take(&mut gateway, now);
+        assert_eq!(next.messages().len(), answers);
+    }
 }
 
 #[test]

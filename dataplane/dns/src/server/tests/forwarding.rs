@@ -190,6 +190,22 @@ fn what_waits_is_told_when_the_policy_changes() {
 }
 
 #[test]
+fn what_a_server_cut_is_told_to_be_cut_where_the_asker_can_ask_again() {
+    for (transport, cut) in [(Transport::Udp, true), (Transport::Tcp, false)] {
+        let mut server = forwarding();
+        let message = query("www.example.com.", RecordType::A);
+        handle(&mut server, asker(transport), &message, Instant::now());
+        let asked = server.poll_forward().unwrap();
+        let mut answer = answer_to(&asked);
+        answer.metadata.truncation = true;
+        let answer = answer.to_bytes().unwrap();
+        server.handle_forward_answer(asked.token, asked.server, &answer).unwrap();
+        let (_, bytes) = server.poll_answer().unwrap();
+        assert_eq!(Message::from_vec(&bytes).unwrap().metadata.truncation, cut);
+    }
+}
+
+#[test]
 fn servers_are_checked() {
     let with = |servers: &[&str]| {
         let servers = servers.iter().map(|s| s.parse().unwrap()).collect();

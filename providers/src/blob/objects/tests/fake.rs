@@ -125,7 +125,11 @@ async fn answer(service: Arc<Service>, request: Request<Incoming>) -> Result<Ans
         }
         (Method::PUT, Some(id)) => {
             let part = query["partNumber"].parse().unwrap();
-            state.uploads.get_mut(id).unwrap().insert(part, body);
+            // One may be under way while its upload is given up.
+            let Some(parts) = state.uploads.get_mut(id) else {
+                return Ok(status(StatusCode::NOT_FOUND));
+            };
+            parts.insert(part, body);
             tagged(status(StatusCode::OK), &format!("\"part-{part}\""))
         }
         (Method::POST, Some(id)) => {
