@@ -9,7 +9,7 @@ needed=(
     cc:build-essential pkg-config:pkg-config make:make curl:curl git:git jq:jq openssl:openssl
     ip:iproute2 ethtool:ethtool nft:nftables conntrack:conntrack ping:iputils-ping
     iperf3:iperf3 tcpdump:tcpdump nsenter:util-linux setpriv:util-linux ps:procps
-    valgrind:valgrind etcd:etcd-server
+    valgrind:valgrind etcd:etcd-server strace:strace
 )
 
 as_root() {

@@ -6,7 +6,7 @@ use etherparse::PacketBuilder;
 
 use crate::names::{ASKERS, GATEWAYS, PAUSE, gateway};
 
-const QUESTIONS: [(&str, u16); 10] = [
+const QUESTIONS: [(&str, u16); 11] = [
     ("db.internal", 1),
     ("0.db.internal", 28),
     ("BLUE.db.InTernal", 1),
@@ -17,6 +17,8 @@ const QUESTIONS: [(&str, u16); 10] = [
     ("3.1.40.10.in-addr.arpa", 12),
     ("absent.internal", 1),
     ("example.com", 1),
+    // Its first label holds what looks like the end of a name of ours.
+    ("x\u{8}internal\0.com", 1),
 ];
 
 /// A query with one question and, if so, an OPT record of 4,096 B.
