@@ -13,9 +13,10 @@ fn root() -> PathBuf {
 /// All Rust files, by their path with `/`.
 fn sources() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    let mut folders: Vec<_> = ["dataplane", "cli", "netns-tests", "benches", "providers"]
-        .map(|f| root().join(f))
-        .to_vec();
+    let mut folders: Vec<_> =
+        ["dataplane", "control", "cli", "netns-tests", "benches", "providers"]
+            .map(|f| root().join(f))
+            .to_vec();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("readable") {
             let path = entry.expect("readable").path();
