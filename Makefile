@@ -19,8 +19,8 @@ help: ## Show this list
 setup: ## Install what is missing (Debian packages, Rust toolchain)
 	@bash scripts/setup.sh
 
-build: setup ## Build weftd, weft-helper and weft
-	$(CARGO) build --release --locked -p weftd -p weft-helper -p weft
+build: setup ## Build weftd, weft-helper, weft-control and weft
+	$(CARGO) build --release --locked -p weftd -p weft-helper -p weft-control -p weft
 
 # Tests run on the dev profile, which is optimised too, but checks arithmetic and assertions.
 test: setup ## Run all tests; the ones in network namespaces need root

@@ -3,13 +3,17 @@
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
 use tracing_subscriber::EnvFilter;
-use weft_control::{Clock, Config, init, serve};
+use weft_control::{
+    Clock, Config,
+    backup::{Part, back_up, restore},
+    init, serve,
+};
 use weft_types::InstallationId;
 
 #[derive(Debug, Parser)]
@@ -35,8 +39,31 @@ enum Command {
     },
     /// Serve the API
     Serve,
+    /// Copy store or keyring to new files, while a server runs or not
+    Backup(Files),
+    /// Make store or keyring of copies, where there is none
+    Restore(Files),
     /// Print the certificate of the installation's authority, by which clients know this control plane
     Authority,
+}
+
+/// Files with copies, of either or both.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct Files {
+    /// Copy of the store
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
+    /// Copy of the keyring; keep the newest only, apart from the store's
+    #[arg(long, value_name = "FILE")]
+    keyring: Option<PathBuf>,
+}
+
+impl Files {
+    fn each(&self) -> impl Iterator<Item = (Part, &PathBuf)> {
+        let parts = [(Part::Store, &self.store), (Part::Keyring, &self.keyring)];
+        parts.into_iter().filter_map(|(part, file)| file.as_ref().map(|file| (part, file)))
+    }
 }
 
 fn main() -> ExitCode {
@@ -61,6 +88,12 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             println!("installation {name} is made; invitation for {operator}:");
             println!("{}", *invitation);
             Ok(())
+        }
+        Command::Backup(files) => {
+            files.each().try_for_each(|(part, to)| back_up(&config, part, to))
+        }
+        Command::Restore(files) => {
+            files.each().try_for_each(|(part, from)| restore(&config, part, from))
         }
         Command::Authority => {
             let opened = init::open_stores(&config).await?;

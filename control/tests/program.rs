@@ -71,3 +71,34 @@ fn without_its_master_key_it_does_not_start_and_says_so() {
     let wrong = refusal(&run(&config, &["serve"]));
     assert!(wrong.contains("the keyring: "), "{wrong}");
 }
+
+#[test]
+fn an_installation_is_there_again_after_its_copies() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path());
+    assert!(run(&config, &INIT).status.success());
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (store, keyring) = (at("store.copy"), at("keyring.copy"));
+    let nothing = refusal(&run(&config, &["backup"]));
+    assert!(nothing.contains("--store <FILE>|--keyring <FILE>"), "{nothing}");
+    assert!(run(&config, &["backup", "--store", &store, "--keyring", &keyring]).status.success());
+    let again = refusal(&run(&config, &["backup", "--store", &store]));
+    assert!(again.contains("store.copy"), "{again}");
+
+    let other = TempDir::new().unwrap();
+    let elsewhere = self::config(other.path());
+    fs::copy(folder.path().join("master.key"), other.path().join("master.key")).unwrap();
+    assert!(run(&elsewhere, &["restore", "--store", &store]).status.success());
+    let without = refusal(&run(&elsewhere, &["serve"]));
+    assert!(without.contains("the installation's key"), "{without}");
+    // Looking for it has made an empty one.
+    for file in fs::read_dir(other.path()).unwrap().map(|file| file.unwrap().path()) {
+        if file.file_name().unwrap().to_string_lossy().starts_with("keyring.db") {
+            fs::remove_file(file).unwrap();
+        }
+    }
+    assert!(run(&elsewhere, &["restore", "--keyring", &keyring]).status.success());
+    let there = refusal(&run(&elsewhere, &["restore", "--store", &store]));
+    assert!(there.contains("control.db"), "{there}");
+    assert_eq!(run(&elsewhere, &["authority"]).stdout, run(&config, &["authority"]).stdout);
+}
