@@ -25,6 +25,7 @@ mod environments;
 mod hosts;
 mod identity;
 mod leaves;
+mod lockout;
 mod names;
 mod policies;
 mod reports;
@@ -49,6 +50,7 @@ use weft_pki::installation::InstallationAuthority;
 use weft_store::{CommitError, Revision, Store, Transaction};
 use weft_types::{HostId, InstallationId};
 
+use self::lockout::Lockout;
 pub use self::{
     attachments::{AttachWish, GRANT_SECONDS_MAX, Host as HostWish},
     environments::{NewEnvironment, StateChange},
@@ -90,6 +92,8 @@ pub struct App {
     anchor: String,
     /// Turns for work on passwords.
     passwords: Semaphore,
+    /// Addresses whose passwords were wrong.
+    lockout: Mutex<Lockout>,
     /// What hosts said last.
     heard: Mutex<HashMap<HostId, Heard>>,
 }
@@ -105,8 +109,9 @@ impl App {
         authority: InstallationAuthority,
         anchor: String,
     ) -> Self {
-        let (passwords, heard) = (Semaphore::new(PASSWORDS_MAX), Mutex::default());
-        Self { store, keyring, view, clock, authority, anchor, passwords, heard }
+        let passwords = Semaphore::new(PASSWORDS_MAX);
+        let (lockout, heard) = (Mutex::default(), Mutex::default());
+        Self { store, keyring, view, clock, authority, anchor, passwords, lockout, heard }
     }
 
     /// The live copy of the store.
@@ -119,6 +124,11 @@ impl App {
     #[must_use]
     pub fn installation(&self) -> &InstallationId {
         self.authority.installation()
+    }
+
+    /// Forgets keys that are destroyed by another process, as long as it is polled.
+    pub async fn follow_keys(&self) -> std::convert::Infallible {
+        self.keyring.follow().await
     }
 
     /// What time it is.

@@ -78,6 +78,10 @@ pub async fn serve(
     let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(config), connections));
     let renewing = tokio::spawn(renew(own, Arc::clone(&app), names.to_vec()));
     let tidying = tokio::spawn(tidy(Arc::clone(&app)));
+    let keys = {
+        let app = Arc::clone(&app);
+        tokio::spawn(async move { app.follow_keys().await })
+    };
     let mut server = tonic::transport::Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE))
@@ -88,6 +92,7 @@ pub async fn serve(
     accepting.abort();
     renewing.abort();
     tidying.abort();
+    keys.abort();
     Ok(served?)
 }
 

@@ -142,7 +142,7 @@ impl App {
     ) -> Result<Authority, AppError> {
         let time = self.clock.system_time();
         let owner = Owner::Environment(environment.id.clone());
-        let key = self.keyring.create(&owner, time).await?;
+        self.keyring.create(&owner, time).await?;
         let identity = EnvironmentIdentity {
             installation: self.authority.installation().clone(),
             environment: environment.id.clone(),
@@ -150,8 +150,10 @@ impl App {
         let validity = Validity::days(time, issue::AUTHORITY_BACKDATE, AUTHORITY_DAYS);
         let issued = issue::new_authority(&identity, validity, KeyKind::EcdsaP256)?;
         let context = generation.to_be_bytes();
-        let sealed = key
-            .seal(Purpose::CertificateAuthority, &[&context], issued.key_pem.as_bytes())
+        let sealed = self
+            .keyring
+            .seal(&owner, Purpose::CertificateAuthority, &[&context], issued.key_pem.as_bytes())
+            .await
             .map_err(AppError::internal)?;
         Ok(Authority {
             environment: environment.id.clone(),

@@ -1,6 +1,10 @@
 //! People: how they come, and who they are.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use argon2::{
     Argon2,
@@ -18,7 +22,7 @@ use weft_model::{
 use weft_store::Transaction;
 use zeroize::Zeroizing;
 
-use super::{App, AppError, Caller, environments::rests_on};
+use super::{App, AppError, Caller, environments::rests_on, lockout::Lockout};
 use crate::secret::{self, random};
 
 /// Shortest password, bytes (NIST SP 800-63B section 3.1.1.2 asks for 15 where it is the only factor, 8 with a second).
@@ -99,8 +103,22 @@ impl App {
         let user = found.map(|user| user.record);
         let hash =
             user.as_ref().map_or_else(|| NOBODY.to_owned(), |user| user.password_hash.clone());
+        let address = email_hash(email);
         let matches = self.slowly(move || verify(&password, &hash)).await?;
-        let user = user.filter(|_| matches).ok_or(AppError::Unauthenticated)?;
+        // Locked or wrong takes as long and says as much.
+        {
+            let (mut lockout, now) = (self.lockout(), self.now());
+            if lockout.is_locked(&address, now) {
+                return Err(AppError::Unauthenticated);
+            }
+            if !matches {
+                // What is tried while it is locked prolongs nothing.
+                lockout.fail(&address, now);
+                return Err(AppError::Unauthenticated);
+            }
+            lockout.succeed(&address);
+        }
+        let user = user.ok_or(AppError::Unauthenticated)?;
         let (secret, secret_hash) = secret::new("weft_session");
         let now = self.now();
         let session = Session {
@@ -117,6 +135,10 @@ impl App {
             Ok(Decision::Commit(transaction, ()))
         })?;
         Ok(Login { secret, session, user })
+    }
+
+    fn lockout(&self) -> MutexGuard<'_, Lockout> {
+        self.lockout.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the session that has this secret.
@@ -310,4 +332,27 @@ fn hash_password(password: &str) -> Result<String, AppError> {
 fn verify(password: &str, hash: &str) -> bool {
     let parsed = PasswordHash::new(hash);
     parsed.is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use argon2::Params;
+
+    use super::*;
+
+    #[test]
+    fn whoever_does_not_exist_costs_as_much_as_who_does() {
+        let made = hash_password(&Zeroizing::new("a password".to_owned())).unwrap();
+        let cost = |hash: &str| {
+            let hash = PasswordHash::new(hash).unwrap();
+            (
+                hash.algorithm.to_string(),
+                hash.version,
+                Params::try_from(&hash).unwrap(),
+                hash.hash.unwrap().len(),
+            )
+        };
+        assert_eq!(cost(NOBODY), cost(&made));
+        assert!(verify("a password", &made) && !verify("another", &made) && !verify("", NOBODY));
+    }
 }

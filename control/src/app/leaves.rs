@@ -73,13 +73,14 @@ impl App {
 
     async fn unseal(&self, sealed: &Authority) -> Result<issue::Authority, AppError> {
         let owner = Owner::Environment(sealed.environment.clone());
-        let key = self.keyring.get(&owner).await?;
         let bytes = base64::engine::general_purpose::STANDARD
             .decode(&sealed.sealed_key)
             .map_err(AppError::internal)?;
         let context = sealed.generation.to_be_bytes();
-        let pem = key
-            .open(Purpose::CertificateAuthority, &[&context], &bytes)
+        let pem = self
+            .keyring
+            .open_sealed(&owner, Purpose::CertificateAuthority, &[&context], &bytes)
+            .await
             .map_err(|error| AppError::internal(format!("{}: {error}", sealed.path())))?;
         Ok(issue::Authority::from_pem(sealed.certificate.as_bytes(), &pem)?)
     }

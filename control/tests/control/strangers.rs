@@ -1,6 +1,9 @@
 //! What is not theirs is not there.
 
+use std::time::Duration;
+
 use tonic::{Code, Request, Status, transport::Channel};
+use weft_control::Clock;
 use weft_control_api::v1::{
     self, attachments_client::AttachmentsClient, environments_client::EnvironmentsClient,
     hosts_client::HostsClient, organisations_client::OrganisationsClient,
@@ -261,4 +264,19 @@ async fn a_session_ends() {
     assert!(sessions.who_am_i(who()).await.is_ok());
     sessions.logout(with(v1::LogoutRequest {}, &token)).await.unwrap();
     assert_eq!(code(sessions.who_am_i(who()).await), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn after_ten_wrong_passwords_the_right_one_is_refused_for_a_while() {
+    let clock = Clock::manual(Clock::default().now());
+    let site = Site::start_at(clock.clone()).await;
+    let email = "operator@weft.example";
+    let mut refusals = std::collections::BTreeSet::new();
+    for _ in 0..10 {
+        refusals.insert(said(site.login(email, "not the password").await).1);
+    }
+    refusals.insert(said(site.login(email, PASSWORD).await).1);
+    assert_eq!(refusals.len(), 1, "{refusals:?}");
+    clock.advance(Duration::from_secs(15 * 60));
+    assert!(site.login(email, PASSWORD).await.is_ok());
 }
