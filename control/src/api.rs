@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Status, transport::server::Router};
 use weft_control_api::{
-    MESSAGE_BYTES_MAX,
+    DESCRIPTORS, MESSAGE_BYTES_MAX,
     v1::{
         attachments_server::AttachmentsServer, enrolment_server::EnrolmentServer,
         environments_server::EnvironmentsServer, host_agent_server::HostAgentServer,
@@ -96,17 +96,28 @@ fn bearer<T>(request: &Request<T>) -> Result<Option<&str>, AppError> {
     secret.map(Some).ok_or(AppError::Unauthenticated)
 }
 
-/// Adds all services to a server.
-pub(crate) fn services(app: &Arc<App>, server: &mut tonic::transport::Server) -> Router {
+/// Adds all services to a server, with what tells of them: their description, and that they are there (the gRPC
+/// health checking protocol).
+pub(crate) async fn services(
+    app: &Arc<App>,
+    server: &mut tonic::transport::Server,
+) -> Result<Router, tonic_reflection::server::Error> {
     let api = || Api { app: Arc::clone(app) };
+    let (health, healthy) = tonic_health::server::health_reporter();
     macro_rules! bounded {
-        ($server:ident) => {
+        ($server:ident) => {{
+            health.set_serving::<$server<Api>>().await;
             $server::new(api())
                 .max_decoding_message_size(REQUEST_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX)
-        };
+        }};
     }
-    server
+    let described = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .build_v1()?;
+    Ok(server
+        .add_service(healthy)
+        .add_service(described)
         .add_service(bounded!(AttachmentsServer))
         .add_service(bounded!(EnrolmentServer))
         .add_service(bounded!(EnvironmentsServer))
@@ -114,5 +125,5 @@ pub(crate) fn services(app: &Arc<App>, server: &mut tonic::transport::Server) ->
         .add_service(bounded!(HostsServer))
         .add_service(bounded!(OrganisationsServer))
         .add_service(bounded!(PoliciesServer))
-        .add_service(bounded!(SessionsServer))
+        .add_service(bounded!(SessionsServer)))
 }

@@ -87,6 +87,7 @@ pub async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER_MAX));
     let served = api::services(&app, &mut server)
+        .await?
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), stop)
         .await;
     accepting.abort();
