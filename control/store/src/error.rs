@@ -33,7 +33,9 @@ pub enum CommitError {
         /// The key of the first condition that does not hold.
         key: Key,
     },
-    /// The answer was lost: all of it happened or nothing did. Reading says which.
+    /// The answer was lost: all of it happened, nothing did, or all of it happens yet (a member of a cluster that hung
+    /// goes on with what it had been sent). Reading says only what is now. What must not happen late or twice has
+    /// conditions, so that it cannot when something else was done instead.
     #[error("it is not known whether the change was made: {0}")]
     Unknown(String),
     /// Nothing was changed.
