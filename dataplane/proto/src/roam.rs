@@ -66,6 +66,8 @@ pub struct Roaming {
     /// number, which is the one for every worker here of the same number, modulo the lanes.
     lanes: usize,
     trials: Vec<Trial>,
+    /// The peer has answered where it is, and is not silent since.
+    has_answered: bool,
     /// Since when a peer is asked at this address without an answer.
     asked: Option<(IpAddr, Instant)>,
 }
@@ -82,6 +84,7 @@ impl Roaming {
             ways: vec![Way::direct(endpoint); workers.max(1)],
             lanes: usize::MAX,
             trials: Vec::new(),
+            has_answered: false,
             asked: None,
         }
     }
@@ -133,6 +136,7 @@ impl Roaming {
         is_silent: bool,
         mut number: impl FnMut() -> Option<u64>,
     ) -> Vec<Challenge> {
+        self.has_answered &= !is_silent;
         let here = self.ways[0];
         let at = self.places().position(|place| Way::direct(place) == here);
         let places: Vec<_> = match at {
@@ -177,6 +181,16 @@ impl Roaming {
             self.ways.fill(Way::direct(at));
             self.trials.clear();
         }
+        self.has_answered = true;
+    }
+
+    /// Whether the peer sends from a place where it listens and that is worse than where it is and answers. Which way
+    /// it sends is its own choice; two hosts that followed each other to where the other has just left would never rest.
+    fn is_worse(&self, worker: usize, from: IpAddr) -> bool {
+        let rank = |ip: IpAddr| self.places().position(|place| place.ip() == ip);
+        let here = self.ways[worker].to.ip();
+        self.has_answered
+            && matches!((rank(here), rank(from)), (Some(here), Some(from)) if from > here)
     }
 
     /// An authenticated datagram came to a worker from elsewhere; `is_home` if on the lane whose worker
@@ -191,7 +205,7 @@ impl Roaming {
         numbers: [u64; 2],
     ) -> Vec<Challenge> {
         let Some(way) = self.ways.get(worker) else { return Vec::new() };
-        if way.leads_to(&from, is_home) {
+        if way.leads_to(&from, is_home) || self.is_worse(worker, from.ip()) {
             return Vec::new();
         }
         let since = match self.asked {
@@ -245,6 +259,7 @@ impl Roaming {
         match way.via {
             Via::Lane | Via::Stream(_) => {
                 self.ways.fill(way);
+                self.has_answered = true;
                 self.forget_worse(way);
             }
             // Where it listens is the better way.

@@ -188,6 +188,69 @@ fn a_better_place_is_tried_now_and_then() {
 }
 
 #[test]
+fn a_place_that_answers_is_not_left_for_a_worse_one_until_it_is_silent() {
+    let second = at("198.51.100.2:5820");
+    let mut peer = Roaming::new(at(HOME), &[second], 1);
+    let now = Instant::now();
+    let seen = |peer: &mut Roaming, number| {
+        let from = at("198.51.100.2:5821");
+        peer.handle_seen(now, 0, from, true, numbers(number))
+    };
+    assert_eq!(seen(&mut peer, 1).len(), 1, "nothing is known of the best place yet");
+    let asked = peer.probe(now, 9).unwrap();
+    assert_eq!(peer.handle_answer(now, asked.number), Answer::Same);
+    assert_eq!(seen(&mut peer, 2), []);
+    // From an address that is no place of its own it may have moved.
+    let elsewhere = at("203.0.113.9:5821");
+    assert!(!peer.handle_seen(now, 0, elsewhere, true, numbers(3)).is_empty());
+    peer.look(now, true, || None);
+    assert_eq!(seen(&mut peer, 4).len(), 1);
+}
+
+/// Two hosts that both use their second network find the first good again at the same moment, while what the other has
+/// sent over the second is still on its way.
+#[test]
+fn two_hosts_that_change_networks_at_once_come_to_rest() {
+    let now = Instant::now();
+    let places = |host: u8| [1, 2].map(|net| at(&format!("192.0.{net}.{host}:5820")));
+    let mut hosts = [2, 1].map(|peer| {
+        let [first, second] = places(peer);
+        let mut roaming = Roaming::new(first, &[second], 1);
+        roaming.handle_called(second);
+        roaming
+    });
+    // Which network a host sends over, and from where it is seen there.
+    let source = |host: usize, roaming: &Roaming| {
+        let [first, second] = places(if host == 0 { 1 } else { 2 });
+        let is_first = roaming.ways()[0].to.ip() == places(if host == 0 { 2 } else { 1 })[0].ip();
+        if is_first { first } else { second }
+    };
+    let mut number = 100;
+    let mut next = || {
+        number += 1;
+        Some(number)
+    };
+    let mut out: [Vec<u64>; 2] = [0, 1].map(|host| {
+        let asked: Vec<Challenge> = hosts[host].look(now, false, &mut next);
+        asked.into_iter().map(|challenge| challenge.number).collect()
+    });
+    let mut sent = [source(0, &hosts[0]), source(1, &hosts[1])];
+    let mut moves = 0;
+    for _ in 0..20 {
+        let arriving = std::mem::replace(&mut sent, [source(0, &hosts[0]), source(1, &hosts[1])]);
+        for host in 0..2 {
+            for number in std::mem::take(&mut out[host]) {
+                moves += u32::from(hosts[host].handle_answer(now, number) == Answer::Moved);
+            }
+            let numbers = [next().unwrap(), next().unwrap()];
+            let asked = hosts[host].handle_seen(now, 0, arriving[1 - host], true, numbers);
+            out[host] = asked.into_iter().map(|challenge| challenge.number).collect();
+        }
+    }
+    assert_eq!(moves, 2, "each once");
+}
+
+#[test]
 fn a_peer_is_called_where_it_is_and_then_everywhere() {
     let mut peer = Roaming::new(at(HOME), &[at(SECOND)], 1);
     let calls = |peer: &Roaming| [0, 1, 2, 3].map(|failures| peer.calls_at(failures));
