@@ -31,6 +31,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 const TRIALS_MAX: usize = 32;
 /// How often a better place is tried while a peer is reached at another.
 const BETTER_EVERY: Duration = Duration::from_secs(10);
+/// How long a peer that sends from a worse place may take to answer where it is.
+const DOUBT_MAX: Duration = Duration::from_millis(200);
 /// A peer that does not answer where it should listen is asked for so long there alone.
 const DIRECT_ALONE: Duration = Duration::from_millis(100);
 
@@ -68,6 +70,8 @@ pub struct Roaming {
     trials: Vec<Trial>,
     /// The peer has answered where it is, and is not silent since.
     has_answered: bool,
+    /// Since when it is asked again there, because it sends from a worse place.
+    doubted: Option<Instant>,
     /// Since when a peer is asked at this address without an answer.
     asked: Option<(IpAddr, Instant)>,
 }
@@ -85,6 +89,7 @@ impl Roaming {
             lanes: usize::MAX,
             trials: Vec::new(),
             has_answered: false,
+            doubted: None,
             asked: None,
         }
     }
@@ -181,11 +186,10 @@ impl Roaming {
             self.ways.fill(Way::direct(at));
             self.trials.clear();
         }
-        self.has_answered = true;
+        (self.has_answered, self.doubted) = (true, None);
     }
 
-    /// Whether the peer sends from a place where it listens and that is worse than where it is and answers. Which way
-    /// it sends is its own choice; two hosts that followed each other to where the other has just left would never rest.
+    /// Whether the peer sends from a place where it listens and that is worse than where it is and answers.
     fn is_worse(&self, worker: usize, from: IpAddr) -> bool {
         let rank = |ip: IpAddr| self.places().position(|place| place.ip() == ip);
         let here = self.ways[worker].to.ip();
@@ -205,8 +209,21 @@ impl Roaming {
         numbers: [u64; 2],
     ) -> Vec<Challenge> {
         let Some(way) = self.ways.get(worker) else { return Vec::new() };
-        if way.leads_to(&from, is_home) || self.is_worse(worker, from.ip()) {
+        if way.leads_to(&from, is_home) {
             return Vec::new();
+        }
+        // Two hosts that followed each other to where the other has just left would never rest. So it is first asked where
+        // it is, and followed when it does not answer there.
+        if self.is_worse(worker, from.ip()) {
+            let challenge = Challenge { worker, way: *way, number: numbers[0] };
+            match self.doubted {
+                None => {
+                    self.doubted = Some(now);
+                    return if self.begin(now, challenge) { vec![challenge] } else { Vec::new() };
+                }
+                Some(since) if now < since + DOUBT_MAX => return Vec::new(),
+                Some(_) => {}
+            }
         }
         let since = match self.asked {
             Some((ip, since)) if ip == from.ip() => since,
@@ -259,7 +276,7 @@ impl Roaming {
         match way.via {
             Via::Lane | Via::Stream(_) => {
                 self.ways.fill(way);
-                self.has_answered = true;
+                (self.has_answered, self.doubted) = (true, None);
                 self.forget_worse(way);
             }
             // Where it listens is the better way.

@@ -188,23 +188,31 @@ fn a_better_place_is_tried_now_and_then() {
 }
 
 #[test]
-fn a_place_that_answers_is_not_left_for_a_worse_one_until_it_is_silent() {
+fn a_place_that_answers_is_not_left_for_a_worse_one() {
     let second = at("198.51.100.2:5820");
     let mut peer = Roaming::new(at(HOME), &[second], 1);
     let now = Instant::now();
-    let seen = |peer: &mut Roaming, number| {
+    let seen = |peer: &mut Roaming, now, number| {
         let from = at("198.51.100.2:5821");
-        peer.handle_seen(now, 0, from, true, numbers(number))
+        let asked = peer.handle_seen(now, 0, from, true, numbers(number));
+        asked.into_iter().map(|challenge| (challenge.way.to, challenge.number)).collect::<Vec<_>>()
     };
-    assert_eq!(seen(&mut peer, 1).len(), 1, "nothing is known of the best place yet");
-    let asked = peer.probe(now, 9).unwrap();
+    assert_eq!(seen(&mut peer, now, 1), [(second, 1)], "nothing is known of the best place yet");
+    let asked = peer.probe(now, 99).unwrap();
     assert_eq!(peer.handle_answer(now, asked.number), Answer::Same);
-    assert_eq!(seen(&mut peer, 2), []);
+    // It is asked whether it still answers there; it does.
+    assert_eq!(seen(&mut peer, now, 2), [(at(HOME), 3)]);
+    assert_eq!(seen(&mut peer, now, 3), []);
+    assert_eq!(peer.handle_answer(now, 3), Answer::Same);
+    // And then it does not.
+    assert_eq!(seen(&mut peer, now, 4), [(at(HOME), 7)]);
+    let early = now + DOUBT_MAX - Duration::from_millis(1);
+    assert_eq!(seen(&mut peer, early, 5), []);
+    assert_eq!(seen(&mut peer, now + DOUBT_MAX, 6)[0], (second, 11));
+    assert_eq!(peer.handle_answer(now + DOUBT_MAX, 11), Answer::Moved);
     // From an address that is no place of its own it may have moved.
     let elsewhere = at("203.0.113.9:5821");
-    assert!(!peer.handle_seen(now, 0, elsewhere, true, numbers(3)).is_empty());
-    peer.look(now, true, || None);
-    assert_eq!(seen(&mut peer, 4).len(), 1);
+    assert!(!peer.handle_seen(now, 0, elsewhere, true, numbers(7)).is_empty());
 }
 
 /// Two hosts that both use their second network find the first good again at the same moment, while what the other has
