@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use base64::Engine as _;
+use data_encoding::BASE64;
 use weft_keys::{KeyFile, Keyring, Owner, Purpose};
 use weft_model::{Decoded, Record, record::Installation};
 use weft_pki::{
@@ -75,7 +75,7 @@ impl Opened {
         let made = Installation {
             name: name.clone(),
             certificate: issued.certificate_pem,
-            sealed_key: base64::engine::general_purpose::STANDARD.encode(sealed),
+            sealed_key: BASE64.encode(&sealed),
             created: clock.now(),
         };
         let transaction = Transaction::new().absent(made.key()?).put(made.key()?, made.encode()?);
@@ -107,7 +107,7 @@ impl Opened {
             .context("there is no installation in this store; make one with weft-control init")?;
         let installation = installation.record;
         let key = keyring.get(&Owner::Installation).await.context("the installation's key")?;
-        let sealed = base64::engine::general_purpose::STANDARD.decode(&installation.sealed_key)?;
+        let sealed = BASE64.decode(installation.sealed_key.as_bytes())?;
         let context = installation.name.as_str().as_bytes();
         let pem: Zeroizing<Vec<u8>> = key
             .open(Purpose::CertificateAuthority, &[context], &sealed)

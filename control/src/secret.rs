@@ -1,6 +1,7 @@
 //! Random bytes, and secrets that people and machines show.
 
 use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
 /// Bytes of a secret: 256 bits, so that its hash needs no salt and no slowness.
@@ -35,8 +36,7 @@ pub fn hash(secret: &str) -> String {
 /// Bytes as hexadecimal digits in lower case.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or_default();
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    HEXLOWER.encode(bytes)
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ use crate::{
     app::App,
 };
 
-/// Connections at once; one that does nothing takes about 60 KiB.
+/// Connections at once.
 const CONNECTIONS_MAX: usize = 8_192;
 /// TLS handshakes at once.
 const HANDSHAKES_MAX: usize = 256;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
+use data_encoding::BASE64;
 use weft_keys::{Owner, Purpose};
 use weft_model::{
     Decoded, Record, ServiceName,
@@ -79,8 +79,8 @@ impl NewEnvironment {
 }
 
 impl App {
-    /// Makes an environment with its key and its authority. When this is cut short, a key without an environment may
-    /// stay, which opens nothing.
+    /// Makes an environment with its key and its authority. When the process ends in between, a key without an
+    /// environment may stay, which opens nothing.
     ///
     /// # Errors
     /// [`AppError`].
@@ -106,20 +106,23 @@ impl App {
             lifetimes: Lifetimes { leaf_seconds: new.leaf_seconds },
             created: now,
         };
-        let authority = self.new_authority(&environment, 1, AuthorityState::Current).await?;
-        let policy =
-            Policy { default: new.default, version: 1, ..Policy::open(environment.id.clone()) };
         let named = EnvironmentName {
             organisation: environment.organisation.clone(),
             name: environment.name.clone(),
             id: environment.id.clone(),
         };
+        let taken = || AppError::Exists(format!("there is an environment {} already", named.name));
+        // Before a key is made: an owner's key leaves a trace for ever.
+        if self.read::<EnvironmentName>(&named.path()).await?.is_some() {
+            return Err(taken());
+        }
+        let authority = self.new_authority(&environment, 1, AuthorityState::Current).await?;
+        let policy =
+            Policy { default: new.default, version: 1, ..Policy::open(environment.id.clone()) };
         let path = environment.path();
-        transact!(self, {
-            let taken = self.read::<EnvironmentName>(&named.path()).await?;
-            if taken.is_some() {
-                let problem = format!("there is an environment {} already", named.name);
-                return Err(AppError::Exists(problem));
+        let made: Result<(), AppError> = transact!(self, {
+            if self.read::<EnvironmentName>(&named.path()).await?.is_some() {
+                return Err(taken());
             }
             let transaction = Transaction::new()
                 .present(organisation.record.key()?)
@@ -130,7 +133,13 @@ impl App {
                 .put(authority.key()?, authority.encode()?)
                 .put(policy.key()?, policy.encode()?);
             Ok(Decision::Commit(transaction, ()))
-        })?;
+        });
+        if let Err(AppError::Exists(_)) = &made {
+            // Somebody was faster.
+            let owner = Owner::Environment(environment.id.clone());
+            self.keyring.destroy(&owner, self.clock.system_time()).await?;
+        }
+        made?;
         self.read(&path).await?.ok_or(AppError::NotFound("environment"))
     }
 
@@ -160,7 +169,7 @@ impl App {
             generation,
             state,
             certificate: issued.certificate_pem,
-            sealed_key: base64::engine::general_purpose::STANDARD.encode(sealed),
+            sealed_key: BASE64.encode(&sealed),
             created: self.now(),
         })
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
+use data_encoding::BASE64;
 use weft_keys::{Owner, Purpose};
 use weft_model::{
     Record,
@@ -73,9 +73,7 @@ impl App {
 
     async fn unseal(&self, sealed: &Authority) -> Result<issue::Authority, AppError> {
         let owner = Owner::Environment(sealed.environment.clone());
-        let bytes = base64::engine::general_purpose::STANDARD
-            .decode(&sealed.sealed_key)
-            .map_err(AppError::internal)?;
+        let bytes = BASE64.decode(sealed.sealed_key.as_bytes()).map_err(AppError::internal)?;
         let context = sealed.generation.to_be_bytes();
         let pem = self
             .keyring

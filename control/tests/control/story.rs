@@ -129,6 +129,17 @@ async fn an_environment_is_suspended_resumed_and_its_policy_replaced() {
     next(&mut watch).await.unwrap();
 
     let mut environments = EnvironmentsClient::new(site.connect(None).await);
+    let again = v1::CreateEnvironmentRequest {
+        organisation: "acme".to_owned(),
+        name: "shop".to_owned(),
+        subnets: vec!["10.41.0.0/24".to_owned()],
+        ..Default::default()
+    };
+    let taken = environments.create_environment(with(again, &owner)).await;
+    assert_eq!(
+        said(taken),
+        (Code::AlreadyExists, "there is an environment shop already".to_owned())
+    );
     let suspend = v1::SuspendEnvironmentRequest { environment: name("acme/shop") };
     environments.suspend_environment(with(suspend, &owner)).await.unwrap();
     let news = next(&mut watch).await.unwrap();

@@ -174,7 +174,6 @@ async fn a_foreign_environment_answers_as_one_that_is_not_there() {
     let own = every_call(&site, &Caller::Token(owner), &shop.id).await;
     let done = own.iter().filter(|(_, answer)| answer.0 == Code::Ok).count();
     assert!(done >= 9, "{own:?}");
-    assert!(own.iter().all(|(_, (code, _))| *code != Code::NotFound || done > 9), "{own:?}");
 }
 
 #[tokio::test]

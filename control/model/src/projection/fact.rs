@@ -1,6 +1,6 @@
 //! What the store says, as facts.
 
-use weft_store::{Change, Key};
+use weft_store::Change;
 use weft_types::{AttachmentName, EnvironmentId, HostId};
 
 use crate::{
@@ -60,26 +60,6 @@ impl Fact {
             _ => None,
         };
         fact.transpose()
-    }
-
-    /// What this key can be about, for lists: the kinds whose changes are facts.
-    pub const KINDS: [&'static str; 9] = [
-        Host::KIND,
-        Lost::KIND,
-        Environment::KIND,
-        Authority::KIND,
-        Attachment::KIND,
-        Service::KIND,
-        Health::KIND,
-        Role::KIND,
-        Policy::KIND,
-    ];
-
-    /// Whether changes at this key are facts.
-    #[must_use]
-    pub fn is_at(key: &Key) -> bool {
-        let kind = key.as_str().split('/').next().unwrap_or_default();
-        Self::KINDS.contains(&kind)
     }
 }
 

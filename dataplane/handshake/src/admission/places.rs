@@ -21,7 +21,7 @@ struct Place {
 }
 
 /// All of them, at most `max`, in the order in which they came. Whoever looks for one to give way
-/// reads the whole table: 256 entries, less than opening a connection costs.
+/// reads the whole table, which has 256 entries.
 #[derive(Debug)]
 pub(super) struct Places {
     max: usize,
