@@ -20,6 +20,8 @@ use crate::status::Status;
 pub const START_LIMIT: Duration = Duration::from_secs(10);
 /// The contract: SIGTERM and SIGINT end it within this time.
 pub const STOP_LIMIT: Duration = Duration::from_secs(2);
+/// How long the kernel may take to end one that is killed, on a machine that has much else to do.
+const KILL_LIMIT: Duration = Duration::from_secs(60);
 /// Where its metrics are, inside its own namespace.
 pub const METRICS: &str = "127.0.0.1:9820";
 
@@ -157,6 +159,14 @@ impl Daemon {
     /// When it does not end in time.
     pub fn stop(&mut self, signal: Signal, limit: Duration) -> Result<ExitStatus> {
         self.process.stop(signal, limit)
+    }
+
+    /// Kills it, as the kernel would for want of memory, and waits for its end.
+    ///
+    /// # Errors
+    /// When the kernel does not end it within [`KILL_LIMIT`].
+    pub fn kill(&mut self) -> Result<ExitStatus> {
+        self.process.stop(Signal::SIGKILL, KILL_LIMIT)
     }
 
     /// The process that keeps this daemon's interfaces, if it runs.

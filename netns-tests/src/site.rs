@@ -208,13 +208,13 @@ impl Site {
         Relay::start(relay, &hosts[0], &hosts[1], self.family, seed)
     }
 
-    /// Lets packets leave a host at 400 Mbit/s; its interface queues as many as it is given.
+    /// Lets packets leave a host at so many Mbit/s; its interface queues as many as it is given.
     ///
     /// # Errors
     /// When there is no such host, or no `tc`.
-    pub fn slow_down(&self, host: &str) -> Result<()> {
+    pub fn slow_down(&self, host: &str, mbit: u32) -> Result<()> {
         let slow = format!(
-            "tc qdisc replace dev {UNDERLAY_INTERFACE} root tbf rate 400mbit burst 65535 limit 64mb"
+            "tc qdisc replace dev {UNDERLAY_INTERFACE} root tbf rate {mbit}mbit burst 65535 limit 64mb"
         );
         self.topology.host(host)?.ns.run_ok(&slow, Duration::from_secs(5))?;
         Ok(())

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use netns_tests::certificates::{Identity, server_name};
 use netns_tests::config::KeyLimits;
-use netns_tests::daemon::STOP_LIMIT;
 use netns_tests::fault::row;
 use netns_tests::filter::block_udp_to;
 use netns_tests::process::{pause, wait_for};
@@ -24,7 +23,6 @@ use netns_tests::traffic::datagrams::socket;
 use netns_tests::{
     ACME, Capture, Container, Family, Faults, Load, Plan, Result, Site, World, ensure, scenario,
 };
-use nix::sys::signal::Signal;
 
 /// Nothing else on earth looks like this, and any 64 bytes of the payload hold it whole.
 const CANARY: &[u8; 32] = b"weft-canary-9f27c1d04be88a35e6b7";
@@ -203,7 +201,7 @@ fn not_when_datagrams_cannot_be_sent() {
                 format!("oifname {UNDERLAY_INTERFACE} meta l4proto {{ tcp, udp }} reject");
             filter(site, "host-a", "output", Some(&refused))?;
             pause(LIMIT)?;
-            site.daemon_mut("host-b")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+            site.daemon_mut("host-b")?.kill()?;
             site.start_host("host-b")?;
             pause(LIMIT)?;
             errors = site.daemon("host-a")?.metrics()?.sum("send_errors", &[]);
@@ -317,7 +315,7 @@ fn not_after_the_peer_is_gone() {
             site.settle()?;
             // host-b dies, comes back, is removed from host-a's configuration, and added again.
             let other = site.daemon_mut("host-b")?;
-            other.stop(Signal::SIGKILL, STOP_LIMIT)?;
+            other.kill()?;
             pause(LIMIT)?;
             site.start_host("host-b")?;
             reach(site.container(ACME, "a1")?, site.container(ACME, "b1")?)?;
@@ -356,7 +354,7 @@ fn not_over_tcp() {
                 Ok((status.peer(ACME, "host-b")?["transport"] == "tcp").then_some(()))
             })?;
             // Until they are opened again the first time.
-            site.daemon_mut("host-b")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+            site.daemon_mut("host-b")?.kill()?;
             site.start_host("host-b")?;
             reach(site.container(ACME, "a1")?, site.container(ACME, "b1")?)
         })

@@ -108,14 +108,14 @@ fn a_wall_clock_that_is_set_by_years_ends_no_session_and_revives_no_certificate(
         };
         clock.set_wall(-SET_BACK)?;
         refused(&site, "after the clock was set back")?;
-        site.daemon_mut("host-a")?.stop(Signal::SIGKILL, GAP_MAX)?;
+        site.daemon_mut("host-a")?.kill()?;
         site.start_host("host-a")?;
         refused(&site, "by the next daemon")?;
         // Which serves, nevertheless.
         reach(site.container(ACME, "a1")?, site.container(ACME, "b1")?)?;
         // In ten years it believes in nobody; that its clock said so changes nothing afterwards.
         clock.set_wall(10 * YEAR)?;
-        site.daemon_mut("host-b")?.stop(Signal::SIGKILL, GAP_MAX)?;
+        site.daemon_mut("host-b")?.kill()?;
         site.start_host("host-b")?;
         pause(WATCHED)?;
         ensure!(!site.daemon("host-b")?.status()?.established(ACME, "host-a")?, "in ten years");

@@ -135,7 +135,7 @@ fn a_daemon_that_is_killed_again_and_again_is_back_each_time() {
         let mut site = Site::up(world, &Plan::pair())?;
         let times = extent(5, 200);
         let gaps = pauses(&mut site, times, |site, _| {
-            site.daemon_mut("host-a")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+            site.daemon_mut("host-a")?.kill()?;
             site.start_host("host-a")
         })?;
         ensure!(p99(&gaps) < Duration::from_secs(2), "{gaps:?}");
@@ -144,7 +144,7 @@ fn a_daemon_that_is_killed_again_and_again_is_back_each_time() {
         let gaps = pauses(&mut site, times.min(20), |site, _| {
             let helper = site.daemon("host-a")?.helper()?.context("no helper")?;
             kill(helper, Signal::SIGKILL)?;
-            site.daemon_mut("host-a")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+            site.daemon_mut("host-a")?.kill()?;
             site.start_host("host-a")
         })?;
         ensure!(p99(&gaps) < Duration::from_secs(5), "{gaps:?}");
@@ -392,7 +392,7 @@ fn handshakes_come_through_a_network_that_loses_a_fifth() {
         lose(&site, 20.0)?;
         let mut times = Vec::new();
         for _ in 0..extent(4, 100) {
-            site.daemon_mut("host-b")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+            site.daemon_mut("host-b")?.kill()?;
             site.start_host("host-b")?;
             let begun = Instant::now();
             wait_for("a session", Duration::from_secs(30), || {

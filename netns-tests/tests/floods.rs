@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use netns_tests::certificates::server_name;
-use netns_tests::daemon::STOP_LIMIT;
 use netns_tests::fault::{extent, row};
 use netns_tests::flood::{self, Flood, Tally};
 use netns_tests::plan::PORT;
@@ -21,7 +20,6 @@ use netns_tests::traffic::iperf::{Iperf, iperf};
 use netns_tests::{
     ACME, Context, Family, Load, Plan, Relay, Result, Site, Way, World, ensure, scenario,
 };
-use nix::sys::signal::Signal;
 
 /// Connections a second.
 const RATE: u64 = 20_000;
@@ -125,7 +123,7 @@ fn under(site: &mut Site, family: Family, attack: &Attack) -> Result<()> {
     let flood = attack.begin(site, PORT)?;
     let mut back_max = Duration::ZERO;
     for _ in 0..extent(1, 10) {
-        site.daemon_mut("host-b")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+        site.daemon_mut("host-b")?.kill()?;
         let begun = Instant::now();
         site.start_host("host-b")?;
         reach(site.container(ACME, "b1")?, site.container(ACME, "a1")?)?;

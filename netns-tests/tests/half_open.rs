@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use netns_tests::certificates::server_name;
-use netns_tests::daemon::STOP_LIMIT;
 use netns_tests::fault::{extent, p99, row};
 use netns_tests::flood;
 use netns_tests::process::pause;
@@ -14,7 +13,6 @@ use netns_tests::site::reach;
 use netns_tests::topology::{Joined, Underlay};
 use netns_tests::{ACME, Load, Plan, Result, Site, ensure, scenario};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::Signal;
 
 const LIMIT: Duration = Duration::from_secs(1);
 /// Connections that are opened, from an address each.
@@ -59,7 +57,7 @@ fn half_open_connections_keep_no_good_peer_waiting() {
                 Ok(())
             });
             let restarted = (0..extent(5, 50)).try_for_each(|_| {
-                site.daemon_mut("host-b")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+                site.daemon_mut("host-b")?.kill()?;
                 let begun = Instant::now();
                 site.start_host("host-b")?;
                 reach(site.container(ACME, "b1")?, site.container(ACME, "a1")?)?;

@@ -213,7 +213,7 @@ fn a_peer_that_has_forgotten_and_cannot_call_is_called() {
             Ok(metrics.sum("silent_seconds", &[("environment", ACME)]))
         };
         ensure!(silent(&site)? == 0.0);
-        site.daemon_mut("host-b")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+        site.daemon_mut("host-b")?.kill()?;
         let mute = [
             "nft add table inet mute".to_owned(),
             "nft add chain inet mute out { type filter hook output priority 0 ; }".to_owned(),

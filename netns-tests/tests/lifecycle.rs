@@ -80,7 +80,7 @@ fn it_ends_in_time_under_load_and_without_peers() {
             scope.spawn(move || send(&a.ns, &b.ns, &flood));
             pause(Duration::from_millis(500))?;
             // The other one is killed: its peer is left with a session to nobody.
-            site.daemon_mut("host-b")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+            site.daemon_mut("host-b")?.kill()?;
             let status = site.daemon_mut("host-a")?.stop(Signal::SIGTERM, STOP_LIMIT)?;
             ensure!(status.code() == Some(0), "{status}");
             Ok(())

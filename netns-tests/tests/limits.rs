@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use netns_tests::daemon::STOP_LIMIT;
 use netns_tests::fault::{extent, row};
 use netns_tests::site::reach;
 use netns_tests::traffic::transfer::transfer;
 use netns_tests::{ACME, Context, Family, Load, Plan, Result, Site, ensure, scenario};
-use nix::sys::signal::Signal;
 
 const BYTES: u64 = 16 << 20;
 const LIMIT: Duration = Duration::from_secs(5);
@@ -58,7 +56,7 @@ fn where_no_memory_is_to_be_had_what_runs_goes_on() {
         }
         let sessions = extent(3, 50);
         for _ in 0..sessions {
-            site.daemon_mut("host-b")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+            site.daemon_mut("host-b")?.kill()?;
             site.start_host("host-b")?;
             reach(&a, &b)?;
         }

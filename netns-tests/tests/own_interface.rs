@@ -4,7 +4,6 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use netns_tests::daemon::STOP_LIMIT;
 use netns_tests::fault::{extent, row};
 use netns_tests::process::{pause, run_ok};
 use netns_tests::site::{OVERLAY_INTERFACE, reach};
@@ -86,7 +85,7 @@ fn what_a_container_does_to_its_own_interface_is_its_own_trouble() {
         change(&a1, "not persistent", "ioctl($tun, 0x400454cb, 0) or die $!;")?;
         let helper = site.daemon("host-a")?.helper()?.context("no helper")?;
         kill(helper, Signal::SIGKILL)?;
-        site.daemon_mut("host-a")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+        site.daemon_mut("host-a")?.kill()?;
         site.start_host("host-a")?;
         works(&a2, &b2)?;
         works(&a1, &b1)?;

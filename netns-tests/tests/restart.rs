@@ -68,7 +68,7 @@ fn a_killed_daemon_leaves_interfaces_and_connections() {
         let before = index(&a)?;
         for round in 0..3 {
             let gaps = gaps(&mut site, |site| {
-                site.daemon_mut("host-a")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+                site.daemon_mut("host-a")?.kill()?;
                 site.start_host("host-a")
             })?;
             println!("killed, round {round}: {gaps:?}");
@@ -103,7 +103,7 @@ fn daemon_and_helper_may_be_killed_together_or_one_after_the_other() {
         let before = index(&a)?;
         let both = gaps(&mut site, |site| {
             kill_helper(site, "host-a")?;
-            site.daemon_mut("host-a")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+            site.daemon_mut("host-a")?.kill()?;
             site.start_host("host-a")
         })?;
         println!("both killed: {both:?}");
@@ -113,7 +113,7 @@ fn daemon_and_helper_may_be_killed_together_or_one_after_the_other() {
         println!("helper killed: {after:?}");
         ensure!(after.udp < Duration::from_millis(500), "{after:?}");
         let after = gaps(&mut site, |site| {
-            site.daemon_mut("host-a")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+            site.daemon_mut("host-a")?.kill()?;
             site.start_host("host-a")
         })?;
         println!("then the daemon: {after:?}");
@@ -129,7 +129,7 @@ fn an_adopted_interface_does_not_outlive_its_container() {
     scenario(Load::Light, |world| {
         let mut site = Site::up(world, &Plan::pair().two_each())?;
         kill_helper(&site, "host-a")?;
-        site.daemon_mut("host-a")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+        site.daemon_mut("host-a")?.kill()?;
         site.start_host("host-a")?;
         let doomed = site.container(ACME, "a1")?.clone();
         let b1 = site.container(ACME, "b1")?.clone();
@@ -168,7 +168,7 @@ fn what_the_api_made_is_there_again_and_what_nobody_wants_is_not() {
         let answers = || Ok(once(&b.ns, "10.40.0.50".parse()?, LIMIT)?.then_some(()));
         wait_for("an answer of the newcomer", SETTLE_LIMIT, answers)?;
         // While the daemon is away an attachment leaves the file.
-        site.daemon_mut("host-a")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+        site.daemon_mut("host-a")?.kill()?;
         site.config("host-a").environment(ACME).attachments.retain(|a| a.name != "a2");
         let start = Instant::now();
         site.start_host("host-a")?;

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
 
 use netns_tests::fault::{extent, row};
 use netns_tests::filter::{block_udp_to, lose, unblock_udp_to};
@@ -20,7 +19,6 @@ use netns_tests::{ACME, BETA, Family, Load, Plan, Result, Site, ensure, scenario
 const SWITCH_MAX: Duration = Duration::from_secs(4);
 /// The way back costs nothing that would be seen.
 const BACK_GAP_MAX: Duration = Duration::from_millis(500);
-const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// By what a host sends to the other.
 fn transport(site: &Site, host: &str) -> Result<String> {
@@ -156,7 +154,7 @@ fn a_peer_that_is_killed_is_back_over_tcp() {
             let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
             let beat = Heartbeat::start(&a.ns, &b.ns, SocketAddr::new(b.address(Family::V4), 0))?;
             pause(Duration::from_millis(500))?;
-            site.daemon_mut(victim)?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+            site.daemon_mut(victim)?.kill()?;
             site.start_host(victim)?;
             site.settle()?;
             pause(Duration::from_secs(1))?;

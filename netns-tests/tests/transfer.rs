@@ -80,7 +80,7 @@ fn damaged_datagrams_are_as_good_as_lost() {
 fn a_slow_underlay_holds_packets_back_and_loses_none() {
     scenario(Load::Heavy, |world| {
         let mut site = Site::up(world, &Plan::pair())?;
-        site.slow_down("host-a")?;
+        site.slow_down("host-a", 400)?;
         let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
         let flood = Flow {
             packets: 400_000,
@@ -110,7 +110,7 @@ fn who_asks_for_little_does_not_wait_for_who_asks_for_much() {
     const ATTEMPTS: usize = 5;
     scenario(Load::Heavy, |world| {
         let mut site = Site::up(world, &Plan::pair())?;
-        site.slow_down("host-a")?;
+        site.slow_down("host-a", 400)?;
         let (a, b) = (site.container(ACME, "a1")?, site.container(ACME, "b1")?);
         let (from, to) = ((a.address(Family::V4), 0).into(), (b.address(Family::V4), 0).into());
         let flow = || -> Result<_> {

@@ -58,6 +58,7 @@ const KINDS: [Kind; 11] = [
 /// Draws and does.
 pub(super) struct Chaos {
     random: Seeded,
+    begun: Instant,
     /// What is still to come before everything begins anew.
     deck: Vec<Kind>,
     done: BTreeMap<Kind, u32>,
@@ -76,6 +77,7 @@ impl Chaos {
     pub(super) fn new(world: &World, site: &Site, seed: u64) -> Result<Self> {
         Ok(Self {
             random: Seeded::new(seed),
+            begun: Instant::now(),
             deck: Vec::new(),
             done: BTreeMap::new(),
             guest: world.namespace("guest")?,
@@ -116,7 +118,7 @@ impl Chaos {
         }
         let kind = self.deck.swap_remove(self.random.below(self.deck.len()));
         let lasts = self.drawn(LASTS_MAX);
-        println!("{kind:?} for {lasts:?}");
+        println!("{:>5} s: {kind:?} for {lasts:?}", self.begun.elapsed().as_secs());
         self.act(kind, lasts, site, relay).with_context(|| format!("{kind:?} for {lasts:?}"))?;
         relay.faults(Faults::NONE);
         relay.stall_handshakes(false);
@@ -165,14 +167,14 @@ impl Chaos {
                     let helper = site.daemon("host-b")?.helper()?.context("no helper")?;
                     kill(helper, Signal::SIGKILL)?;
                 }
-                site.daemon_mut("host-b")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+                site.daemon_mut("host-b")?.kill()?;
                 pause(lasts / 4)?;
                 site.start_host("host-b")
             }
             Kind::Move => self.move_on(site),
             Kind::Stall => {
                 relay.stall_handshakes(true);
-                site.daemon_mut("host-b")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+                site.daemon_mut("host-b")?.kill()?;
                 site.start_host("host-b")?;
                 pause(lasts)
             }

@@ -3,11 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use netns_tests::daemon::STOP_LIMIT;
 use netns_tests::process::pause;
 use netns_tests::traffic::heartbeat::{BEAT, Heartbeat};
 use netns_tests::{ACME, Family, Result, Site, ensure};
-use nix::sys::signal::Signal;
 
 use crate::screen::Screen;
 
@@ -23,7 +21,7 @@ pub(crate) fn survive(screen: &Screen, site: &mut Site) -> Result<()> {
     let beats = screen.during("a TCP connection goes on all the time", 3.0, || {
         let heartbeat = Heartbeat::start(&a.ns, &b.ns, to)?;
         pause(AROUND)?;
-        site.daemon_mut("host-a")?.stop(Signal::SIGKILL, STOP_LIMIT)?;
+        site.daemon_mut("host-a")?.kill()?;
         site.start_host("host-a")?;
         pause(AROUND)?;
         heartbeat.stop()
