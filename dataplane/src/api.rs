@@ -14,6 +14,7 @@ mod watch;
 
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait, transport::Server};
+use weft_agent::{AgentHandle, AttachError};
 use weft_api::{
     Listener, MESSAGE_BYTES_MAX,
     v1::{
@@ -32,7 +33,8 @@ const REQUEST_BYTES_MAX: usize = 4 << 20;
 /// Requests and readers of events that one connection may have at a time.
 const STREAMS_MAX: u32 = 32;
 
-/// Serves the local API on `listener` until the sender of `stopped` is dropped. From then on the
+/// Serves the local API on `listener` until the sender of `stopped` is dropped. With an agent, that decides about
+/// attachments. From then on the
 /// socket is gone, calls that run are finished, and readers of events get those that wait and the
 /// end of their stream.
 ///
@@ -41,9 +43,10 @@ const STREAMS_MAX: u32 = 32;
 pub async fn serve(
     listener: Listener,
     node: NodeHandle,
+    agent: Option<AgentHandle>,
     mut stopped: tokio::sync::watch::Receiver<()>,
 ) -> Result<(), tonic::transport::Error> {
-    let service = LocalApiServer::new(Service { node, stopped: stopped.clone() })
+    let service = LocalApiServer::new(Service { node, agent, stopped: stopped.clone() })
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let stop = async move {
@@ -57,10 +60,24 @@ pub async fn serve(
 
 struct Service {
     node: NodeHandle,
+    /// Of a host that follows a control plane.
+    agent: Option<AgentHandle>,
     stopped: tokio::sync::watch::Receiver<()>,
 }
 
 type Reply<T> = Result<Response<T>, Status>;
+
+impl Service {
+    /// Peers and routes are the control plane's where there is one.
+    fn may_route(&self) -> Result<(), Status> {
+        self.agent.as_ref().map_or(Ok(()), |agent| {
+            let url = agent.status().url;
+            Err(Status::failed_precondition(format!(
+                "this host follows {url}, which decides who its peers are and what lives there"
+            )))
+        })
+    }
+}
 
 #[async_trait]
 impl LocalApi for Service {
@@ -68,29 +85,40 @@ impl LocalApi for Service {
 
     async fn attach(&self, request: Request<AttachRequest>) -> Reply<AttachResponse> {
         let (environment, spec) = request::attach(request.into_inner())?;
-        let created = self.node.attach(environment, spec).await.map_err(refusal)?;
+        let created = match &self.agent {
+            None => self.node.attach(environment, spec).await.map_err(refusal)?,
+            Some(agent) => {
+                agent.attach(request::managed(environment, spec)?).await.map_err(agents_refusal)?
+            }
+        };
         Ok(Response::new(AttachResponse { created }))
     }
 
     async fn detach(&self, request: Request<DetachRequest>) -> Reply<DetachResponse> {
         let (environment, name) = request::detach(&request.into_inner())?;
-        self.node.detach(environment, name).await.map_err(refusal)?;
+        match &self.agent {
+            None => self.node.detach(environment, name).await.map_err(refusal)?,
+            Some(agent) => agent.detach(environment, name).await.map_err(agents_refusal)?,
+        }
         Ok(Response::new(DetachResponse {}))
     }
 
     async fn add_peer(&self, request: Request<AddPeerRequest>) -> Reply<AddPeerResponse> {
+        self.may_route()?;
         let (environment, spec) = request::add_peer(&request.into_inner())?;
         let created = self.node.add_peer(environment, spec).await.map_err(refusal)?;
         Ok(Response::new(AddPeerResponse { created }))
     }
 
     async fn remove_peer(&self, request: Request<RemovePeerRequest>) -> Reply<RemovePeerResponse> {
+        self.may_route()?;
         let (environment, host) = request::remove_peer(&request.into_inner())?;
         self.node.remove_peer(environment, host).await.map_err(refusal)?;
         Ok(Response::new(RemovePeerResponse {}))
     }
 
     async fn set_routes(&self, request: Request<SetRoutesRequest>) -> Reply<SetRoutesResponse> {
+        self.may_route()?;
         let (environment, host, addresses) = request::set_routes(&request.into_inner())?;
         self.node.set_routes(environment, host, addresses).await.map_err(refusal)?;
         Ok(Response::new(SetRoutesResponse {}))
@@ -99,7 +127,8 @@ impl LocalApi for Service {
     async fn status(&self, request: Request<StatusRequest>) -> Reply<StatusResponse> {
         let environment = request::filter(&request.into_inner().environment)?;
         let status = self.node.status(environment).await.map_err(refusal)?;
-        Ok(Response::new(status::status(&status)))
+        let control = self.agent.as_ref().map(AgentHandle::status);
+        Ok(Response::new(status::status(&status, control.as_ref())))
     }
 
     async fn watch_events(
@@ -113,6 +142,19 @@ impl LocalApi for Service {
             self.node.status(Some(environment.clone())).await.map_err(refusal)?;
         }
         Ok(Response::new(Watch::new(events, environment, self.stopped.clone()).start()))
+    }
+}
+
+/// The same for what the agent refuses.
+fn agents_refusal(error: AttachError) -> Status {
+    let message = error.to_string();
+    match error {
+        AttachError::Invalid(_) => Status::invalid_argument(message),
+        AttachError::NotFound(_) => Status::not_found(message),
+        AttachError::Exists(_) => Status::already_exists(message),
+        AttachError::Precondition(_) => Status::failed_precondition(message),
+        AttachError::Limit(_) => Status::resource_exhausted(message),
+        AttachError::Unavailable(_) => Status::unavailable(message),
     }
 }
 

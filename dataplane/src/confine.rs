@@ -29,6 +29,10 @@ use weft_confine::{empty_bounding_set, keep_capabilities};
 /// The newest rules that are asked for; an older kernel enforces those that it knows.
 const LANDLOCK: ABI = ABI::V6;
 
+/// What the C library reads to look up a name (nsswitch.conf(5), resolver(5)).
+const RESOLVER: [&str; 5] =
+    ["/etc/gai.conf", "/etc/host.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf"];
+
 /// Which files the daemon needs later.
 #[derive(Debug, Default)]
 pub struct Places {
@@ -42,12 +46,21 @@ impl Places {
     /// What a daemon with this configuration, from this file, needs.
     #[must_use]
     pub fn of(config: &Config, file: &Path, state: &Path) -> Self {
-        let environments = config.environments.iter();
-        let files = environments.flat_map(|e| [&e.ca, &e.cert, &e.key]).map(PathBuf::as_path);
+        let files = config.environments.iter().filter_map(|environment| environment.files.as_ref());
+        let files = files.flat_map(|f| [&f.ca, &f.cert, &f.key]).map(PathBuf::as_path);
         let mut read: Vec<_> = files.chain([file]).map(folder).collect();
+        let mut write = vec![state.to_owned()];
+        if let Some(control) = &config.control {
+            // The token may be put there later.
+            read.extend(control.join_token.as_deref().map(folder));
+            write.push(control.state.clone());
+            if control.url.is_name() {
+                read.extend(RESOLVER.iter().map(PathBuf::from));
+            }
+        }
         read.sort_unstable();
         read.dedup();
-        Self { read, write: vec![state.to_owned()] }
+        Self { read, write }
     }
 }
 

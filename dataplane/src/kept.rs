@@ -89,7 +89,8 @@ impl Kept {
     pub fn open(socket: &Path, user: Option<&Account>) -> anyhow::Result<Self> {
         let kept = Self { folder: state_beside(socket) };
         let folder = kept.folder.display();
-        kept.make(user).with_context(|| format!("cannot make the folder {folder}"))?;
+        private_folder(&kept.folder, user)
+            .with_context(|| format!("cannot make the folder {folder}"))?;
         if let Some(user) = user {
             let reached = user.run(|| fs::read_dir(&kept.folder)).and_then(|reached| reached);
             reached.with_context(|| {
@@ -97,36 +98,6 @@ impl Kept {
             })?;
         }
         Ok(kept)
-    }
-
-    fn make(&self, user: Option<&Account>) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&self.folder)?;
-        let (uid, gid) = user.map_or((0, 0), |user| (user.uid(), user.gid()));
-        if geteuid().is_root() { self.give_to(uid, gid) } else { Ok(()) }
-    }
-
-    /// Gives the folder and what is in it to a user.
-    fn give_to(&self, uid: u32, gid: u32) -> io::Result<()> {
-        let found = fs::symlink_metadata(&self.folder)?;
-        if !found.is_dir() {
-            return Err(io::ErrorKind::NotADirectory.into());
-        }
-        if (found.uid(), found.gid()) == (uid, gid) {
-            return Ok(());
-        }
-        // Whoever had it can change nothing from now on.
-        lchown(&self.folder, Some(0), Some(0))?;
-        for entry in fs::read_dir(&self.folder)? {
-            let path = entry?.path();
-            let found = fs::symlink_metadata(&path)?;
-            // What has another name elsewhere may be something else than it looks.
-            if found.is_file() && found.nlink() == 1 {
-                lchown(&path, Some(uid), Some(gid))?;
-            } else if !found.is_dir() {
-                fs::remove_file(&path)?;
-            }
-        }
-        lchown(&self.folder, Some(uid), Some(gid))
     }
 
     /// All that is kept. What cannot be read is said and removed.
@@ -216,6 +187,49 @@ impl Kept {
         }
         written
     }
+}
+
+/// Makes a folder for the daemon alone if it is missing, and gives it with what is in it to the user that the daemon
+/// becomes, or to root.
+///
+/// # Errors
+/// When the operating system refuses.
+pub fn private_folder(folder: &Path, user: Option<&Account>) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
+    let (uid, gid) = user.map_or((0, 0), |user| (user.uid(), user.gid()));
+    if geteuid().is_root() { give_to(folder, uid, gid) } else { Ok(()) }
+}
+
+/// Gives a folder and what is in it to a user.
+fn give_to(folder: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    let found = fs::symlink_metadata(folder)?;
+    if !found.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    let owned = |path: &Path| {
+        let found = fs::symlink_metadata(path)?;
+        Ok::<_, io::Error>((found.uid(), found.gid()) == (uid, gid))
+    };
+    let all_owned = || {
+        let mut entries = fs::read_dir(folder)?;
+        entries.try_fold(true, |all, entry| io::Result::Ok(all && owned(&entry?.path())?))
+    };
+    if owned(folder)? && all_owned()? {
+        return Ok(());
+    }
+    // Whoever had it can change nothing from now on.
+    lchown(folder, Some(0), Some(0))?;
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let found = fs::symlink_metadata(&path)?;
+        // What has another name elsewhere may be something else than it looks.
+        if found.is_file() && found.nlink() == 1 {
+            lchown(&path, Some(uid), Some(gid))?;
+        } else if !found.is_dir() {
+            fs::remove_file(&path)?;
+        }
+    }
+    lchown(folder, Some(uid), Some(gid))
 }
 
 fn attachment(environment: &EnvironmentId, spec: &AttachSpec) -> Vec<u8> {
@@ -321,7 +335,7 @@ mod tests {
         for (uid, gid) in [(65_534, 65_533), (1, 2), (0, 0)] {
             std::os::unix::fs::symlink(&foreign, state.join("acme.a.peer")).unwrap();
             fs::hard_link(&linked, state.join("acme.b.peer")).unwrap();
-            kept.give_to(uid, gid).unwrap();
+            give_to(&kept.folder, uid, gid).unwrap();
             let owner = |path: &Path| {
                 let found = fs::symlink_metadata(path).unwrap();
                 (found.uid(), found.gid())

@@ -4,6 +4,7 @@ pub mod api;
 pub mod confine;
 pub mod kept;
 pub mod logging;
+pub mod managed;
 pub mod metrics;
 pub mod model;
 pub mod node;

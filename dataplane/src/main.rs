@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 use nix::sys::signal::{SigSet, Signal as Number};
 use tokio::{
@@ -18,23 +18,28 @@ use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
 };
-use weft_config::{Account, Config, User};
+use weft_agent::{Agent, AgentHandle};
+use weft_config::{Account, Config, Control, ControlUrl, STATE_DEFAULT, Seal, User};
 use weft_helper::{Client, Ids, socket_beside, state_beside};
 use weft_sys::alloc::WipingAllocator;
 use weftd::{
     api,
     confine::{Confinement, Places, confine},
     kept::Kept,
-    logging, metrics,
+    logging,
+    managed::{self, ManagedNode},
+    metrics,
     node::{self, Ending, NodeHandle, Prepared},
 };
 
 /// From the signal to the end of the process, whatever happens: the contract's 2 s, less what the
 /// kernel needs to notice and to clean up.
 const STOP_MAX: Duration = Duration::from_millis(1_700);
-/// How long the node may take to tell its peers and remove its interfaces. With the three below it
+/// How long the node may take to tell its peers and remove its interfaces. With the four below it
 /// stays under [`STOP_MAX`].
-const NODE_STOP_MAX: Duration = Duration::from_millis(1_250);
+const NODE_STOP_MAX: Duration = Duration::from_millis(1_100);
+/// How long the agent may take to keep what it knows.
+const AGENT_STOP_MAX: Duration = Duration::from_millis(150);
 /// How long the helper may take to remove what this process may not.
 const LEAVE_MAX: Duration = Duration::from_millis(100);
 /// How long readers of the API may take for what they were sent last.
@@ -59,11 +64,68 @@ struct Arguments {
     /// Check the configuration, print everything that is wrong with it, and exit.
     #[arg(long)]
     check: bool,
+    /// Follow this control plane, https://HOST:PORT, whatever the configuration says.
+    #[arg(long, value_name = "URL")]
+    control: Option<ControlUrl>,
+    /// The file with the token with which the host joins; needed once.
+    #[arg(long, value_name = "FILE")]
+    join_token_file: Option<PathBuf>,
+    /// The file with the key that seals what the host keeps, or "disk".
+    #[arg(long, value_name = "FILE")]
+    seal: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// What the command line says goes before what the file says.
+    fn apply(&self, config: &mut Config) -> anyhow::Result<()> {
+        if self.control.is_none() && self.join_token_file.is_none() && self.seal.is_none() {
+            return Ok(());
+        }
+        let seal = self.seal.clone().map(|path| match path.as_os_str() == "disk" {
+            true => Seal::Disk,
+            false => Seal::File(path),
+        });
+        let control = match (config.control.take(), &self.control) {
+            (Some(known), _) => known,
+            (None, Some(url)) => {
+                ensure!(
+                    config.environments.is_empty(),
+                    "--control: the configuration has environments; a host that follows a control plane \
+                     has none of its own"
+                );
+                ensure!(
+                    !config.listen.ip().is_unspecified(),
+                    "--control: listen names no address of this host; expected [control] with \
+                     endpoints in the configuration"
+                );
+                Control {
+                    url: url.clone(),
+                    join_token: None,
+                    state: STATE_DEFAULT.into(),
+                    seal: seal.clone().context(
+                        "--seal is missing; expected the file with the key that seals what the host \
+                         keeps, or disk",
+                    )?,
+                    endpoints: vec![config.listen],
+                }
+            }
+            (None, None) => bail!(
+                "--control is missing; --join-token-file and --seal are of a host that follows one"
+            ),
+        };
+        config.control = Some(Control {
+            url: self.control.clone().unwrap_or(control.url),
+            join_token: self.join_token_file.clone().or(control.join_token),
+            seal: seal.unwrap_or(control.seal),
+            ..control
+        });
+        Ok(())
+    }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = match weft_config::load(&arguments.config) {
+    let mut config = match weft_config::load(&arguments.config) {
         Ok(config) => config,
         Err(problems) => {
             for problem in problems {
@@ -72,6 +134,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Err(error) = arguments.apply(&mut config) {
+        eprintln!("weftd: {error:#}");
+        return ExitCode::FAILURE;
+    }
     if arguments.check {
         println!("{}: no problems", arguments.config.display());
         return ExitCode::SUCCESS;
@@ -96,8 +162,8 @@ fn run(config: Config, arguments: Arguments) -> anyhow::Result<()> {
     let user = config.user.as_ref().map(User::account).transpose();
     let user = user.map_err(anyhow::Error::msg).context("user")?;
     let places = Places::of(&config, &arguments.config, &state_beside(&config.api));
-    let program = match arguments.helper {
-        Some(program) => program,
+    let program = match &arguments.helper {
+        Some(program) => program.clone(),
         None => env::current_exe().context("weft-helper")?.with_file_name("weft-helper"),
     };
     let ground = Ground::lay(config, &program, &arguments.config, user.as_ref())?;
@@ -110,7 +176,7 @@ fn run(config: Config, arguments: Arguments) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let result = runtime.block_on(serve(ground, confinement, arguments.config, held));
+    let result = runtime.block_on(serve(ground, confinement, arguments, held));
     // Whatever still waits for the kernel or the disk must not hold up the end.
     runtime.shutdown_timeout(RUNTIME_STOP_MAX);
     result
@@ -133,11 +199,18 @@ struct Ground {
     metrics: Option<net::TcpListener>,
     node: Prepared,
     helper: Arc<Client>,
+    managed: Option<Managed>,
+}
+
+/// What a host that follows a control plane has beside its node.
+struct Managed {
+    agent: Agent,
+    node: ManagedNode,
 }
 
 impl Ground {
     fn lay(
-        config: Config,
+        mut config: Config,
         helper: &Path,
         file: &Path,
         user: Option<&Account>,
@@ -154,29 +227,40 @@ impl Ground {
         let helper = Client::connect(&socket_beside(&config.api), helper, Some(file), ids)?;
         let helper = Arc::new(helper);
         let kept = Kept::open(&config.api, user)?;
-        let node = node::prepare(config, Arc::clone(&helper), kept)?;
-        Ok(Self { api, metrics, node, helper })
+        let agent = config.control.as_ref().map(|c| managed::open(&config.host, c, user));
+        let agent = agent.transpose()?;
+        if let Some(agent) = &agent {
+            // What it knew last, until it hears more.
+            config.environments = agent.desired().environments;
+        }
+        let node = node::prepare(config.clone(), Arc::clone(&helper), kept)?;
+        let managed = agent
+            .map(|agent| Managed { agent, node: ManagedNode::new(node.handle.clone(), config) });
+        Ok(Self { api, metrics, node, helper, managed })
     }
 }
 
 async fn serve(
     ground: Ground,
     confinement: Confinement,
-    path: PathBuf,
+    arguments: Arguments,
     held: HeldSignals,
 ) -> anyhow::Result<()> {
     let mut end = EndSignals::new()?;
     let hangup = signal(SignalKind::hangup())?;
     held.release()?;
     let handle = ground.node.handle.clone();
-    let servers = Servers::start(ground.api, ground.metrics, &handle)?;
+    let agent = ground.managed.as_ref().map(|managed| managed.agent.handle());
+    let servers = Servers::start(ground.api, ground.metrics, &handle, agent)?;
+    let managed = ground.managed.as_ref().map(|managed| managed.node.clone());
+    let following = Following::start(ground.managed);
     let (stop, stopped) = oneshot::channel();
     let mut node = tokio::spawn(async move {
         // A log may block: not before signals are handled.
         confinement.log();
         ground.node.run(stopped).await
     });
-    let reloading = tokio::spawn(reload_on(hangup, handle, path));
+    let reloading = tokio::spawn(reload_on(hangup, handle, managed, arguments));
     let ended = tokio::select! {
         ended = &mut node => Ok(ended),
         ending = end.received() => Err(ending),
@@ -191,6 +275,7 @@ async fn serve(
             tokio::time::timeout(NODE_STOP_MAX, node).await
         }
     };
+    following.stop().await;
     leave(ground.helper).await;
     servers.stop().await;
     match ended {
@@ -198,6 +283,28 @@ async fn serve(
         Err(_) => {
             tracing::warn!("the node did not stop in time; peers may not have been told");
             Ok(())
+        }
+    }
+}
+
+/// The task that follows the control plane, if there is one.
+struct Following(Option<(oneshot::Sender<()>, JoinHandle<()>)>);
+
+impl Following {
+    fn start(managed: Option<Managed>) -> Self {
+        Self(managed.map(|Managed { agent, node }| {
+            let (stop, stopped) = oneshot::channel();
+            (stop, tokio::spawn(agent.run(node, async move { drop(stopped.await) })))
+        }))
+    }
+
+    /// Gives it a moment to keep what it knows.
+    async fn stop(self) {
+        if let Some((stop, running)) = self.0 {
+            drop(stop);
+            if tokio::time::timeout(AGENT_STOP_MAX, running).await.is_err() {
+                tracing::warn!("what the control plane said last may not be kept");
+            }
         }
     }
 }
@@ -271,16 +378,17 @@ impl Servers {
         api: weft_api::Bound,
         metrics: Option<net::TcpListener>,
         node: &NodeHandle,
+        agent: Option<AgentHandle>,
     ) -> io::Result<Self> {
         let (api, metrics) = (api.listen()?, metrics.map(TcpListener::from_std).transpose()?);
         let (stop_api, stopped) = watch::channel(());
-        let serving = api::serve(api, node.clone(), stopped);
+        let serving = api::serve(api, node.clone(), agent.clone(), stopped);
         let api = tokio::spawn(async {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "the local API has ended");
             }
         });
-        let metrics = metrics.map(|m| tokio::spawn(metrics::serve(m, node.clone())));
+        let metrics = metrics.map(|m| tokio::spawn(metrics::serve(m, node.clone(), agent)));
         Ok(Self { api, stop_api, metrics })
     }
 
@@ -300,12 +408,25 @@ impl Servers {
 }
 
 /// Reloads at every SIGHUP; several that come while one is handled are one more.
-async fn reload_on(mut hangup: Signal, node: NodeHandle, path: PathBuf) {
+async fn reload_on(
+    mut hangup: Signal,
+    node: NodeHandle,
+    managed: Option<ManagedNode>,
+    arguments: Arguments,
+) {
     while hangup.recv().await.is_some() {
-        let file = path.clone();
+        let file = arguments.config.clone();
         match tokio::task::spawn_blocking(move || weft_config::reload(&file)).await {
-            Ok(Ok(config)) => {
-                if let Err(error) = node.reload(Box::new(config)).await {
+            Ok(Ok(mut config)) => {
+                if let Err(error) = arguments.apply(&mut config) {
+                    node.refuse_reload(&format!("{error:#}"));
+                    continue;
+                }
+                let reloaded = match &managed {
+                    Some(managed) => managed.reload(config).await,
+                    None => node.reload(Box::new(config)).await,
+                };
+                if let Err(error) = reloaded {
                     tracing::error!(%error, "configuration not reloaded");
                 }
             }

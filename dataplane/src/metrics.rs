@@ -32,6 +32,8 @@ use tokio::{
     task::JoinSet,
 };
 
+use weft_agent::AgentHandle;
+
 use crate::node::NodeHandle;
 
 /// Where the metrics are.
@@ -61,8 +63,8 @@ pub fn bind(address: SocketAddr) -> io::Result<net::TcpListener> {
 }
 
 /// Answers scrapes until it is dropped; connections end with it.
-pub async fn serve(listener: TcpListener, node: NodeHandle) {
-    let started = SystemTime::now();
+pub async fn serve(listener: TcpListener, node: NodeHandle, agent: Option<AgentHandle>) {
+    let source = Source { node, agent, started: SystemTime::now() };
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -71,9 +73,9 @@ pub async fn serve(listener: TcpListener, node: NodeHandle) {
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, _)) => {
-                let node = node.clone();
+                let source = source.clone();
                 connections.spawn(async move {
-                    let served = connection(stream, &node, started);
+                    let served = connection(stream, &source);
                     if tokio::time::timeout(CONNECTION_TIMEOUT, served).await.is_err() {
                         tracing::debug!("a client of the metrics was too slow");
                     }
@@ -88,9 +90,18 @@ pub async fn serve(listener: TcpListener, node: NodeHandle) {
     }
 }
 
-async fn connection(stream: TcpStream, node: &NodeHandle, started: SystemTime) {
+/// Where an exposition comes from.
+#[derive(Clone)]
+struct Source {
+    node: NodeHandle,
+    /// Of a host that follows a control plane.
+    agent: Option<AgentHandle>,
+    started: SystemTime,
+}
+
+async fn connection(stream: TcpStream, source: &Source) {
     let service = service_fn(|request| async move {
-        Ok::<_, Infallible>(answer(&request, async || scrape(node, started).await).await)
+        Ok::<_, Infallible>(answer(&request, async || scrape(source).await).await)
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -105,9 +116,10 @@ async fn connection(stream: TcpStream, node: &NodeHandle, started: SystemTime) {
 }
 
 /// The exposition, or why there is none.
-async fn scrape(node: &NodeHandle, started: SystemTime) -> Result<String, String> {
-    match tokio::time::timeout(STATUS_TIMEOUT, node.status(None)).await {
-        Ok(Ok(status)) => Ok(names::exposition(&status, started)),
+async fn scrape(source: &Source) -> Result<String, String> {
+    let control = source.agent.as_ref().map(AgentHandle::status);
+    match tokio::time::timeout(STATUS_TIMEOUT, source.node.status(None)).await {
+        Ok(Ok(status)) => Ok(names::exposition(&status, control.as_ref(), source.started)),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the daemon is busy".to_owned()),
     }

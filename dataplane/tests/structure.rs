@@ -44,6 +44,7 @@ fn dependencies_go_one_way() {
             assert!(!impure.contains(&name.as_str()), "{core} depends on {name}");
         }
     }
+    assert_eq!(ours("agent"), ["weft-config", "weft-control-api", "weft-pki", "weft-types"]);
     for krate in ["pki", "handshake", "config", "api"] {
         for name in ours(krate) {
             assert!(

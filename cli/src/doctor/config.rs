@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use weft_config::Config;
+use weft_config::{Config, Control, Seal};
 use weft_sys::{netns::Netns, process, udp};
 
 use super::{Finding, place, underlay};
@@ -64,8 +64,30 @@ pub(super) fn check(config: &Config, findings: &mut Vec<Finding>) {
     findings.push(workers(config));
     findings.extend(descriptors(config));
     findings.extend(certificates(config));
+    findings.extend(config.control.as_ref().map(control));
     findings.extend(namespaces(config));
     findings.extend(peers(config));
+}
+
+/// How well the host keeps what its control plane says.
+fn control(control: &Control) -> Finding {
+    const CHECK: &str = "control";
+    match &control.seal {
+        Seal::Disk => Finding::advice(
+            CHECK,
+            "seal is \"disk\": whoever has this host's disk has its certificates",
+            "let `seal` name a file with 32 bytes that is not on the disk, such as a credential of the \
+             service manager that a TPM has sealed",
+        ),
+        Seal::File(path) => match std::fs::File::open(path) {
+            Ok(_) => Finding::good(CHECK, format!("follows {}, sealed", control.url)),
+            Err(error) => Finding::problem(
+                CHECK,
+                format!("seal: {}: {error}", path.display()),
+                "put the key there before the daemon starts",
+            ),
+        },
+    }
 }
 
 fn ports(config: &Config, is_running: bool) -> Vec<Finding> {
@@ -140,8 +162,7 @@ fn certificates(config: &Config) -> Vec<Finding> {
             soon.push(Finding::advice(
                 CHECK,
                 format!(
-                    "{} of environment {} ends {}",
-                    environment.cert.display(),
+                    "that of environment {} ends {}",
                     environment.id,
                     weft_pki::format_utc(ends)
                 ),

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{Args, Subcommand};
 use weft_api::SOCKET_PATH_DEFAULT;
 use weft_types::{AttachmentName, EnvironmentId, HostId};
 
@@ -54,7 +54,6 @@ pub(crate) struct StatusArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("addresses").required(true).multiple(true))]
 pub(crate) struct AttachArguments {
     #[command(flatten)]
     pub(crate) socket: SocketArgument,
@@ -67,11 +66,11 @@ pub(crate) struct AttachArguments {
     /// The container's network namespace, for example /run/netns/web1
     #[arg(long, value_name = "PATH")]
     pub(crate) netns: PathBuf,
-    /// Its overlay address
-    #[arg(long, value_name = "IPV4", group = "addresses")]
+    /// Its overlay address; the control plane gives one, if the host follows one
+    #[arg(long, value_name = "IPV4")]
     pub(crate) address: Option<Ipv4Addr>,
     /// Its IPv6 overlay address
-    #[arg(long, value_name = "IPV6", group = "addresses")]
+    #[arg(long, value_name = "IPV6")]
     pub(crate) address6: Option<Ipv6Addr>,
     /// Name of the interface in the container, 1 to 15 bytes [default: weft0]
     #[arg(long, value_name = "NAME")]

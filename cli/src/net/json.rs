@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use weft_api::v1::{
-    AttachmentState, AttachmentStatus, DropCount, EnvironmentStatus, Event, EventKind, PeerStatus,
-    SessionRole, SessionState, Share, StatusResponse, Traffic, WorkerStatus,
+    AttachmentState, AttachmentStatus, ControlStatus, DropCount, EnvironmentStatus, Event,
+    EventKind, PeerStatus, SessionRole, SessionState, Share, StatusResponse, Traffic, WorkerStatus,
 };
 
 #[derive(Debug, Serialize)]
@@ -22,6 +22,18 @@ pub(crate) struct StatusJson<'a> {
     workers: Vec<WorkerJson>,
     environments: Vec<EnvironmentJson<'a>>,
     drops: BTreeMap<&'a str, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control: Option<ControlJson<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ControlJson<'a> {
+    url: &'a str,
+    connected: bool,
+    contact_ms: u64,
+    revision: u64,
+    first_certificate_ends_ms: u64,
+    last_error: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -126,6 +138,18 @@ pub(crate) fn status(status: &StatusResponse) -> StatusJson<'_> {
         workers: status.workers.iter().map(worker).collect(),
         environments: status.environments.iter().map(environment).collect(),
         drops: drops(&status.drops),
+        control: status.control.as_ref().map(control),
+    }
+}
+
+fn control(control: &ControlStatus) -> ControlJson<'_> {
+    ControlJson {
+        url: &control.url,
+        connected: control.connected,
+        contact_ms: control.contact_ms,
+        revision: control.revision,
+        first_certificate_ends_ms: control.first_certificate_ends_ms,
+        last_error: text(&control.last_error),
     }
 }
 

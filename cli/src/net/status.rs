@@ -1,11 +1,14 @@
 //! `weft net status`: what the daemon does, one table per environment.
 
-use std::{io::Write, time::Duration};
+use std::{
+    io::Write,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use anyhow::Result;
 use weft_api::v1::{
-    AttachmentState, AttachmentStatus, DropCount, EnvironmentStatus, PeerStatus, SessionRole,
-    SessionState, StatusResponse, Traffic,
+    AttachmentState, AttachmentStatus, ControlStatus, DropCount, EnvironmentStatus, PeerStatus,
+    SessionRole, SessionState, StatusResponse, Traffic,
 };
 
 use super::{
@@ -55,6 +58,7 @@ pub(crate) async fn run(
 /// The state as text.
 pub(crate) fn lines(now: &StatusResponse, between: Option<Between<'_>>) -> Vec<Line> {
     let mut lines = vec![head(now)];
+    lines.extend(now.control.as_ref().map(control));
     for environment in &now.environments {
         lines.push(Line::default());
         lines.push(title(environment));
@@ -91,8 +95,28 @@ pub(crate) fn head(now: &StatusResponse) -> Line {
     )
 }
 
+/// One line about the control plane.
+fn control(control: &ControlStatus) -> Line {
+    let line = Line::default().and(Tone::Normal, format!("  follows {}", control.url));
+    if control.connected {
+        return line.and(Tone::Faint, format!("  revision {}", control.revision));
+    }
+    let contact = match control.contact_ms {
+        0 => "never reached".to_owned(),
+        ms => format!(
+            "not reached since {}",
+            weft_pki::format_utc(UNIX_EPOCH + Duration::from_millis(ms))
+        ),
+    };
+    let line = line.and(Tone::Bad, format!("  {contact}"));
+    match control.last_error.as_str() {
+        "" => line,
+        error => line.and(Tone::Bad, format!(": {error}")),
+    }
+}
+
 fn title(environment: &EnvironmentStatus) -> Line {
-    let until = std::time::UNIX_EPOCH + Duration::from_millis(environment.certificate_expires_ms);
+    let until = UNIX_EPOCH + Duration::from_millis(environment.certificate_expires_ms);
     let subnets = environment.subnets.join(", ");
     let line = Line::default()
         .and(Tone::Strong, format!("environment {}", environment.id))
@@ -259,4 +283,30 @@ fn drops(drops: &[DropCount], indent: usize) -> Option<Line> {
     let causes: Vec<_> = drops.iter().map(|d| format!("{} {}", d.cause, d.packets)).collect();
     let line = Line::default().and(Tone::Normal, " ".repeat(indent));
     Some(line.and(Tone::Busy, "dropped").and(Tone::Normal, format!("  {}", causes.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_plane_that_is_away_is_named_with_the_reason() {
+        let text = |status: &ControlStatus| control(status).paint(Style::Plain, usize::MAX);
+        let status = ControlStatus {
+            url: "https://control.example:7443".to_owned(),
+            connected: true,
+            contact_ms: 1_800_000_000_000,
+            revision: 42,
+            first_certificate_ends_ms: 0,
+            last_error: String::new(),
+        };
+        assert_eq!(text(&status), "  follows https://control.example:7443  revision 42");
+        let away = ControlStatus { connected: false, last_error: "refused".to_owned(), ..status };
+        assert_eq!(
+            text(&away),
+            "  follows https://control.example:7443  not reached since 2027-01-15 08:00:00 UTC: refused"
+        );
+        let never = ControlStatus { contact_ms: 0, last_error: String::new(), ..away };
+        assert_eq!(text(&never), "  follows https://control.example:7443  never reached");
+    }
 }

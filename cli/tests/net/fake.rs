@@ -204,6 +204,7 @@ fn status(n: u64) -> StatusResponse {
             WorkerStatus::default(),
             WorkerStatus { worker: 1, cpu: Some(1), ..WorkerStatus::default() },
         ],
+        control: None,
         environments: vec![acme(n), globex()],
         drops: vec![drop_count("unknown_index", 17)],
     }

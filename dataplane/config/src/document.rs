@@ -109,6 +109,11 @@ impl<'d> Table<'d> {
         text(&value, expected, report, parse)
     }
 
+    /// A field that need not be there, and is not.
+    pub(crate) fn optional(&mut self, name: &'static str) {
+        self.known.push(name);
+    }
+
     /// Whether the file gives the field at all, right or wrong.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.entries.contains_key(name)

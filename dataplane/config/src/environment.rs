@@ -11,7 +11,7 @@ use crate::{
     host::path,
     limits::{ATTACHMENTS_PER_ENVIRONMENT_MAX, PEERS_PER_ENVIRONMENT_MAX},
     member,
-    model::Environment,
+    model::{CredentialFiles, Environment},
     problem::Report,
     space::{self, Space},
 };
@@ -62,9 +62,7 @@ pub(crate) fn read(
         id: id?.value,
         subnets: subnets?,
         share,
-        ca: ca?.value,
-        cert: cert?.value,
-        key: key?.value,
+        files: Some(CredentialFiles { ca: ca?.value, cert: cert?.value, key: key?.value }),
         anchor,
         credentials,
         attachments: attachments

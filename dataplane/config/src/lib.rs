@@ -12,6 +12,7 @@
 
 mod account;
 mod context;
+mod control;
 mod credentials;
 mod document;
 mod environment;
@@ -25,6 +26,7 @@ mod problem;
 mod space;
 
 pub use account::{Account, User};
+pub use control::{Control, ControlUrl, STATE_DEFAULT, Seal, UrlError};
 pub use limits::{
     ADDRESSES_PER_PEER_MAX, ALTERNATIVES_MAX, ATTACHMENTS_PER_ENVIRONMENT_MAX, EGRESS_MBIT_LIMIT,
     ENVIRONMENTS_MAX, EPOCH_DATAGRAMS_LIMIT, EPOCH_DATAGRAMS_MIN, EPOCH_SECONDS_LIMIT,
@@ -34,8 +36,8 @@ pub use limits::{
 };
 pub use load::{check_text, load, load_at, reload};
 pub use model::{
-    API_DEFAULT, Attachment, Config, Engine, Environment, INTERFACE_DEFAULT, KeyLimits, Latency,
-    LogConfig, LogFormat, LogLevel, Peer, Placement, Share,
+    API_DEFAULT, Attachment, Config, CredentialFiles, Engine, Environment, INTERFACE_DEFAULT,
+    KeyLimits, Latency, LogConfig, LogFormat, LogLevel, Peer, Placement, Share,
 };
 pub use plan::{Change, RestartNeeded, plan};
 pub use problem::Problem;

@@ -15,6 +15,7 @@ use weft_pki::UnixTime;
 use crate::{
     account::{Account, unreadable},
     context::Context,
+    control,
     credentials::Files,
     document::Table,
     environment, host,
@@ -22,6 +23,8 @@ use crate::{
     model::Config,
     problem::{Problem, Report, SYNTAX},
 };
+
+const OWN_ENVIRONMENTS: &str = "stands beside [control]; expected one or the other: a host that follows a control plane has none of its own";
 
 /// Whether it matters that a user of this host has the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +136,13 @@ fn parse(
     {
         report.about(user, format_args!("{} {why}", user.value));
     }
+    let control = root.table_if_any("control", report);
+    let is_managed = control.is_some();
+    let control = control.map(|table| control::read(table, base, host.listen.as_ref(), report));
     let tables = root.tables("environment", ENVIRONMENTS_MAX, report);
+    if let Some(first) = tables.first().filter(|_| is_managed) {
+        report.about(&first.here(), OWN_ENVIRONMENTS);
+    }
     root.finish(report);
     let mut context =
         Context { base, files, host: &host, ids: HashMap::new(), interfaces: HashMap::new() };
@@ -151,6 +160,10 @@ fn parse(
         latency: host.latency,
         log: host.log,
         keys: host.keys,
+        control: match control {
+            Some(control) => Some(control?),
+            None => None,
+        },
         environments: environments.into_iter().collect::<Option<_>>()?,
     })
 }

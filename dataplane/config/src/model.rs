@@ -11,6 +11,7 @@ use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
 
 use crate::{
     account::User,
+    control::Control,
     limits::{
         EPOCH_DATAGRAMS_LIMIT, EPOCH_SECONDS_LIMIT, REHANDSHAKE_SECONDS_LIMIT, WEIGHT_DEFAULT,
     },
@@ -47,6 +48,8 @@ pub struct Config {
     pub log: LogConfig,
     /// When keys change.
     pub keys: KeyLimits,
+    /// The control plane that it follows; then the file has no environments.
+    pub control: Option<Control>,
     /// The environments in the order of the file, each id once.
     pub environments: Vec<Environment>,
 }
@@ -192,12 +195,8 @@ pub struct Environment {
     pub subnets: Vec<Subnet>,
     /// What all of its containers here may send to other hosts together.
     pub share: Share,
-    /// Path of the authority's certificate.
-    pub ca: PathBuf,
-    /// Path of this host's certificate.
-    pub cert: PathBuf,
-    /// Path of this host's private key.
-    pub key: PathBuf,
+    /// Where its certificates came from; not from files without.
+    pub files: Option<CredentialFiles>,
     /// The authority, as loaded.
     pub anchor: TrustAnchor,
     /// This host's certificate and key, as loaded: verified against the authority and valid at
@@ -207,6 +206,17 @@ pub struct Environment {
     pub attachments: Vec<Attachment>,
     /// The other hosts of the environment, each once.
     pub peers: Vec<Peer>,
+}
+
+/// Files of an environment's certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialFiles {
+    /// Path of the authority's certificate.
+    pub ca: PathBuf,
+    /// Path of this host's certificate.
+    pub cert: PathBuf,
+    /// Path of this host's private key.
+    pub key: PathBuf,
 }
 
 /// Section `[[environment.attachment]]`.

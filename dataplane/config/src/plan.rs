@@ -21,7 +21,10 @@ use std::{
 use weft_pki::{Credentials, TrustAnchor};
 use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
 
-use crate::model::{Attachment, Config, Environment, KeyLimits, LogConfig, Peer, Share};
+use crate::{
+    control::{Control, Seal},
+    model::{Attachment, Config, Environment, KeyLimits, LogConfig, Peer, Share},
+};
 
 /// One command of a plan. Each leaves a consistent state.
 #[derive(Debug, Clone)]
@@ -172,7 +175,7 @@ impl std::error::Error for RestartNeeded {}
 ///
 /// # Errors
 /// [`RestartNeeded`] when `host`, `user`, `listen`, `api`, `metrics`, `workers`,
-/// `engine`, `placement` or `latency` differ.
+/// `engine`, `placement`, `latency` or anything of `control` but its join token differ.
 pub fn plan(current: &Config, desired: &Config) -> Result<Vec<Change>, RestartNeeded> {
     check_restart(current, desired)?;
     let mut removals = Vec::new();
@@ -216,6 +219,7 @@ fn check_restart(current: &Config, desired: &Config) -> Result<(), RestartNeeded
         ("engine", current.engine.to_string(), desired.engine.to_string()),
         ("placement", current.placement.to_string(), desired.placement.to_string()),
         ("latency", current.latency.to_string(), desired.latency.to_string()),
+        ("control", control(current), control(desired)),
     ];
     let fields: Vec<_> = rows
         .into_iter()
@@ -223,6 +227,20 @@ fn check_restart(current: &Config, desired: &Config) -> Result<(), RestartNeeded
         .map(|(field, current, desired)| RestartField { field, current, desired })
         .collect();
     if fields.is_empty() { Ok(()) } else { Err(RestartNeeded { fields }) }
+}
+
+/// What a host follows, so that no two are written alike.
+fn control(config: &Config) -> String {
+    config.control.as_ref().map_or("nothing".to_owned(), |control| {
+        let Control { url, join_token: _, state, seal, endpoints } = control;
+        let seal = match seal {
+            Seal::Disk => "disk".to_owned(),
+            Seal::File(path) => path.display().to_string(),
+        };
+        let endpoints: Vec<_> = endpoints.iter().map(ToString::to_string).collect();
+        let (state, endpoints) = (state.display(), endpoints.join(", "));
+        format!("{url} (state {state}, seal {seal}, endpoints {endpoints})")
+    })
 }
 
 /// Takes away what `old` has and `new` (the same environment, if it stays) has not.

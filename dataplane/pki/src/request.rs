@@ -1,7 +1,7 @@
 //! Requests for certificates: a key that its owner keeps, and the proof that it has it.
 
 use rcgen::{
-    CertificateParams, CertificateSigningRequestParams, PKCS_ECDSA_P256_SHA256,
+    CertificateParams, CertificateSigningRequestParams, KeyPair, PKCS_ECDSA_P256_SHA256,
     PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PublicKey,
 };
 use rustls_pki_types::CertificateSigningRequestDer;
@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     certificate::{KeyKind, sha256},
-    issue::{IssueError, generate},
+    issue::{IssueError, ZeroizingKey, generate},
 };
 
 /// Longest request, bytes of DER. Ours have about 250.
@@ -84,9 +84,28 @@ pub fn new_key(kind: KeyKind) -> Result<NewKey, IssueError> {
     Ok(NewKey { key_pem: Zeroizing::new(key.serialize_pem()), request: request.der().to_vec() })
 }
 
+/// Asks again for a key that is there: the same request says the same.
+///
+/// # Errors
+/// [`IssueError::Library`] when the text is no private key.
+pub fn for_key(key_pem: &str) -> Result<NewKey, IssueError> {
+    let key = ZeroizingKey(KeyPair::from_pem(key_pem)?);
+    let request = CertificateParams::default().serialize_request(&*key)?;
+    Ok(NewKey { key_pem: Zeroizing::new(key_pem.to_owned()), request: request.der().to_vec() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_asked_for_again() {
+        let new = new_key(KeyKind::EcdsaP256).unwrap();
+        let again = for_key(&new.key_pem).unwrap();
+        let hash = |new: &NewKey| SigningRequest::from_der(&new.request).unwrap().key_hash();
+        assert_eq!(hash(&new), hash(&again));
+        assert!(for_key("no key").is_err());
+    }
 
     #[test]
     fn every_kind_of_key_is_requested() {

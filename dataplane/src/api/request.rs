@@ -9,6 +9,7 @@ use std::{
 };
 
 use tonic::Status;
+use weft_agent::NewAttachment;
 use weft_api::v1;
 use weft_config::{
     ALTERNATIVES_MAX, EGRESS_MBIT_LIMIT, INTERFACE_DEFAULT, KEEPALIVE_SECONDS_LIMITS, Share,
@@ -51,6 +52,20 @@ pub fn attach(request: v1::AttachRequest) -> Result<(EnvironmentId, AttachSpec),
         share: self::share(share.unwrap_or_default())?,
     };
     Ok((name("environment", &environment)?, spec))
+}
+
+/// What a host that follows a control plane may say of an attachment.
+///
+/// # Errors
+/// `INVALID_ARGUMENT`: its share is not this host's to say.
+pub fn managed(environment: EnvironmentId, spec: AttachSpec) -> Result<NewAttachment, Status> {
+    let AttachSpec { name, netns, interface, addresses, share } = spec;
+    if share != Share::default() {
+        return Err(Status::invalid_argument(
+            "share: the control plane decides what an attachment may send; expected none",
+        ));
+    }
+    Ok(NewAttachment { environment, name, netns, interface, addresses })
 }
 
 /// A zero is what was not given.
@@ -237,6 +252,15 @@ mod tests {
             let message = refused(attach(request));
             assert!(message.starts_with(expected), "{message}");
         }
+    }
+
+    #[test]
+    fn where_a_control_plane_decides_no_share_is_taken() {
+        let (environment, spec) = attach(attach_request()).unwrap();
+        let wanted = managed(environment.clone(), spec.clone()).unwrap();
+        assert_eq!((wanted.environment.as_str(), wanted.addresses.len()), ("acme", 2));
+        let share = Share { weight: 200, egress_mbit_max: None };
+        assert!(refused(managed(environment, AttachSpec { share, ..spec })).starts_with("share: "));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use weft_agent::ControlStatus;
 use weft_api::v1;
 use weft_config::Share;
 use weft_proto::{DropReason, keys::Role};
@@ -14,7 +15,7 @@ use crate::{
     },
 };
 
-pub(super) fn status(status: &Status) -> v1::StatusResponse {
+pub(super) fn status(status: &Status, control: Option<&ControlStatus>) -> v1::StatusResponse {
     let uptime_ms = ms(status.uptime);
     v1::StatusResponse {
         host: status.host.to_string(),
@@ -28,6 +29,18 @@ pub(super) fn status(status: &Status) -> v1::StatusResponse {
         workers: (0..).zip(&status.workers).map(|(i, worker)| self::worker(i, worker)).collect(),
         environments: status.environments.iter().map(environment).collect(),
         drops: drops(&status.drops),
+        control: control.map(self::control),
+    }
+}
+
+fn control(control: &ControlStatus) -> v1::ControlStatus {
+    v1::ControlStatus {
+        url: control.url.clone(),
+        connected: control.is_connected,
+        contact_ms: control.contact.map_or(0, unix_ms),
+        revision: control.revision,
+        first_certificate_ends_ms: control.first_end.map_or(0, unix_ms),
+        last_error: control.error.clone(),
     }
 }
 
@@ -264,8 +277,26 @@ mod tests {
                 share: Some(v1::Share { weight: 100, egress_mbit_max: 0 }),
             }],
             drops: vec![header],
+            control: None,
         };
-        assert_eq!(status(&from), expected);
+        assert_eq!(status(&from, None), expected);
+        let followed = ControlStatus {
+            url: "https://control.example:7443".into(),
+            is_connected: false,
+            contact: Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
+            revision: 42,
+            first_end: None,
+            error: "refused".into(),
+        };
+        let told = v1::ControlStatus {
+            url: "https://control.example:7443".into(),
+            connected: false,
+            contact_ms: 1_800_000_000_000,
+            revision: 42,
+            first_certificate_ends_ms: 0,
+            last_error: "refused".into(),
+        };
+        assert_eq!(status(&from, Some(&followed)).control, Some(told));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use weft_agent::ControlStatus;
 use weft_handshake::{HandshakeError, admission::Refusal};
 use weft_proto::{
     DropReason,
@@ -27,6 +28,7 @@ use crate::{
 /// What a scrape is made of.
 struct Scrape<'a> {
     status: &'a Status,
+    control: Option<&'a ControlStatus>,
     started: SystemTime,
 }
 
@@ -56,6 +58,27 @@ const METRICS: &[Metric] = &[
     gauge("process_resident_memory_bytes", "Resident memory.", |s, out| {
         out.push(&[], s.status.resident_bytes);
     }),
+    // The control plane, on a host that follows one.
+    gauge("weft_control_up", "1 while the control plane is heard.", |s, out| {
+        control(s, out, |c| Some(u64::from(c.is_connected)));
+    }),
+    gauge(
+        "weft_control_contact_timestamp_seconds",
+        "When it was heard of last, Unix time.",
+        |s, out| {
+            control(s, out, |c| Some(whole_seconds(c.contact?)));
+        },
+    ),
+    gauge(
+        "weft_control_revision",
+        "What the host has of what there is to know; it grows.",
+        |s, out| control(s, out, |c| Some(c.revision)),
+    ),
+    gauge(
+        "weft_control_first_certificate_expiry_timestamp_seconds",
+        "When the first certificate ends that the control plane has issued to this host, Unix time.",
+        |s, out| control(s, out, |c| Some(whole_seconds(c.first_end?))),
+    ),
     // Attachments, as their containers count.
     counter(
         "weft_attachment_received_bytes_total",
@@ -243,14 +266,32 @@ const METRICS: &[Metric] = &[
 ];
 
 /// The text that a scrape gets.
-pub(super) fn exposition(status: &Status, started: SystemTime) -> String {
-    let scrape = Scrape { status, started };
+pub(super) fn exposition(
+    status: &Status,
+    control: Option<&ControlStatus>,
+    started: SystemTime,
+) -> String {
+    let scrape = Scrape { status, control, started };
     let mut text = String::new();
     for metric in METRICS {
         let mut samples = Samples::begin(&mut text, metric.name, metric.help, metric.kind);
         (metric.write)(&scrape, &mut samples);
     }
     text
+}
+
+fn control(
+    scrape: &Scrape<'_>,
+    out: &mut Samples<'_>,
+    value: impl Fn(&ControlStatus) -> Option<u64>,
+) {
+    if let Some(value) = scrape.control.and_then(value) {
+        out.push(&[], value);
+    }
+}
+
+fn whole_seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 type Write = fn(&Scrape<'_>, &mut Samples<'_>);

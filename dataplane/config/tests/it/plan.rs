@@ -10,8 +10,8 @@ use std::{
 
 use proptest::{collection::vec, prelude::*};
 use weft_config::{
-    Attachment, Change, Config, Engine, Environment, KeyLimits, Latency, LogConfig, LogLevel, Peer,
-    Placement, Share, User, plan,
+    Attachment, Change, Config, CredentialFiles, Engine, Environment, KeyLimits, Latency,
+    LogConfig, LogLevel, Peer, Placement, Share, User, plan,
 };
 use weft_pki::{
     Credentials, KeyKind, TrustAnchor,
@@ -251,9 +251,11 @@ prop_compose! {
             id: EnvironmentId::new(ENVIRONMENTS[which]).unwrap(),
             subnets: vec![subnet.parse().unwrap()],
             share: share(shares[0]),
-            ca: format!("{version}/ca.pem").into(),
-            cert: format!("{version}/host-a.pem").into(),
-            key: format!("{version}/host-a.key").into(),
+            files: Some(CredentialFiles {
+                ca: format!("{version}/ca.pem").into(),
+                cert: format!("{version}/host-a.pem").into(),
+                key: format!("{version}/host-a.key").into(),
+            }),
             anchor,
             credentials,
             attachments: attachments.filter(|a| !a.addresses.is_empty()).collect(),
@@ -290,6 +292,7 @@ prop_compose! {
             latency: Latency::Normal,
             log: LogConfig { level, ..LogConfig::default() },
             keys: KeyLimits { epoch_seconds_max, ..KeyLimits::default() },
+            control: None,
             environments,
         }
     }

@@ -135,7 +135,19 @@ fn status() -> Status {
 }
 
 fn samples() -> Vec<Sample> {
-    parse(&exposition(&status(), UNIX_EPOCH + Duration::from_millis(1_700_000_000_250)))
+    let started = UNIX_EPOCH + Duration::from_millis(1_700_000_000_250);
+    parse(&exposition(&status(), Some(&control()), started))
+}
+
+fn control() -> ControlStatus {
+    ControlStatus {
+        url: "https://control.example:7443".to_owned(),
+        is_connected: true,
+        contact: Some(UNIX_EPOCH + Duration::from_secs(1_700_000_100)),
+        revision: 42,
+        first_end: Some(UNIX_EPOCH + Duration::from_secs(1_700_086_400)),
+        error: String::new(),
+    }
 }
 
 #[test]
@@ -152,6 +164,10 @@ fn what_the_node_tells_is_read_back() {
         ("weft_build_info", &engine, 1.0),
         ("process_start_time_seconds", &[], 1_700_000_000.25),
         ("process_resident_memory_bytes", &[], 18_874_368.0),
+        ("weft_control_up", &[], 1.0),
+        ("weft_control_contact_timestamp_seconds", &[], 1_700_000_100.0),
+        ("weft_control_revision", &[], 42.0),
+        ("weft_control_first_certificate_expiry_timestamp_seconds", &[], 1_700_086_400.0),
         ("weft_attachment_received_bytes_total", &web, 1.0),
         ("weft_attachment_received_packets_total", &web, 2.0),
         ("weft_attachment_sent_bytes_total", &web, 3.0),
@@ -230,7 +246,8 @@ fn without_a_session_there_is_no_age() {
 #[test]
 fn an_empty_node_has_its_process_and_causes() {
     let status = Status { environments: Vec::new(), workers: Vec::new(), ..status() };
-    let samples = parse(&exposition(&status, UNIX_EPOCH));
+    let samples = parse(&exposition(&status, None, UNIX_EPOCH));
     assert!(value(&samples, "process_resident_memory_bytes", &[]).is_some());
+    assert!(samples.iter().all(|s| !s.name.starts_with("weft_control_")));
     assert!(samples.iter().all(|s| !s.labels.contains_key("environment")));
 }

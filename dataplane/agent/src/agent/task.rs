@@ -1,0 +1,95 @@
+//! Calls that run beside the agent's task, and how they end.
+
+use std::time::{Duration, SystemTime};
+
+use tonic::{Status, transport::Channel};
+use weft_control_api::v1::{self, host_agent_client::HostAgentClient};
+use weft_pki::{KeyKind, request};
+use weft_types::{EnvironmentId, HostId};
+
+use super::{NewAttachment, Reply, chance};
+use crate::{leaves::Leaf, state::Release};
+
+/// How long an answer may take.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// A connection as calls need it.
+pub(super) type Client = HostAgentClient<Channel>;
+
+/// How a call ended.
+pub(super) enum Done {
+    Leaf(EnvironmentId, Result<Box<Leaf>, String>),
+    Attached(NewAttachment, Reply<bool>, Box<Result<v1::Attachment, Status>>),
+    Released(Release, Option<Reply<()>>, Result<(), Status>),
+    Reported(Result<Duration, Status>),
+    Renewed(Result<v1::RenewHostCertificateResponse, Status>),
+}
+
+fn call<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(ANSWER_MAX);
+    request
+}
+
+/// Asks for a certificate of an environment with a key that is made for it.
+pub(super) async fn leaf(mut client: Client, environment: EnvironmentId, host: HostId) -> Done {
+    let issued = async {
+        let new = request::new_key(KeyKind::EcdsaP256).map_err(|error| error.to_string())?;
+        let request = v1::IssueLeafRequest {
+            environment: environment.to_string(),
+            signing_request: new.request,
+        };
+        let issued = client.issue_leaf(call(request)).await;
+        let issued = issued.map_err(|status| status.message().to_owned())?.into_inner();
+        let whose = (&environment, &host);
+        let now = SystemTime::now();
+        let v1::IssueLeafResponse { certificate, anchors } = issued;
+        let leaf = Leaf::new(whose, certificate, new.key_pem, anchors, now, chance());
+        leaf.map(Box::new).map_err(|error| format!("the certificate {error}"))
+    };
+    let issued = issued.await;
+    Done::Leaf(environment, issued)
+}
+
+pub(super) async fn attach(mut client: Client, new: NewAttachment, reply: Reply<bool>) -> Done {
+    let request = v1::AttachRequest {
+        environment: new.environment.to_string(),
+        name: new.name.to_string(),
+        slot: None,
+        grant: String::new(),
+        addresses: new.addresses.iter().map(ToString::to_string).collect(),
+    };
+    let attached = client.attach(call(request)).await.map(tonic::Response::into_inner);
+    Done::Attached(new, reply, Box::new(attached))
+}
+
+pub(super) async fn release(
+    mut client: Client,
+    release: Release,
+    reply: Option<Reply<()>>,
+) -> Done {
+    let request = v1::ReleaseRequest {
+        environment: release.environment.to_string(),
+        name: release.name.to_string(),
+        generation: release.generation,
+    };
+    let released = client.release(call(request)).await.map(drop);
+    Done::Released(release, reply, released)
+}
+
+pub(super) async fn report(mut client: Client, report: v1::ReportRequest) -> Done {
+    let reported = client.report(call(report)).await;
+    let next = |answer: tonic::Response<v1::ReportResponse>| answer.into_inner().next_ms.into();
+    Done::Reported(reported.map(next).map(Duration::from_millis))
+}
+
+/// Asks for another certificate of the installation for the same key: so an answer that is lost shuts nobody out.
+pub(super) async fn renew(mut client: Client, key_pem: zeroize::Zeroizing<String>) -> Done {
+    let renewed = async {
+        let key =
+            request::for_key(&key_pem).map_err(|error| Status::internal(error.to_string()))?;
+        let request = v1::RenewHostCertificateRequest { signing_request: key.request };
+        client.renew_host_certificate(call(request)).await.map(tonic::Response::into_inner)
+    };
+    Done::Renewed(renewed.await)
+}

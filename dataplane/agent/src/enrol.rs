@@ -1,0 +1,125 @@
+//! How a machine becomes a host.
+
+use std::net::SocketAddr;
+
+use tonic::Status;
+use weft_config::ControlUrl;
+use weft_control_api::v1::{self, enrolment_client::EnrolmentClient};
+use weft_pki::{
+    KeyKind, PkiError,
+    installation::{self, Member},
+    issue::IssueError,
+    request,
+};
+use weft_types::HostId;
+
+use crate::{
+    connection::{self, ConnectError},
+    join::JoinToken,
+    state::Identity,
+};
+
+/// Why a machine is no host yet.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// The control plane is not reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// It says no.
+    #[error("{0}")]
+    Refused(String),
+    /// No key can be made.
+    #[error("cannot make a key: {0}")]
+    Key(#[from] IssueError),
+    /// What it answers is no identity.
+    #[error("the answer cannot be used: {0}")]
+    Answer(#[from] PkiError),
+    /// It is somebody else's.
+    #[error("the answer cannot be used: {0}")]
+    Other(String),
+}
+
+impl From<Status> for EnrolError {
+    fn from(status: Status) -> Self {
+        Self::Refused(status.message().to_owned())
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Candidate {
+    pub(crate) host: HostId,
+    /// Where its daemon listens, best first.
+    pub(crate) endpoints: Vec<SocketAddr>,
+    pub(crate) version: String,
+    /// Thousandths of a core.
+    pub(crate) cpu_milli: u64,
+    /// Bytes.
+    pub(crate) memory_bytes: u64,
+}
+
+impl Candidate {
+    /// This machine. Not all of it can be found out later: the daemon gives up reading files.
+    pub(crate) fn new(host: HostId, endpoints: Vec<SocketAddr>, version: String) -> Self {
+        Self { host, endpoints, version, cpu_milli: cpu_milli(), memory_bytes: memory_bytes() }
+    }
+}
+
+/// Thousandths of a core of this machine.
+fn cpu_milli() -> u64 {
+    std::thread::available_parallelism().map_or(0, |cores| cores.get() as u64 * 1_000)
+}
+
+/// Memory of this machine, bytes (proc_meminfo(5)); 0 when it is not known.
+fn memory_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+/// Becomes a host with a join token. The key is made here and stays here.
+pub(crate) async fn enrol(
+    url: &ControlUrl,
+    token: &JoinToken,
+    candidate: &Candidate,
+    key: &request::NewKey,
+) -> Result<Identity, EnrolError> {
+    let channel = connection::connect(url, connection::as_stranger(token.authority())?).await?;
+    let request = v1::EnrolRequest {
+        token: token.secret().to_owned(),
+        host: candidate.host.to_string(),
+        signing_request: key.request.clone(),
+        endpoints: candidate.endpoints.iter().map(ToString::to_string).collect(),
+        version: candidate.version.clone(),
+        cpu_milli: candidate.cpu_milli,
+        memory_bytes: candidate.memory_bytes,
+    };
+    let enrolled = EnrolmentClient::new(channel).enrol(request).await?.into_inner();
+    let authority = enrolled
+        .anchors
+        .first()
+        .ok_or_else(|| EnrolError::Other("no authority; expected the installation's".to_owned()))?;
+    let authority = installation::anchor(authority.as_bytes())?;
+    if installation::fingerprint(&authority) != *token.authority() {
+        return Err(EnrolError::Other("an authority that the token does not name".to_owned()));
+    }
+    let certificate = installation::anchor(enrolled.certificate.as_bytes())?;
+    let member = installation::member(&certificate)?;
+    let installation = member.identity.installation;
+    if member.identity.member != Member::Host(candidate.host.clone()) {
+        return Err(EnrolError::Other("a certificate of somebody else".to_owned()));
+    }
+    Ok(Identity {
+        host: candidate.host.clone(),
+        installation,
+        certificate: enrolled.certificate,
+        key: key.key_pem.clone(),
+        anchors: enrolled.anchors,
+    })
+}
+
+/// A key for a host's identity.
+pub(crate) fn new_key() -> Result<request::NewKey, IssueError> {
+    request::new_key(KeyKind::EcdsaP256)
+}

@@ -1,0 +1,347 @@
+//! What a host keeps of its control plane, in a folder of its own.
+//!
+//! ```text
+//!  enrolling   the key with which it asks to be a host, until it is one     sealed
+//!  identity    who it is: certificate and key of the installation          sealed
+//!  cache       what it has to know, and its certificates of environments   sealed
+//!  bindings    which attachments are where on this host
+//!  seal.key    the key, if it is kept on the same disk
+//! ```
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use data_encoding::BASE64;
+use prost::Message as _;
+use serde::{Deserialize, Serialize};
+use weft_control_api::v1;
+use weft_types::{AttachmentName, EnvironmentId, HostId, InstallationId};
+use zeroize::Zeroizing;
+
+use crate::{files, seal::Seal};
+
+const ENROLLING: &str = "enrolling";
+const IDENTITY: &str = "identity";
+const CACHE: &str = "cache";
+const BINDINGS: &str = "bindings";
+/// Longest file that is read, bytes: 1,024 environments with all that they may hold are less.
+const FILE_LEN_MAX: u64 = 512 << 20;
+
+/// Why something cannot be kept or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The operating system says no.
+    #[error("{path}: {cause}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// It was sealed with another key, or is damaged.
+    #[error(
+        "{0}: cannot be opened with this key; expected the one that sealed it, or an undamaged file"
+    )]
+    Sealed(PathBuf),
+    /// It is not what this version writes.
+    #[error("{path}: {cause}")]
+    Form {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: String,
+    },
+}
+
+/// Who a host is.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Identity {
+    /// Its id.
+    pub(crate) host: HostId,
+    /// Whose host it is.
+    pub(crate) installation: InstallationId,
+    /// Its certificate, PEM.
+    pub(crate) certificate: String,
+    /// Its key, PEM.
+    pub(crate) key: Zeroizing<String>,
+    /// Certificates of the installation's authority, PEM.
+    pub(crate) anchors: Vec<String>,
+}
+
+/// A certificate of an environment as it is kept.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeptLeaf {
+    pub(crate) environment: EnvironmentId,
+    /// PEM.
+    pub(crate) certificate: String,
+    /// PEM.
+    pub(crate) key: Zeroizing<String>,
+    /// Certificates of the authority that were trusted when it came, PEM, the one that issued it first.
+    pub(crate) anchors: Vec<String>,
+    /// When it is to be renewed, seconds since 1970.
+    pub(crate) renew: u64,
+}
+
+/// What a host knows without its control plane.
+pub(crate) struct Cache {
+    /// Everything that it has to know, as one answer.
+    pub(crate) snapshot: v1::WatchResponse,
+    pub(crate) leaves: Vec<KeptLeaf>,
+    /// When the control plane was heard of last, seconds since 1970.
+    pub(crate) contact: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CacheFile {
+    snapshot: String,
+    leaves: Vec<KeptLeaf>,
+    contact: u64,
+}
+
+/// Where an attachment is on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Binding {
+    pub(crate) environment: EnvironmentId,
+    pub(crate) name: AttachmentName,
+    pub(crate) generation: u64,
+    pub(crate) netns: PathBuf,
+    pub(crate) interface: String,
+}
+
+/// An attachment that ended here while the control plane was away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Release {
+    pub(crate) environment: EnvironmentId,
+    pub(crate) name: AttachmentName,
+    pub(crate) generation: u64,
+}
+
+/// What this host has said of its attachments.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Bindings {
+    pub(crate) bindings: Vec<Binding>,
+    pub(crate) releases: Vec<Release>,
+}
+
+impl Bindings {
+    /// Where an attachment is.
+    pub(crate) fn get(
+        &self,
+        environment: &EnvironmentId,
+        name: &AttachmentName,
+    ) -> Option<&Binding> {
+        self.bindings.iter().find(|b| b.environment == *environment && b.name == *name)
+    }
+
+    /// Takes an attachment's place away.
+    pub(crate) fn remove(
+        &mut self,
+        environment: &EnvironmentId,
+        name: &AttachmentName,
+    ) -> Option<Binding> {
+        let is_it = |b: &Binding| b.environment == *environment && b.name == *name;
+        let at = self.bindings.iter().position(is_it)?;
+        Some(self.bindings.swap_remove(at))
+    }
+}
+
+/// The folder.
+pub struct State {
+    folder: PathBuf,
+    seal: Seal,
+}
+
+impl State {
+    /// Keeps things in `folder`, which is there and belongs to the daemon's user.
+    #[must_use]
+    pub fn new(folder: &Path, seal: Seal) -> Self {
+        Self { folder: folder.to_owned(), seal }
+    }
+
+    /// Where the key is that is kept on the same disk.
+    #[must_use]
+    pub fn key_file(folder: &Path) -> PathBuf {
+        folder.join("seal.key")
+    }
+
+    /// The key, PEM, with which this host asks to be one.
+    pub(crate) fn enrolling(&self) -> Result<Option<Zeroizing<String>>, StateError> {
+        let Some(plain) = self.open(ENROLLING)? else { return Ok(None) };
+        self.parse(ENROLLING, &plain).map(Some)
+    }
+
+    pub(crate) fn keep_enrolling(&self, key: &Zeroizing<String>) -> Result<(), StateError> {
+        self.keep(ENROLLING, &self.text(ENROLLING, key)?)
+    }
+
+    /// It is a host now.
+    pub(crate) fn forget_enrolling(&self) {
+        // A key that stays is of no use: its token is spent.
+        let _ = std::fs::remove_file(self.folder.join(ENROLLING));
+    }
+
+    pub(crate) fn identity(&self) -> Result<Option<Identity>, StateError> {
+        let Some(plain) = self.open(IDENTITY)? else { return Ok(None) };
+        self.parse(IDENTITY, &plain).map(Some)
+    }
+
+    pub(crate) fn keep_identity(&self, identity: &Identity) -> Result<(), StateError> {
+        self.keep(IDENTITY, &self.text(IDENTITY, identity)?)
+    }
+
+    pub(crate) fn cache(&self) -> Result<Option<Cache>, StateError> {
+        let Some(plain) = self.open(CACHE)? else { return Ok(None) };
+        let file: CacheFile = self.parse(CACHE, &plain)?;
+        let malformed = |cause: String| StateError::Form { path: self.folder.join(CACHE), cause };
+        let snapshot = BASE64.decode(file.snapshot.as_bytes());
+        let snapshot = snapshot.map_err(|error| malformed(error.to_string()))?;
+        let snapshot = v1::WatchResponse::decode(&*snapshot);
+        let snapshot = snapshot.map_err(|error| malformed(error.to_string()))?;
+        Ok(Some(Cache { snapshot, leaves: file.leaves, contact: file.contact }))
+    }
+
+    pub(crate) fn keep_cache(&self, cache: &Cache) -> Result<(), StateError> {
+        let snapshot = BASE64.encode(&cache.snapshot.encode_to_vec());
+        let file = CacheFile { snapshot, leaves: cache.leaves.clone(), contact: cache.contact };
+        self.keep(CACHE, &self.text(CACHE, &file)?)
+    }
+
+    pub(crate) fn bindings(&self) -> Result<Bindings, StateError> {
+        let path = self.folder.join(BINDINGS);
+        let failed = |cause| StateError::File { path: path.clone(), cause };
+        match files::read(&path, FILE_LEN_MAX).map_err(failed)? {
+            None => Ok(Bindings::default()),
+            Some(text) => self.parse(BINDINGS, &text),
+        }
+    }
+
+    pub(crate) fn keep_bindings(&self, bindings: &Bindings) -> Result<(), StateError> {
+        let path = self.folder.join(BINDINGS);
+        let text = self.text(BINDINGS, bindings)?;
+        files::write(&path, &text).map_err(|cause| StateError::File { path, cause })
+    }
+
+    fn text<T: Serialize>(&self, name: &str, value: &T) -> Result<Zeroizing<Vec<u8>>, StateError> {
+        let text = serde_json::to_vec(value).map_err(|error| StateError::Form {
+            path: self.folder.join(name),
+            cause: error.to_string(),
+        })?;
+        Ok(Zeroizing::new(text))
+    }
+
+    fn parse<T: for<'a> Deserialize<'a>>(&self, name: &str, text: &[u8]) -> Result<T, StateError> {
+        serde_json::from_slice(text).map_err(|error| StateError::Form {
+            path: self.folder.join(name),
+            // The library's sentence may repeat what is there.
+            cause: format!(
+                "line {}, column {}: not what weftd writes",
+                error.line(),
+                error.column()
+            ),
+        })
+    }
+
+    fn open(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
+        let path = self.folder.join(name);
+        let read = files::read(&path, FILE_LEN_MAX);
+        let Some(sealed) = read.map_err(|cause| StateError::File { path: path.clone(), cause })?
+        else {
+            return Ok(None);
+        };
+        self.seal.open(name, &sealed).map(Some).ok_or(StateError::Sealed(path))
+    }
+
+    fn keep(&self, name: &str, plain: &[u8]) -> Result<(), StateError> {
+        let path = self.folder.join(name);
+        let sealed = self.seal.seal(name, plain);
+        sealed
+            .and_then(|sealed| files::write(&path, &sealed))
+            .map_err(|cause| StateError::File { path, cause })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(folder: &Path) -> State {
+        State::new(folder, Seal::beside(&State::key_file(folder)).unwrap())
+    }
+
+    fn identity() -> Identity {
+        Identity {
+            host: "host-a".parse().unwrap(),
+            installation: "weft".parse().unwrap(),
+            certificate: "a certificate".to_owned(),
+            key: Zeroizing::new("a canary of a key".to_owned()),
+            anchors: vec!["an anchor".to_owned()],
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_found_again_and_not_readable() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = state(folder.path());
+        assert!(state.identity().unwrap().is_none() && state.cache().unwrap().is_none());
+        assert_eq!(state.bindings().unwrap(), Bindings::default());
+        state.keep_identity(&identity()).unwrap();
+        assert_eq!(state.identity().unwrap().unwrap().certificate, "a certificate");
+        let snapshot = v1::WatchResponse { revision: 7, is_snapshot: true, ..Default::default() };
+        let leaf = KeptLeaf {
+            environment: "acme".parse().unwrap(),
+            certificate: String::new(),
+            key: Zeroizing::new("a canary of a key".to_owned()),
+            anchors: Vec::new(),
+            renew: 5,
+        };
+        state.keep_cache(&Cache { snapshot, leaves: vec![leaf], contact: 3 }).unwrap();
+        let cache = state.cache().unwrap().unwrap();
+        assert_eq!((cache.snapshot.revision, cache.leaves.len(), cache.contact), (7, 1, 3));
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let bytes = std::fs::read(&path).unwrap();
+            let shows = bytes.windows(8).any(|part| part == b"a canary");
+            assert!(!shows, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn what_another_key_sealed_is_said_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        state(folder.path()).keep_identity(&identity()).unwrap();
+        std::fs::remove_file(State::key_file(folder.path())).unwrap();
+        let other = state(folder.path());
+        assert!(matches!(other.identity(), Err(StateError::Sealed(_))));
+        assert!(folder.path().join(IDENTITY).exists());
+    }
+
+    #[test]
+    fn places_of_attachments_are_found_by_both_names() {
+        let binding = |environment: &str, name: &str| Binding {
+            environment: environment.parse().unwrap(),
+            name: name.parse().unwrap(),
+            generation: 1,
+            netns: "/run/netns/web".into(),
+            interface: "weft0".to_owned(),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let state = state(folder.path());
+        let all = vec![binding("acme", "web"), binding("beta", "web"), binding("acme", "db")];
+        let mut bindings = Bindings { bindings: all, releases: Vec::new() };
+        state.keep_bindings(&bindings).unwrap();
+        assert_eq!(state.bindings().unwrap(), bindings);
+        let (beta, web) = ("beta".parse().unwrap(), "web".parse().unwrap());
+        assert_eq!(bindings.get(&beta, &web), Some(&binding("beta", "web")));
+        assert_eq!(bindings.remove(&beta, &web), Some(binding("beta", "web")));
+        assert_eq!(bindings.remove(&beta, &web), None);
+        assert_eq!(bindings.bindings.len(), 2);
+    }
+}

@@ -1,0 +1,6 @@
+//! The agent with a control plane in the same process and a data plane that only remembers.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod follow;
+mod join;
+mod site;

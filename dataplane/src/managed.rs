@@ -1,0 +1,151 @@
+//! A daemon that follows a control plane: its node, as the agent sees it.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::Context as _;
+use tokio::sync::Mutex;
+use weft_agent::{
+    Actual, ActualAttachment, ActualPeer, Agent, AttachError, Dataplane, Desired, Seal, Settings,
+    State,
+};
+use weft_config::{Account, Attachment, Config, Control};
+use weft_types::{EnvironmentId, HostId};
+
+use crate::{
+    VERSION,
+    kept::private_folder,
+    node::{AttachmentState, NodeHandle, RequestError, SessionState, Status},
+};
+
+/// Opens what the host has kept of its control plane, while the daemon can still make folders.
+///
+/// # Errors
+/// When it cannot be made or read, or was sealed with another key; nothing of it is touched then.
+pub fn open(host: &HostId, control: &Control, user: Option<&Account>) -> anyhow::Result<Agent> {
+    let folder = &control.state;
+    private_folder(folder, user)
+        .with_context(|| format!("control.state: cannot make the folder {}", folder.display()))?;
+    let seal = seal(folder, control).context("control.seal")?;
+    // What was made here is the daemon's.
+    private_folder(folder, user)?;
+    let settings = Settings {
+        url: control.url.clone(),
+        join_token: control.join_token.clone(),
+        host: host.clone(),
+        endpoints: control.endpoints.clone(),
+        version: VERSION.to_owned(),
+    };
+    Agent::open(settings, State::new(folder, seal)).context("control.state")
+}
+
+fn seal(folder: &Path, control: &Control) -> anyhow::Result<Seal> {
+    Ok(match &control.seal {
+        weft_config::Seal::File(path) => Seal::read(path)?,
+        weft_config::Seal::Disk => {
+            let key = State::key_file(folder);
+            tracing::warn!(
+                key = %key.display(),
+                "seal is \"disk\": whoever has this host's disk has its certificates"
+            );
+            Seal::beside(&key)?
+        }
+    })
+}
+
+/// The node of a host that follows.
+#[derive(Clone)]
+pub struct ManagedNode {
+    node: NodeHandle,
+    /// What runs: the file's part, and the control plane's.
+    config: Arc<Mutex<Config>>,
+}
+
+impl ManagedNode {
+    /// A node that runs `config` now.
+    #[must_use]
+    pub fn new(node: NodeHandle, config: Config) -> Self {
+        Self { node, config: Arc::new(Mutex::new(config)) }
+    }
+
+    /// Runs another file with the same environments.
+    ///
+    /// # Errors
+    /// [`RequestError`]; what runs stays then.
+    pub async fn reload(&self, file: Config) -> Result<(), RequestError> {
+        let mut config = self.config.lock().await;
+        let environments = config.environments.clone();
+        self.run(&mut config, Config { environments, ..file }).await
+    }
+
+    async fn run(&self, config: &mut Config, next: Config) -> Result<(), RequestError> {
+        self.node.reload(Box::new(next.clone())).await?;
+        *config = next;
+        Ok(())
+    }
+}
+
+impl Dataplane for ManagedNode {
+    async fn apply(&self, desired: Desired) -> Result<(), String> {
+        let mut config = self.config.lock().await;
+        let next = Config { environments: desired.environments, ..config.clone() };
+        self.run(&mut config, next).await.map_err(|error| error.to_string())
+    }
+
+    async fn make(
+        &self,
+        environment: EnvironmentId,
+        attachment: Attachment,
+    ) -> Result<(), AttachError> {
+        let made = self.node.attach(environment, (&attachment).into()).await;
+        made.map(drop).map_err(attach_error)
+    }
+
+    async fn actual(&self) -> Option<Actual> {
+        self.node.status(None).await.ok().map(|status| actual(&status))
+    }
+}
+
+fn attach_error(error: RequestError) -> AttachError {
+    let message = error.to_string();
+    match error {
+        RequestError::Invalid(_) => AttachError::Invalid(message),
+        RequestError::NotFound(_) => AttachError::NotFound(message),
+        RequestError::Exists(_) => AttachError::Exists(message),
+        RequestError::Precondition(_) => AttachError::Precondition(message),
+        RequestError::Limit(_) => AttachError::Limit(message),
+        RequestError::Stopping => AttachError::Unavailable(message),
+    }
+}
+
+fn actual(status: &Status) -> Actual {
+    let attachments = status.environments.iter().flat_map(|environment| {
+        environment.attachments.iter().map(|attachment| ActualAttachment {
+            environment: environment.id.clone(),
+            name: attachment.spec.name.clone(),
+            is_up: attachment.state == AttachmentState::Up,
+            error: match &attachment.state {
+                AttachmentState::Failed(error) => error.clone(),
+                AttachmentState::Gone => "its container is gone".to_owned(),
+                AttachmentState::Waiting | AttachmentState::Up => String::new(),
+            },
+        })
+    });
+    let peers = status.environments.iter().flat_map(|environment| {
+        environment.peers.iter().map(|peer| {
+            let (is_established, key_age) = match peer.session {
+                SessionState::Established { key_age, .. } => (true, key_age),
+                SessionState::Idle | SessionState::Handshaking | SessionState::Backoff => {
+                    (false, None)
+                }
+            };
+            ActualPeer {
+                environment: environment.id.clone(),
+                host: peer.spec.host.clone(),
+                is_established,
+                key_age,
+                error: peer.last_error.clone(),
+            }
+        })
+    });
+    Actual { attachments: attachments.collect(), peers: peers.collect() }
+}
