@@ -24,7 +24,7 @@ build: setup ## Build weftd, weft-helper, weft-control and weft
 
 # Tests run on the dev profile, which is optimised too, but checks arithmetic and assertions.
 test: setup ## Run all tests; the ones in network namespaces need root
-	$(CARGO) build --locked -p weftd -p weft-helper -p weft
+	$(CARGO) build --locked -p weftd -p weft-helper -p weft-control -p weft
 	$(CARGO) test --locked --workspace --exclude netns-tests --no-fail-fast
 	$(CARGO) test --locked -p weft-proto --all-features --lib
 	WEFT_BIN_DIR=$(DEBUG) $(CARGO) test --locked -p netns-tests --no-fail-fast

@@ -88,6 +88,9 @@ impl Dataplane for ManagedNode {
     async fn apply(&self, desired: Desired) -> Result<(), String> {
         let mut config = self.config.lock().await;
         let next = Config { environments: desired.environments, ..config.clone() };
+        if weft_config::plan(&config, &next).is_ok_and(|changes| changes.is_empty()) {
+            return Ok(());
+        }
         self.run(&mut config, next).await.map_err(|error| error.to_string())
     }
 

@@ -32,9 +32,26 @@ pub struct Config {
     /// Limits of key use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<KeyLimits>,
+    /// The control plane that it follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<Control>,
     /// Environments.
-    #[serde(rename = "environment")]
+    #[serde(rename = "environment", skip_serializing_if = "Vec::is_empty")]
     pub environments: Vec<Environment>,
+}
+
+/// `[control]`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Control {
+    /// Where it is.
+    pub url: String,
+    /// File with a join token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join_token: Option<PathBuf>,
+    /// What the host keeps.
+    pub state: PathBuf,
+    /// With what it is sealed.
+    pub seal: String,
 }
 
 /// How long keys serve.

@@ -151,6 +151,7 @@ impl Site {
             workers: Some(plan.workers),
             engine: plan.engine.clone(),
             keys: plan.keys,
+            control: None,
             environments: environments.collect::<Result<_>>()?,
         })
     }

@@ -254,14 +254,18 @@ impl Agent {
             tracing::error!(error, "what the control plane says is not carried out");
         }
         self.is_unkept = true;
-        let waiting = std::mem::take(&mut self.waiting);
-        for waiting in waiting {
-            match desired.attachment(&waiting.environment, &waiting.name) {
-                Some(attachment) => {
-                    let Waiting { environment, is_new, reply, .. } = waiting;
-                    make(dataplane, environment, attachment.clone(), is_new, reply);
-                }
-                None => self.waiting.push(waiting),
+        let is_ready = |waiting: &mut Waiting| {
+            desired.attachment(&waiting.environment, &waiting.name).is_some()
+        };
+        let ready: Vec<_> = self.waiting.extract_if(.., is_ready).collect();
+        if ready.is_empty() {
+            return;
+        }
+        // What somebody was promised is there for the next daemon, too.
+        self.keep().await;
+        for Waiting { environment, name, is_new, reply, .. } in ready {
+            if let Some(attachment) = desired.attachment(&environment, &name).cloned() {
+                make(dataplane, environment, attachment, is_new, reply);
             }
         }
     }

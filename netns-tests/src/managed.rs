@@ -1,0 +1,292 @@
+//! Hosts that follow a control plane, and a person who commands it.
+//!
+//! ```text
+//!  ┌ control ──────────┐  TLS   ┌ host-a ──────────┐        ┌ host-b ──────────┐
+//!  │ weft-control :7443│◀───────│ weftd            │═══════▶│ weftd            │
+//!  │ weft (a person)   │◀───────┼──────────────────┼────────│                  │
+//!  └───────────────────┘        └──────────────────┘        └──────────────────┘
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::binaries::binary;
+use crate::config::{Config, Control};
+use crate::daemon::{Daemon, METRICS};
+use crate::namespace::Namespace;
+use crate::plan::{PORT, Plan, WORKERS};
+use crate::process::{Output, Process, run, wait_for};
+use crate::topology::{Family, Joined, Topology, Underlay};
+use crate::world::World;
+
+/// Name of the host that runs the control plane.
+pub const CONTROL: &str = "control";
+/// Port of the control plane.
+const CONTROL_PORT: u16 = 7443;
+/// Password of everybody.
+const PASSWORD: &str = "correct horse battery staple";
+/// Longest run of a command.
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+/// How long something may take that a host does when it is told.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A control plane, hosts that follow it, and a person with a session.
+#[derive(Debug)]
+pub struct ManagedSite {
+    /// The control plane's host and the others.
+    pub topology: Topology,
+    /// Running daemons by host.
+    pub daemons: BTreeMap<String, Daemon>,
+    dir: PathBuf,
+    server: Option<Process>,
+    starts: u32,
+}
+
+impl ManagedSite {
+    /// Starts a control plane with an organisation `acme`, whose owner has the session, and no host yet.
+    ///
+    /// # Errors
+    /// When anything of it fails; the message says what.
+    pub fn start(world: &World, hosts: &[&str]) -> Result<Self> {
+        let names: Vec<_> = [CONTROL].iter().chain(hosts).copied().collect();
+        let underlay = Underlay { joined: Joined::Bridge, ..Underlay::default() };
+        let topology = Topology::new(world, underlay, &names)?;
+        let dir = world.dir().to_owned();
+        let mut site = Self { topology, daemons: BTreeMap::new(), dir, server: None, starts: 0 };
+        let file = |name: &str| site.dir.join(name).display().to_string();
+        let address = site.topology.host(CONTROL)?.address(Family::V4);
+        let config = format!(
+            "listen = \"{address}:{CONTROL_PORT}\"\nserver_names = [\"{address}\"]\n\
+             store = \"sqlite:{}\"\nkeyring = \"sqlite:{}\"\nmaster_key = \"{}\"\n",
+            file("store.db"),
+            file("keyring.db"),
+            file("master.key"),
+        );
+        fs::write(site.dir.join("control.toml"), config)?;
+        fs::write(site.dir.join("password"), format!("{PASSWORD}\n"))?;
+        let made =
+            site.control(&["init", "--name", "weft", "--operator", "operator@weft.example"])?;
+        let invitation = made.lines().last().context("no invitation")?.to_owned();
+        let authority = site.control(&["authority"])?;
+        fs::write(site.dir.join("authority.pem"), authority)?;
+        site.start_control()?;
+        site.accept(&invitation, "operator@weft.example")?;
+        let made = site.json("org create acme --owner owner@acme.example")?;
+        let invitation = made["invitation"].as_str().context("no invitation")?.to_owned();
+        site.accept(&invitation, "owner@acme.example")?;
+        site.login("operator@weft.example")?;
+        Ok(site)
+    }
+
+    /// Runs `weft-control` to its end.
+    fn control(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(binary("weft-control")?);
+        command.arg("--config").arg(self.dir.join("control.toml")).args(arguments);
+        run(&mut command, COMMAND_LIMIT)?.ok()
+    }
+
+    /// Starts the server, which must not run.
+    ///
+    /// # Errors
+    /// When it does not listen in time.
+    pub fn start_control(&mut self) -> Result<()> {
+        self.starts += 1;
+        let log = self.dir.join(format!("{CONTROL}-{}.log", self.starts));
+        let mut command = self.topology.host(CONTROL)?.ns.command(binary("weft-control")?);
+        command.arg("--config").arg(self.dir.join("control.toml")).arg("serve");
+        let server = Process::start(&mut command, Some(&log))?;
+        wait_for("the control plane", PATIENCE, || {
+            Ok(server.listens_on(CONTROL_PORT).then_some(()))
+        })
+        .with_context(|| server.log())?;
+        self.server = Some(server);
+        Ok(())
+    }
+
+    /// Kills the server.
+    ///
+    /// # Errors
+    /// When none runs.
+    pub fn kill_control(&mut self) -> Result<()> {
+        self.server.take().context("no control plane runs")?.kill();
+        Ok(())
+    }
+
+    /// Runs `weft` with these arguments (split at blanks) as the person with the session; any exit code.
+    ///
+    /// # Errors
+    /// When it cannot be started or takes too long.
+    pub fn weft(&self, arguments: &str) -> Result<Output> {
+        let mut command = self.topology.host(CONTROL)?.ns.command(binary("weft")?);
+        command.env("WEFT_CONTEXT", self.dir.join("context.json"));
+        run(command.args(arguments.split_whitespace()), COMMAND_LIMIT)
+    }
+
+    /// Runs `weft` and parses what it prints with `--json`.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn json(&self, arguments: &str) -> Result<Value> {
+        let text = self.weft(&format!("{arguments} --json"))?.ok();
+        let text = text.with_context(|| format!("weft {arguments}"))?;
+        serde_json::from_str(&text).with_context(|| format!("weft {arguments}: {text}"))
+    }
+
+    fn there(&self) -> Result<String> {
+        let address = self.topology.host(CONTROL)?.address(Family::V4);
+        let authority = self.dir.join("authority.pem");
+        Ok(format!("--server {address}:{CONTROL_PORT} --authority {}", authority.display()))
+    }
+
+    fn accept(&self, invitation: &str, email: &str) -> Result<()> {
+        let (file, password) = (self.dir.join("invitation"), self.dir.join("password"));
+        fs::write(&file, invitation)?;
+        let accept = format!(
+            "accept {} --name Somebody --invitation-file {} --password-file {}",
+            self.there()?,
+            file.display(),
+            password.display()
+        );
+        self.weft(&accept)?.ok()?;
+        self.login(email)
+    }
+
+    /// Becomes this person from now on.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn login(&self, email: &str) -> Result<()> {
+        let password = self.dir.join("password");
+        let there = self.there()?;
+        let login = format!("login {there} --email {email} --password-file {}", password.display());
+        self.weft(&login)?.ok().map(drop)
+    }
+
+    /// Makes an environment of organisation `acme`; returns its id.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn environment(&self, name: &str) -> Result<String> {
+        self.login("owner@acme.example")?;
+        let make = format!("env create acme/{name} --subnet 10.40.0.0/16 --subnet fd40::/64");
+        let made = self.json(&make)?;
+        self.login("operator@weft.example")?;
+        Ok(made["id"].as_str().context("no id")?.to_owned())
+    }
+
+    fn socket(&self, host: &str) -> PathBuf {
+        self.dir.join(format!("{host}.sock"))
+    }
+
+    /// Starts a host's daemon, with a join token if it has never joined.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_host(&mut self, host: &str) -> Result<()> {
+        drop(self.daemons.remove(host));
+        let (state, token) =
+            (self.dir.join(format!("{host}.state")), self.dir.join(format!("{host}.token")));
+        let seal = self.dir.join(format!("{host}.seal"));
+        if !state.exists() {
+            let made = self.json("host token --pod one")?;
+            fs::write(&token, made["secret"].as_str().context("no secret")?)?;
+            fs::write(&seal, [7; 32])?;
+        }
+        let plan = Plan::pair();
+        let address = self.topology.host(CONTROL)?.address(Family::V4);
+        let ns = self.topology.host(host)?.ns.clone();
+        let config = Config {
+            host: host.to_owned(),
+            user: plan.user,
+            engine: plan.engine,
+            listen: format!("{}:{PORT}", self.topology.host(host)?.address(Family::V4)),
+            api: self.socket(host),
+            metrics: Some(METRICS.into()),
+            workers: Some(WORKERS),
+            control: Some(Control {
+                url: format!("https://{address}:{CONTROL_PORT}"),
+                join_token: Some(token),
+                state,
+                seal: seal.display().to_string(),
+            }),
+            ..Config::default()
+        };
+        let file = self.dir.join(format!("{host}.toml"));
+        fs::write(&file, config.to_toml()?)?;
+        self.starts += 1;
+        let log = self.dir.join(format!("{host}-{}.log", self.starts));
+        let daemon = Daemon::start(&ns, &file, &self.socket(host), &log);
+        self.daemons.insert(host.to_owned(), daemon.with_context(|| host.to_owned())?);
+        Ok(())
+    }
+
+    /// A running daemon.
+    ///
+    /// # Errors
+    /// When that host has none.
+    pub fn daemon(&mut self, host: &str) -> Result<&mut Daemon> {
+        self.daemons.get_mut(host).with_context(|| format!("no daemon on {host}"))
+    }
+
+    /// Whether a host hears the control plane.
+    ///
+    /// # Errors
+    /// When its daemon does not answer.
+    pub fn is_connected(&mut self, host: &str) -> Result<bool> {
+        let status = self.daemon(host)?.status()?;
+        Ok(status.0["control"]["connected"].as_bool().unwrap_or(false))
+    }
+
+    /// Waits until a host hears the control plane.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub fn connected(&mut self, host: &str) -> Result<()> {
+        let heard = wait_for("a host that hears its control plane", PATIENCE, || {
+            Ok(self.is_connected(host)?.then_some(()))
+        });
+        heard.with_context(|| self.daemons.get(host).map(Daemon::log).unwrap_or_default())
+    }
+
+    /// Gives a container of a host an attachment; any outcome.
+    ///
+    /// # Errors
+    /// When the command cannot be run.
+    pub fn attach(
+        &mut self,
+        host: &str,
+        environment: &str,
+        name: &str,
+        ns: &Namespace,
+    ) -> Result<Output> {
+        let netns = ns.path();
+        let attach =
+            format!("attach --env {environment} --name {name} --netns {}", netns.display());
+        self.daemon(host)?.weft_net(&attach)
+    }
+
+    /// Gives a container of a host an attachment; returns its IPv4 address.
+    ///
+    /// # Errors
+    /// When it is not made.
+    pub fn attached(
+        &mut self,
+        host: &str,
+        environment: &str,
+        name: &str,
+        ns: &Namespace,
+    ) -> Result<std::net::IpAddr> {
+        self.attach(host, environment, name, ns)?.ok()?;
+        let status = self.daemon(host)?.status()?;
+        let attachment = status.attachment(environment, name)?;
+        ensure!(attachment["state"] == "up", "{attachment}");
+        let address = attachment["addresses"][0].as_str().context("no address")?;
+        Ok(address.parse()?)
+    }
+}

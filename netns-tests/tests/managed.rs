@@ -1,0 +1,138 @@
+//! Hosts that follow a control plane.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use netns_tests::managed::{CONTROL, PATIENCE};
+use netns_tests::process::wait_for;
+use netns_tests::traffic::ping;
+use netns_tests::{Family, Load, ManagedSite, Namespace, Result, ensure, scenario};
+
+/// Longest wait for the answer to one ping.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
+/// A suspended environment is silent within this time everywhere.
+const SUSPENDED_MAX: Duration = Duration::from_secs(5);
+
+fn reaches(from: &Namespace, to: IpAddr) -> Result<()> {
+    wait_for(&format!("{from:?} reaches {to}"), PATIENCE, || {
+        Ok(ping::once(from, to, ANSWER_MAX)?.then_some(()))
+    })
+}
+
+fn loses(from: &Namespace, to: IpAddr, limit: Duration) -> Result<()> {
+    wait_for(&format!("{from:?} reaches {to} no more"), limit, || {
+        Ok((!ping::once(from, to, ANSWER_MAX)?).then_some(()))
+    })
+}
+
+/// From nothing to two containers that talk, and back: all by commands.
+#[test]
+fn two_hosts_join_and_their_containers_talk() {
+    scenario(Load::Light, |world| {
+        let mut site = ManagedSite::start(world, &["host-a", "host-b"])?;
+        let (a, b) = (world.namespace("a")?, world.namespace("b")?);
+        let shop = site.environment("shop")?;
+        for host in ["host-a", "host-b"] {
+            site.start_host(host)?;
+            site.connected(host)?;
+        }
+        // Nobody has the right yet, and it is not said whether there is such an environment.
+        let refused = site.attach("host-a", &shop, "web", &a)?.ok().unwrap_err().to_string();
+        ensure!(refused.contains("no such environment"), "{refused}");
+        for host in ["host-a", "host-b"] {
+            site.weft(&format!("env allow-host acme/shop {host}"))?.ok()?;
+        }
+        let web = site.attached("host-a", &shop, "web", &a)?;
+        let db = site.attached("host-b", &shop, "db", &b)?;
+        reaches(&a, db)?;
+        reaches(&b, web)?;
+        // What is decided elsewhere is not done here.
+        let peer = format!("peer add --env {shop} --host host-x --endpoint 192.0.2.9:1");
+        let refused = site.daemon("host-a")?.weft_net(&peer)?.ok().unwrap_err().to_string();
+        ensure!(refused.contains("which decides who its peers are"), "{refused}");
+        let detach = format!("detach --env {shop} --name db");
+        site.daemon("host-b")?.weft_net(&detach)?.ok()?;
+        loses(&a, db, PATIENCE)?;
+        let left = site.json("attachment list acme/shop")?;
+        ensure!(left.as_array().is_some_and(|left| left.len() == 1), "{left}");
+        for host in ["host-a", "host-b"] {
+            site.daemon(host)?.assert_healthy()?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn without_the_control_plane_everything_goes_on_also_after_a_restart() {
+    scenario(Load::Light, |world| {
+        let mut site = ManagedSite::start(world, &["host-a", "host-b"])?;
+        let (a, b, c) = (world.namespace("a")?, world.namespace("b")?, world.namespace("c")?);
+        let shop = site.environment("shop")?;
+        for host in ["host-a", "host-b"] {
+            site.start_host(host)?;
+            site.connected(host)?;
+            site.weft(&format!("env allow-host acme/shop {host}"))?.ok()?;
+        }
+        let web = site.attached("host-a", &shop, "web", &a)?;
+        let db = site.attached("host-b", &shop, "db", &b)?;
+        reaches(&a, db)?;
+        site.kill_control()?;
+        // Until it is noticed.
+        wait_for(
+            "host-a is alone",
+            PATIENCE,
+            || Ok((!site.is_connected("host-a")?).then_some(())),
+        )?;
+        reaches(&b, web)?;
+        for host in ["host-a", "host-b"] {
+            site.daemon(host)?.kill()?;
+            site.start_host(host)?;
+        }
+        reaches(&a, db)?;
+        reaches(&b, web)?;
+        let refused = site.attach("host-a", &shop, "cache", &c)?.ok().unwrap_err().to_string();
+        ensure!(refused.contains("nothing new is admitted"), "{refused}");
+        site.start_control()?;
+        site.connected("host-a")?;
+        let cache = site.attached("host-a", &shop, "cache", &c)?;
+        reaches(&b, cache)
+    });
+}
+
+#[test]
+fn environments_with_the_same_addresses_never_meet_and_a_revoked_host_is_shut_out() {
+    scenario(Load::Light, |world| {
+        let mut site = ManagedSite::start(world, &["host-a", "host-b"])?;
+        let names = ["shop-a", "shop-b", "other-a", "other-b"];
+        let spaces = names.map(|name| world.namespace(name));
+        let [shop_a, shop_b, other_a, other_b] = spaces;
+        let (shop_a, shop_b, other_a, other_b) = (shop_a?, shop_b?, other_a?, other_b?);
+        let (shop, other) = (site.environment("shop")?, site.environment("other")?);
+        for host in ["host-a", "host-b"] {
+            site.start_host(host)?;
+            site.connected(host)?;
+            for environment in ["shop", "other"] {
+                site.weft(&format!("env allow-host acme/{environment} {host}"))?.ok()?;
+            }
+        }
+        site.attached("host-a", &shop, "web", &shop_a)?;
+        let db = site.attached("host-b", &shop, "db", &shop_b)?;
+        site.attached("host-a", &other, "web", &other_a)?;
+        let twin = site.attached("host-b", &other, "db", &other_b)?;
+        ensure!(db == twin, "{db} and {twin}: the same addresses in both were expected");
+        reaches(&shop_a, db)?;
+        reaches(&other_a, twin)?;
+        site.login("owner@acme.example")?;
+        site.weft("env suspend acme/other")?.ok()?;
+        loses(&other_a, twin, SUSPENDED_MAX)?;
+        reaches(&shop_a, db)?;
+        site.weft("env resume acme/other")?.ok()?;
+        reaches(&other_a, twin)?;
+        site.login("operator@weft.example")?;
+        site.weft("host set host-b revoked")?.ok()?;
+        loses(&shop_a, db, PATIENCE)?;
+        loses(&other_a, twin, PATIENCE)?;
+        ensure!(site.topology.host(CONTROL)?.address(Family::V4).is_ipv4());
+        Ok(())
+    });
+}
