@@ -38,6 +38,12 @@ const REQUESTS_MAX: usize = 256;
 const CALL_PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// A connection that held so long was a good one: the next pause is the first.
 const GOOD_AFTER: Duration = Duration::from_secs(60);
+/// Shortest time between two times that what is known is kept.
+const KEEP_PAUSE: Duration = Duration::from_millis(50);
+/// It takes at most this part of the time.
+const KEEP_SHARE: u32 = 20;
+/// How soon it is tried again when it could not be kept.
+const KEEP_AGAIN: Duration = Duration::from_secs(10);
 /// How long somebody waits for an attachment that was granted: a certificate and the next news.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -73,6 +79,8 @@ pub struct Agent {
     inbox: mpsc::Receiver<Request>,
     /// What is kept is older than what is known.
     is_unkept: bool,
+    /// When it may be kept again.
+    keep_after: Instant,
     is_alarmed: bool,
 }
 
@@ -124,6 +132,7 @@ impl Agent {
             handle,
             inbox,
             is_unkept: false,
+            keep_after: Instant::now(),
             is_alarmed: false,
         })
     }
@@ -171,6 +180,7 @@ impl Agent {
         loop {
             tokio::select! {
                 () = sleep_until(until) => return,
+                () = sleep_until(self.keep_after), if self.is_unkept => self.keep().await,
                 Some(request) = self.inbox.recv() => match request {
                     Request::Attach(new, reply) => self.attach_alone(&new, reply, dataplane),
                     Request::Detach(environment, name, reply) => {
@@ -258,7 +268,7 @@ impl Agent {
             desired.attachment(&waiting.environment, &waiting.name).is_some()
         };
         let ready: Vec<_> = self.waiting.extract_if(.., is_ready).collect();
-        if ready.is_empty() {
+        if ready.is_empty() && Instant::now() < self.keep_after {
             return;
         }
         // What somebody was promised is there for the next daemon, too.
@@ -299,6 +309,8 @@ impl Agent {
             tracing::warn!(url = %self.settings.url, error, "without a control plane");
         }
         self.say(false, error);
+        // When it was heard of last.
+        self.is_unkept |= self.contact.is_some();
     }
 
     fn say(&mut self, is_connected: bool, error: String) {
@@ -321,12 +333,13 @@ impl Agent {
             leaves: self.leaves.keep(),
             contact: contact.unwrap_or_default().as_secs(),
         };
-        let state = Arc::clone(&self.state);
+        let (state, began) = (Arc::clone(&self.state), Instant::now());
         let kept = tokio::task::spawn_blocking(move || state.keep_cache(&cache)).await;
+        self.keep_after = began + (began.elapsed() * KEEP_SHARE).max(KEEP_PAUSE);
         match kept {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                self.is_unkept = true;
+                (self.is_unkept, self.keep_after) = (true, began + KEEP_AGAIN);
                 tracing::error!(%error, "what the control plane says is not kept");
             }
             Err(error) => tracing::error!(%error, "what the control plane says is not kept"),

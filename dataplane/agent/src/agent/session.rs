@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tonic::{Code, Status};
 use weft_control_api::{MESSAGE_BYTES_MAX, v1, v1::host_agent_client::HostAgentClient};
@@ -138,6 +138,7 @@ impl Agent {
                 Some(request) = self.inbox.recv() => {
                     self.request(request, &mut live, dataplane).await;
                 }
+                () = sleep_until(self.keep_after), if self.is_unkept => self.keep().await,
                 _ = ticks.tick() => self.tick(&mut live, dataplane).await,
             }
         }
@@ -171,7 +172,6 @@ impl Agent {
     async fn tick<D: Dataplane>(&mut self, live: &mut Live, dataplane: &D) {
         self.ask_for_leaves(live);
         self.give_up_waiting();
-        self.keep().await;
         if live.reports.is_due(Instant::now())
             && let Some(actual) = dataplane.actual().await
         {
