@@ -148,7 +148,13 @@ pub fn inner_packet(data: &[u8]) {
     assert!(inner.transport <= inner.length);
     if icmp::may_answer(&inner, data) {
         let mut out = [0; ICMP_ERROR_MAX];
-        let causes = [Cause::NoHost, Cause::TooBig(1_280), Cause::NoPort, Cause::NoProtocol];
+        let causes = [
+            Cause::NoHost,
+            Cause::TooBig(1_280),
+            Cause::Prohibited,
+            Cause::NoPort,
+            Cause::NoProtocol,
+        ];
         for (gateway, cause) in addresses(1).into_iter().flat_map(|a| causes.map(|c| (a, c))) {
             if let Some(len) = icmp::unreachable(cause, &inner, data, gateway, &mut out) {
                 let error = Inner::parse(&out[..len]).expect("an ICMP error is a packet");

@@ -13,6 +13,6 @@ pub use index::{
     WORKERS_MAX, WorkerId,
 };
 pub use name::{
-    AttachmentName, ComponentId, EnvironmentId, HostId, InstallationId, NAME_LEN_MAX, NameError,
+    AttachmentName, ComponentId, EnvironmentId, HostId, InstallationId, NAME_LEN_MAX, NameError, RuleName,
 };
 pub use subnet::{Subnet, SubnetError};
