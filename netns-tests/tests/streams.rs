@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-
 use netns_tests::fault::{extent, row};
 use netns_tests::filter::{block_udp_to, lose, unblock_udp_to};
 use netns_tests::process::{pause, wait_for};

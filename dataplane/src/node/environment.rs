@@ -7,8 +7,7 @@ use weft_handshake::{Environment, KeyExchange, TrustedTime};
 use weft_pki::{Credentials, TrustAnchor};
 use weft_proto::{
     AttachmentSlot, EnvironmentCounters, EnvironmentSlot, LinkSlot, NewEnvironment, RouteTable,
-    Target,
-    policy::Guard,
+    Target, policy::Guard,
 };
 use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
 

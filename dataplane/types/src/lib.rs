@@ -13,6 +13,7 @@ pub use index::{
     WORKERS_MAX, WorkerId,
 };
 pub use name::{
-    AttachmentName, ComponentId, EnvironmentId, HostId, InstallationId, NAME_LEN_MAX, NameError, RuleName,
+    AttachmentName, ComponentId, EnvironmentId, HostId, InstallationId, NAME_LEN_MAX, NameError,
+    RuleName,
 };
 pub use subnet::{Subnet, SubnetError};

@@ -5,9 +5,7 @@ use std::time::Instant;
 
 use weft_wire::{Inner, VIRTIO_HEADER_LEN, icmp::Cause};
 
-use super::{
-    AttachmentSlot, Denial, Direction, Engine, Environment, EnvironmentSlot, Event, Io,
-};
+use super::{AttachmentSlot, Denial, Direction, Engine, Environment, EnvironmentSlot, Event, Io};
 use crate::{
     DropReason,
     policy::{Denied, Seen},

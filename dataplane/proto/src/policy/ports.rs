@@ -18,10 +18,7 @@ pub(super) struct PortMap {
 
 impl PortMap {
     /// Of `rules` with their numbers, all of this protocol or of any.
-    pub(super) fn new<'a>(
-        rules: impl Iterator<Item = (usize, &'a Rule)>,
-        sets: &mut Sets,
-    ) -> Self {
+    pub(super) fn new<'a>(rules: impl Iterator<Item = (usize, &'a Rule)>, sets: &mut Sets) -> Self {
         let mut always = Bits::default();
         // Where a rule begins or ends to be about ports.
         let mut edges: Vec<(u16, usize, bool)> = Vec::new();
