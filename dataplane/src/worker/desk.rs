@@ -244,3 +244,6 @@ impl Desk {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;
