@@ -13,7 +13,7 @@ fi
 
 parts=("$@")
 if [ ${#parts[@]} -eq 0 ]; then
-    parts=(replay authentication ownership indices roam certificates admission)
+    parts=(replay authentication ownership indices roam policy certificates admission)
 fi
 
 # Kept from one run to the next; without optimisation changes are compiled in seconds.
@@ -47,6 +47,10 @@ for part in "${parts[@]}"; do
         ;;
     ownership) mutants "$part" weft-proto proto/src/engine/{inbound,outbound}.rs ;;
     indices) mutants "$part" weft-proto proto/src/{indices,pace}.rs ;;
+    policy)
+        mutants "$part" weft-proto proto/src/engine/judging.rs \
+            proto/src/policy/{bits,compiled,flows,guard,ports,rules,seen}.rs
+        ;;
     roam) mutants "$part" weft-proto proto/src/roam.rs ;;
     certificates) mutants "$part" weft-pki pki/src/verify.rs ;;
     admission) mutants "$part" weft-handshake handshake/src/{verifier,admission}.rs ;;

@@ -6,6 +6,7 @@ mod cpu;
 mod framing;
 mod handshake;
 mod keys;
+mod policy;
 mod replay;
 mod route;
 
@@ -32,6 +33,7 @@ fn main() {
     aead::measure(&mut criterion);
     replay::measure(&mut criterion);
     route::measure(&mut criterion);
+    policy::measure(&mut criterion);
     framing::measure(&mut criterion);
     keys::measure(&mut criterion);
     handshake::measure(&mut criterion);

@@ -25,6 +25,7 @@ pub mod page;
 pub mod pair;
 #[cfg(feature = "path")]
 pub mod plot;
+pub mod policy;
 pub mod report;
 #[cfg(feature = "path")]
 pub mod request;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use weft_config::Share;
-use weft_proto::{DropReason, keys::Role};
+use weft_proto::{DropReason, keys::Role, policy::Hits};
 use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
 
 use crate::worker::EngineKind;
@@ -179,6 +179,8 @@ pub struct EnvironmentStatus {
     pub relayed: (u64, u64),
     /// Packets dropped, all causes.
     pub drops: Vec<(DropReason, u64)>,
+    /// How often each rule of its policy decided, if it has one.
+    pub policy: Vec<Hits>,
     /// Sessions, active or not.
     pub sessions: usize,
 }

@@ -18,6 +18,7 @@ mod handshakes;
 mod link;
 mod listener;
 mod paths;
+mod policy;
 mod reload;
 mod sessions;
 mod share;
@@ -387,6 +388,7 @@ impl Node {
             WorkerEvent::Engine(Event::Damaged { session, refused, sent }) => {
                 self.handle_damaged(session, refused, sent);
             }
+            WorkerEvent::Engine(Event::Denied(denial)) => self.handle_denied(&denial),
         }
     }
 

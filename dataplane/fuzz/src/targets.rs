@@ -10,6 +10,7 @@ use weft_api::v1;
 use weft_audit::{Cursor, Expired, Head, Line, Name, Object, Signed};
 use weft_keys::{Record as KeyRecord, SEALED_OVERHEAD, Sealed};
 use weft_pki::{CertificateDer, SniTag, TrustAnchor, UnixTime, describe::describe, verify_peer};
+use weft_proto::policy::Seen;
 use weft_sim::packet::kernel_output;
 use weft_store::{
     StoreUrl,
@@ -141,14 +142,23 @@ pub fn container_frame(data: &[u8]) {
     assert_eq!(count, io.datagrams.len(), "everything that was sealed is delivered");
 }
 
-/// Reading IP headers, and ICMP errors about them.
+/// Reading IP headers, ICMP errors about them, and what policies look at.
 pub fn inner_packet(data: &[u8]) {
     let Ok(inner) = Inner::parse(data) else { return };
     assert!(usize::from(inner.transport) <= data.len());
     assert!(inner.transport <= inner.length);
+    // What a policy looks at, down to what an ICMP error quotes.
+    let seen = Seen::of(&inner, data);
+    assert_eq!(*seen.tuple(), seen.tuple().reversed().reversed());
     if icmp::may_answer(&inner, data) {
         let mut out = [0; ICMP_ERROR_MAX];
-        let causes = [Cause::NoHost, Cause::TooBig(1_280), Cause::NoPort, Cause::NoProtocol];
+        let causes = [
+            Cause::NoHost,
+            Cause::TooBig(1_280),
+            Cause::Prohibited,
+            Cause::NoPort,
+            Cause::NoProtocol,
+        ];
         for (gateway, cause) in addresses(1).into_iter().flat_map(|a| causes.map(|c| (a, c))) {
             if let Some(len) = icmp::unreachable(cause, &inner, data, gateway, &mut out) {
                 let error = Inner::parse(&out[..len]).expect("an ICMP error is a packet");

@@ -42,6 +42,8 @@ drop_reasons! {
     Source = "source_not_owned",
     /// A group or broadcast destination.
     Group = "group_destination",
+    /// The environment's policy forbids it.
+    Policy = "policy",
     /// A destination that no attachment has.
     NoRoute = "no_route",
     /// Larger than the path carries.

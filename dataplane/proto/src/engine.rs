@@ -1,12 +1,13 @@
 //! The packet path of one worker.
 //!
 //! It owns everything that the worker needs to judge, seal and open packets, and shares nothing
-//! but counters. Environments, attachments, links and sessions are put in and taken out by the
+//! but counters and what a policy has allowed. Environments, attachments, links and sessions are put in and taken out by the
 //! daemon between packets.
 
 mod backlog;
 mod inbound;
 mod join;
+mod judging;
 mod outbound;
 mod pending;
 mod pieces;
@@ -28,7 +29,9 @@ use weft_wire::Ecn;
 
 use crate::{
     AttachmentCounters, Bucket, EnvironmentCounters, LinkCounters, RouteTable, Share,
-    path::PathMtu, way::Way,
+    path::PathMtu,
+    policy::{Ground, Guard, Tuple},
+    way::Way,
 };
 use backlog::Backlog;
 use join::Join;
@@ -44,6 +47,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// (`net.ipv4.icmp_ratelimit`) roughly allows.
 const ICMP_BURST: u32 = 10;
 const ICMP_INTERVAL: Duration = Duration::from_millis(100);
+/// Denied packets of an environment that a worker tells of: ten at once, then one a second. Counters have all.
+const DENIALS_BURST: u32 = 10;
+const DENIALS_INTERVAL: Duration = Duration::from_secs(1);
 /// Events that wait for the daemon. It takes them after every batch, and a batch makes few; what
 /// is beyond is forgotten, and every event is repeated by its cause.
 const EVENTS_MAX: usize = 1024;
@@ -140,6 +146,32 @@ pub enum Event {
         /// Of so many.
         sent: u32,
     },
+    /// A policy forbade a packet; said of few of many.
+    Denied(Denial),
+}
+
+/// A packet that a policy forbade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Denial {
+    /// Whose policy.
+    pub environment: EnvironmentSlot,
+    /// Which one: [`Guard::generation`].
+    pub generation: u32,
+    /// What decided.
+    pub ground: Ground,
+    /// The packet.
+    pub tuple: Tuple,
+    /// Whether it came from a container of this host, or from a peer.
+    pub direction: Direction,
+}
+
+/// Which way a packet goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From a container of this host.
+    Out,
+    /// From a peer.
+    In,
 }
 
 /// An environment to add.
@@ -182,6 +214,10 @@ struct Environment {
     gateway: Option<IpAddr>,
     gateway6: Option<IpAddr>,
     routes: Arc<RouteTable>,
+    /// None: everything is allowed.
+    guard: Option<Arc<Guard>>,
+    /// How many denied packets may be told of.
+    denials: Bucket,
     share: Share,
     counters: Arc<EnvironmentCounters>,
 }

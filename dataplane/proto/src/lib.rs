@@ -8,7 +8,8 @@
 //!  UDP ─▶ handle_datagrams ─▶ open ─▶ replay ─▶ route ─▶ join ─▶ Io::deliver ─▶ TUN
 //! ```
 //!
-//! One [`Engine`] per worker, nothing shared between them. [`peer`] decides when to handshake and
+//! One [`Engine`] per worker, nothing shared between them but counters and, in an environment with a
+//! [`policy`], the flows that it has allowed. [`peer`] decides when to handshake and
 //! which session is used; it runs once per daemon, outside the workers.
 
 pub mod aead;
@@ -23,6 +24,7 @@ pub mod lane;
 mod pace;
 mod path;
 pub mod peer;
+pub mod policy;
 pub mod replay;
 pub mod roam;
 mod route;
@@ -39,8 +41,8 @@ pub use bucket::Bucket;
 pub use counters::{AttachmentCounters, Counter64, EnvironmentCounters, LinkCounters};
 pub use drop_reason::DropReason;
 pub use engine::{
-    AttachmentSlot, Engine, EnvironmentSlot, Event, Io, LinkSlot, NewAttachment, NewEnvironment,
-    NewLink, NewSession, SessionId, SessionStatus, Undeliverable,
+    AttachmentSlot, Denial, Direction, Engine, EnvironmentSlot, Event, Io, LinkSlot, NewAttachment,
+    NewEnvironment, NewLink, NewSession, SessionId, SessionStatus, Undeliverable,
 };
 pub use indices::IndexTable;
 pub use pace::{Pace, Share, Weight};

@@ -13,6 +13,7 @@ use weft_proto::{
     aead::Suite,
     keys::{Role, Secret},
     lane::{Limits, ReceiveLane, SendLane},
+    policy::{Guard, PortRange, Rule, Rules, Selector, Transport as Over, Verdict},
     way::Way,
 };
 use weft_sim::packet::{Flow, Packet, Transport, tcp};
@@ -259,6 +260,33 @@ fn relaying_allocates_nothing() {
     let packets = traffic("10.0.0.5", "fd00::5");
     assert_no_allocation("relay", || send_all(now, &mut a, &packets, &mut io));
     assert_eq!(io.packets, (ROUNDS + 1) * packets.len());
+}
+
+/// A policy under which the traffic of these tests goes, or does not.
+fn guard(now: Instant, default: Verdict) -> Arc<Guard> {
+    let rule = Rule {
+        name: "none".parse().expect("a name"),
+        from: Selector::Any,
+        to: Selector::Addresses([addr("10.0.0.9")].into()),
+        protocol: Some(Over::Tcp),
+        ports: vec![PortRange { first: 9, last: 9 }],
+        verdict: Verdict::Deny,
+    };
+    let rules = Rules { default, rules: vec![rule] };
+    Arc::new(Guard::new(now, rules.compile().expect("rules"), 1, 7))
+}
+
+#[test]
+fn judging_allocates_nothing() {
+    let now = Instant::now();
+    let (mut a, mut io) = (engine(now, 0), Fixed::new());
+    a.set_policy(EnvironmentSlot(0), Some(guard(now, Verdict::Allow)));
+    let packets = traffic("10.0.0.9", "fd00::9");
+    assert_no_allocation("allowed", || send_all(now, &mut a, &packets, &mut io));
+    assert!(!io.lengths.is_empty());
+    a.set_policy(EnvironmentSlot(0), Some(guard(now, Verdict::Deny)));
+    assert_no_allocation("denied", || send_all(now, &mut a, &packets, &mut io));
+    assert!(io.lengths.is_empty());
 }
 
 #[test]

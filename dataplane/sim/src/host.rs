@@ -264,7 +264,8 @@ impl Host {
             Event::Elsewhere { .. }
             | Event::Challenged(_)
             | Event::Answered(..)
-            | Event::Damaged { .. } => None,
+            | Event::Damaged { .. }
+            | Event::Denied(_) => None,
         };
         let Some(peer) = relation.and_then(|relation| self.relations.get_mut(&relation)) else {
             return;
@@ -277,7 +278,8 @@ impl Host {
             Event::Elsewhere { .. }
             | Event::Challenged(_)
             | Event::Answered(..)
-            | Event::Damaged { .. } => {}
+            | Event::Damaged { .. }
+            | Event::Denied(_) => {}
         }
     }
 

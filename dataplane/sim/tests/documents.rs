@@ -45,7 +45,13 @@ fn named_tests(text: &str) -> Vec<(String, String)> {
 fn every_named_test_exists() {
     let sources = sources();
     let mut count = 0;
-    for document in ["docs/protocol.md", "ARCHITECTURE.md", "docs/threat-model.md", "docs/dns.md"] {
+    for document in [
+        "docs/protocol.md",
+        "ARCHITECTURE.md",
+        "docs/threat-model.md",
+        "docs/dns.md",
+        "docs/policy.md",
+    ] {
         let text = fs::read_to_string(root().join(document)).unwrap();
         // Fences have three backquotes; without them they pair up.
         for (file, test) in named_tests(&text.replace("```", "")) {

@@ -236,6 +236,7 @@ mod tests {
                 peers: vec![peer_status(SessionState::Idle)],
                 relayed: (1, 2),
                 drops: vec![(DropReason::Replay, 3), (DropReason::Epoch, 0)],
+                policy: Vec::new(),
                 sessions: 0,
             }],
             drops: vec![(DropReason::Header, 17), (DropReason::Control, 0)],

@@ -211,6 +211,11 @@ const METRICS: &[Metric] = &[
             drops(out, Some(environment.id.as_str()), &environment.drops);
         }
     }),
+    counter(
+        "weft_policy_hits_total",
+        "How often a rule of the environment's policy decided: packets that it denied, flows that it allowed.",
+        policy_hits,
+    ),
     gauge(
         "weft_environment_certificate_expiry_timestamp_seconds",
         "When this host's certificate for the environment expires, Unix time.",
@@ -370,6 +375,20 @@ fn drops(out: &mut Samples<'_>, environment: Option<&str>, drops: &[(DropReason,
         match environment {
             Some(id) => out.push(&[("environment", id), cause], count),
             None => out.push(&[cause], count),
+        }
+    }
+}
+
+/// At most two more than a policy has rules.
+fn policy_hits(s: &Scrape<'_>, out: &mut Samples<'_>) {
+    for environment in &s.status.environments {
+        for hits in &environment.policy {
+            let labels = [
+                ("environment", environment.id.as_str()),
+                ("rule", &hits.rule),
+                ("verdict", hits.verdict.label()),
+            ];
+            out.push(&labels, hits.count);
         }
     }
 }

@@ -7,7 +7,7 @@ use weft_handshake::{Environment, KeyExchange, TrustedTime};
 use weft_pki::{Credentials, TrustAnchor};
 use weft_proto::{
     AttachmentSlot, EnvironmentCounters, EnvironmentSlot, LinkSlot, NewEnvironment, RouteTable,
-    Target,
+    Target, policy::Guard,
 };
 use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
 
@@ -22,6 +22,8 @@ pub(super) struct EnvironmentState {
     pub(super) place: EnvironmentPlace,
     pub(super) subnets: Vec<Subnet>,
     pub(super) share: Share,
+    /// Who may talk to whom; without, everybody to everybody.
+    pub(super) guard: Option<Arc<Guard>>,
     pub(super) tls: Arc<Environment>,
     /// What the next daemon will know of the time.
     pub(super) kept_time: Option<SystemTime>,
@@ -128,6 +130,7 @@ impl Node {
             place: EnvironmentPlace { slot, counters },
             subnets,
             share,
+            guard: None,
             tls,
             kept_time: known,
             attachments: BTreeMap::new(),

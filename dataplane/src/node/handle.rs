@@ -2,6 +2,7 @@
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 use weft_config::Config;
+use weft_proto::policy::Rules;
 use weft_types::{AttachmentName, EnvironmentId, HostId};
 
 use super::{AttachSpec, EventKind, Message, NodeEvent, PeerSpec, RequestError, Status};
@@ -20,6 +21,8 @@ pub enum Request {
     RemovePeer(EnvironmentId, HostId, Reply<()>),
     /// Replace the addresses that live at a peer.
     SetRoutes(EnvironmentId, HostId, Vec<std::net::IpAddr>, Reply<()>),
+    /// Judge an environment's packets by these rules, or by none.
+    SetPolicy(EnvironmentId, Option<Rules>, Reply<()>),
     /// Tell everything, or about one environment.
     Status(Option<EnvironmentId>, Reply<Box<Status>>),
     /// Run another configuration.
@@ -110,6 +113,19 @@ impl NodeHandle {
         addresses: Vec<std::net::IpAddr>,
     ) -> Result<(), RequestError> {
         ask!(self, SetRoutes, environment, host, addresses)
+    }
+
+    /// Judges an environment's packets by these rules from now on; without any everything is allowed. To be
+    /// called before the environment has attachments or peers, or what they send at first is not judged.
+    ///
+    /// # Errors
+    /// [`RequestError`]; the policy stays as it was then.
+    pub async fn set_policy(
+        &self,
+        environment: EnvironmentId,
+        rules: Option<Rules>,
+    ) -> Result<(), RequestError> {
+        ask!(self, SetPolicy, environment, rules)
     }
 
     /// Everything that the daemon knows about itself, or about one environment.

@@ -42,6 +42,9 @@ impl Node {
                 let _ =
                     reply.send(self.set_routes(&environment, &host, addresses, Origin::Api).await);
             }
+            Request::SetPolicy(environment, rules, reply) => {
+                let _ = reply.send(self.set_policy(&environment, rules.as_ref()));
+            }
             Request::Status(environment, reply) => {
                 let _ = reply.send(self.status(environment.as_ref()).map(Box::new));
             }

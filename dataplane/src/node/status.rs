@@ -70,6 +70,7 @@ impl Node {
             peers: state.peers.values().map(peer_status).collect(),
             relayed: (sum(counters, |c| &c.relayed_packets), sum(counters, |c| &c.relayed_bytes)),
             drops: drops(counters.iter()),
+            policy: state.guard.as_ref().map(|guard| guard.hits()).unwrap_or_default(),
             sessions: state.peers.values().map(|p| p.machine.sessions().count()).sum(),
         }
     }

@@ -5,7 +5,7 @@ use std::{net::TcpStream, sync::Arc};
 use tokio::sync::oneshot;
 use weft_proto::{
     AttachmentSlot, EnvironmentSlot, LinkSlot, NewAttachment, NewEnvironment, NewLink, NewSession,
-    RouteTable, SessionId, Share, fallback::Opener, way::Way,
+    RouteTable, SessionId, Share, fallback::Opener, policy::Guard, way::Way,
 };
 use weft_sys::tun::TunQueue;
 
@@ -19,6 +19,8 @@ pub enum Command {
     RemoveEnvironment(EnvironmentSlot),
     /// See [`weft_proto::Engine::set_environment_share`].
     SetEnvironmentShare(EnvironmentSlot, Share),
+    /// See [`weft_proto::Engine::set_policy`].
+    SetPolicy(EnvironmentSlot, Option<Arc<Guard>>),
     /// See [`weft_proto::Engine::set_routes`].
     SetRoutes(EnvironmentSlot, Arc<RouteTable>),
     /// See [`weft_proto::Engine::add_attachment`]; the worker owns the queue from now on.

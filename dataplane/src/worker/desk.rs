@@ -191,6 +191,7 @@ impl Desk {
                 Command::SetEnvironmentShare(slot, share) => {
                     engine.set_environment_share(slot, share);
                 }
+                Command::SetPolicy(slot, guard) => engine.set_policy(slot, guard),
                 Command::SetRoutes(slot, routes) => engine.set_routes(slot, routes),
                 Command::AddAttachment(slot, new, queue) => {
                     if let Err(error) = watch.watch(slot, &queue) {
@@ -243,3 +244,6 @@ impl Desk {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

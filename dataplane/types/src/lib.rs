@@ -14,5 +14,6 @@ pub use index::{
 };
 pub use name::{
     AttachmentName, ComponentId, EnvironmentId, HostId, InstallationId, NAME_LEN_MAX, NameError,
+    RuleName,
 };
 pub use subnet::{Subnet, SubnetError};

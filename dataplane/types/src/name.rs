@@ -109,6 +109,10 @@ name_type! {
     ComponentId
 }
 name_type! {
+    /// A rule of an environment's policy, unique in it; what counters and logs call it.
+    RuleName
+}
+name_type! {
     /// A container's interface on its environment's overlay, unique in the environment on a host.
     AttachmentName
 }

@@ -48,6 +48,9 @@ pub enum Cause {
     /// (ICMP type 3 code 4, RFC 1191 section 4), *packet too big* (ICMPv6 type 2, RFC 4443 section
     /// 3.2).
     TooBig(u16),
+    /// A rule forbids it: *communication administratively prohibited* (ICMP type 3 code 13, RFC 1812 section 5.2.7.1;
+    /// ICMPv6 type 1 code 1).
+    Prohibited,
     /// The destination has no such port: *port unreachable* (ICMP type 3 code 3, ICMPv6 type 1 code 4).
     NoPort,
     /// The destination does not speak this protocol: *protocol unreachable* (ICMP type 3 code 2), *unrecognized
@@ -97,6 +100,7 @@ fn unreachable_v4(
             out[21] = 4;
             out[26..28].copy_from_slice(&mtu.to_be_bytes());
         }
+        Cause::Prohibited => out[21] = 13,
         Cause::NoPort => out[21] = 3,
         Cause::NoProtocol => out[21] = 2,
     }
@@ -129,6 +133,7 @@ fn unreachable_v6(
             out[40] = 2;
             out[46..48].copy_from_slice(&mtu.to_be_bytes());
         }
+        Cause::Prohibited => (out[40], out[41]) = (1, 1),
         Cause::NoPort => (out[40], out[41]) = (1, 4),
         Cause::NoProtocol => (out[40], out[41], out[47]) = (4, 1, NEXT_HEADER_AT),
     }
@@ -220,14 +225,18 @@ mod tests {
             .udp(1, 2)
             .write(&mut packet, &[7])
             .unwrap();
-        for (cause, code) in [(Cause::NoPort, 3), (Cause::NoProtocol, 2)] {
+        for (cause, code) in [(Cause::NoPort, 3), (Cause::NoProtocol, 2), (Cause::Prohibited, 13)] {
             let error = built(cause, &packet, "10.0.0.1");
             assert_eq!(error[20..22], [3, code]);
             assert_eq!(checksum::internet(&error[20..]), 0);
         }
         let mut packet = Vec::new();
         PacketBuilder::ipv6([2; 16], [3; 16], 9).udp(1, 2).write(&mut packet, &[7]).unwrap();
-        for (cause, head) in [(Cause::NoPort, [1, 4, 0, 0]), (Cause::NoProtocol, [4, 1, 0, 6])] {
+        for (cause, head) in [
+            (Cause::NoPort, [1, 4, 0, 0]),
+            (Cause::NoProtocol, [4, 1, 0, 6]),
+            (Cause::Prohibited, [1, 1, 0, 0]),
+        ] {
             let error = built(cause, &packet, "fd00::1");
             assert_eq!([error[40], error[41], error[46], error[47]], head);
         }

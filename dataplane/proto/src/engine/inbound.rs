@@ -9,11 +9,12 @@ use weft_wire::{
 };
 
 use super::{
-    AttachmentSlot, Elsewhere, Engine, EnvironmentSlot, Event, Io, LinkSlot, SessionId,
+    AttachmentSlot, Direction, Elsewhere, Engine, EnvironmentSlot, Event, Io, LinkSlot, SessionId,
     join::{Join, PacketId, Start},
 };
 use crate::{
     DropReason, Target,
+    policy::Seen,
     roam::{SEEN_EVERY, SEEN_PAUSE_MAX},
     way::Source,
 };
@@ -197,7 +198,7 @@ impl Engine {
             return self.open_piece(now, environment, opened, &metadata, body_len, io);
         }
         if metadata.virtio.gso_type == virtio::GSO_NONE {
-            return self.open_whole(environment, opened, &metadata, body_len, io);
+            return self.open_whole(now, environment, opened, &metadata, body_len, io);
         }
         let id = PacketId::new(&opened.header, &metadata);
         match self.join.append_chunk(id, &metadata, opened.outer, payload_len, header_len) {
@@ -207,7 +208,8 @@ impl Engine {
                 self.settle(opened.len, io);
                 let header = &self.join.behind()[payload_len..payload_len + header_len];
                 let frame = Frame::from_chunk(&metadata, header, payload_len)?;
-                let to = self.admit(environment, opened.link, &frame.inner)?;
+                let seen = self.look(environment, &frame.inner, header);
+                let to = self.admit(now, environment, opened.link, &frame.inner, seen)?;
                 let start = Start { environment, to, outer: opened.outer };
                 self.join.start_chunks(start, id, metadata, frame, payload_len);
             }
@@ -217,6 +219,7 @@ impl Engine {
 
     fn open_whole(
         &mut self,
+        now: Instant,
         environment: EnvironmentSlot,
         opened: &Opened,
         metadata: &Metadata,
@@ -230,7 +233,8 @@ impl Engine {
         if joinable && self.join.append_udp(index, opened.outer, &frame.inner, len) {
             return Ok(());
         }
-        let to = self.admit(environment, opened.link, &frame.inner)?;
+        let seen = self.look(environment, &frame.inner, &self.join.behind()[..len]);
+        let to = self.admit(now, environment, opened.link, &frame.inner, seen)?;
         if joinable && self.attachments.get(to).is_some_and(|a| a.uso) {
             self.settle(opened.len, io);
             let start = Start { environment, to, outer: opened.outer };
@@ -270,7 +274,8 @@ impl Engine {
         let Some(mut whole) = added.whole else { return Ok(()) };
         let packet = &mut whole.bytes[..whole.len];
         let frame = Frame::from_peer(&whole.metadata, packet)?;
-        let to = self.admit(environment, opened.link, &frame.inner)?;
+        let seen = self.look(environment, &frame.inner, packet);
+        let to = self.admit(now, environment, opened.link, &frame.inner, seen)?;
         let ecn = join_ecn(frame.inner.ecn, whole.outer).ok_or(DropReason::Ecn)?;
         if ecn != frame.inner.ecn {
             set_ecn(packet, frame.inner.version, ecn);
@@ -293,14 +298,16 @@ impl Engine {
     }
 
     /// Whether this peer may send this packet: its source must live at the peer, its destination
-    /// must be attached here, both in the link's environment. Traffic from a peer never goes to
-    /// a peer.
+    /// must be attached here, both in the link's environment, and the environment's policy, if it has
+    /// `seen` the packet, must allow it. Traffic from a peer never goes to a peer.
     #[inline]
     fn admit(
-        &self,
+        &mut self,
+        now: Instant,
         environment: EnvironmentSlot,
         link: LinkSlot,
         inner: &Inner,
+        seen: Option<Seen>,
     ) -> Result<AttachmentSlot, DropReason> {
         let routes = &self.environments.get(environment).ok_or(DropReason::Destination)?.routes;
         if routes.get(inner.source) != Some(Target::Remote(link)) {
@@ -309,10 +316,13 @@ impl Engine {
         let Some(Target::Local(to)) = routes.get(inner.destination) else {
             return Err(DropReason::Destination);
         };
-        match self.attachments.get(to) {
-            Some(attachment) if attachment.environment == environment => Ok(to),
-            _ => Err(DropReason::Destination),
+        if self.attachments.get(to).is_none_or(|there| there.environment != environment) {
+            return Err(DropReason::Destination);
         }
+        if let Some(seen) = seen {
+            self.judge(now, environment, Direction::In, &seen)?;
+        }
+        Ok(to)
     }
 
     /// Delivers the open run, if there is one.

@@ -93,7 +93,12 @@ impl Engine {
             return Err(DropReason::Group);
         }
         let tables = self.environments.get(environment).ok_or(DropReason::NoRoute)?;
-        match tables.routes.get(frame.inner.destination) {
+        let target = tables.routes.get(frame.inner.destination);
+        // To nobody nothing is forbidden, and nothing need be remembered.
+        if tables.guard.is_some() && target.is_some() {
+            self.judge_sent(now, from, environment, &frame.inner, data, io)?;
+        }
+        match target {
             Some(Target::Remote(link)) => {
                 // What has waited goes.
                 if count == Count::Yes
@@ -285,7 +290,7 @@ impl Engine {
 
     /// Tells the container why its packet goes no further.
     #[cold]
-    fn answer(
+    pub(super) fn answer(
         &mut self,
         now: Instant,
         from: AttachmentSlot,

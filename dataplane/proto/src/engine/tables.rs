@@ -3,18 +3,22 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    Attachment, AttachmentSlot, Engine, Environment, EnvironmentSlot, ICMP_BURST, ICMP_INTERVAL,
-    Link, LinkSlot, NewAttachment, NewEnvironment, NewLink, pending::Pending,
+    Attachment, AttachmentSlot, DENIALS_BURST, DENIALS_INTERVAL, Engine, Environment,
+    EnvironmentSlot, ICMP_BURST, ICMP_INTERVAL, Link, LinkSlot, NewAttachment, NewEnvironment,
+    NewLink, pending::Pending,
 };
-use crate::{Bucket, DropReason, RouteTable, Share, path::PathMtu, way::Way};
+use crate::{Bucket, DropReason, RouteTable, Share, path::PathMtu, policy::Guard, way::Way};
 
 impl Engine {
-    /// Adds an environment, without routes yet.
+    /// Adds an environment, without routes yet, and so without traffic. Its policy, if it has one, is to be set
+    /// before them: until then everything is allowed.
     pub fn add_environment(&mut self, slot: EnvironmentSlot, new: NewEnvironment) {
         let environment = Environment {
             gateway: new.gateway,
             gateway6: new.gateway6,
             routes: Arc::default(),
+            guard: None,
+            denials: Bucket::new(DENIALS_BURST, DENIALS_INTERVAL),
             share: new.share,
             counters: new.counters,
         };
@@ -41,6 +45,13 @@ impl Engine {
         if let Some(attachment) = self.attachments.get_mut(slot) {
             self.backlog.set_share(attachment.environment, slot, &share);
             attachment.share = share;
+        }
+    }
+
+    /// Judges an environment's packets by another policy from now on, what waits too; by none without.
+    pub fn set_policy(&mut self, slot: EnvironmentSlot, guard: Option<Arc<Guard>>) {
+        if let Some(environment) = self.environments.get_mut(slot) {
+            environment.guard = guard.filter(|guard| !guard.is_open());
         }
     }
 

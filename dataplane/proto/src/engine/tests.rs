@@ -19,6 +19,7 @@ mod hostile;
 mod mtu;
 mod ownership;
 mod pieces;
+mod policy;
 mod relay;
 mod roam;
 mod udp;

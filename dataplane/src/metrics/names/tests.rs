@@ -1,7 +1,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use weft_config::Share;
-use weft_proto::keys::Role;
+use weft_proto::{
+    keys::Role,
+    policy::{Hits, Verdict},
+};
 
 use super::*;
 use crate::metrics::text::Labels;
@@ -115,6 +118,10 @@ fn status() -> Status {
         peers: vec![peer("host-b", established), peer("host-c", SessionState::Backoff)],
         relayed: (21, 22),
         drops,
+        policy: vec![
+            Hits { rule: "web-db".into(), verdict: Verdict::Allow, count: 31 },
+            Hits { rule: "(default)".into(), verdict: Verdict::Deny, count: 32 },
+        ],
         sessions: 2,
     };
     let worker = WorkerStatus { gso: true, wakeups: 5, send_errors: 1, ..WorkerStatus::default() };
@@ -158,6 +165,8 @@ fn what_the_node_tells_is_read_back() {
     let b = [acme, ("peer", "host-b")];
     let c = [acme, ("peer", "host-c")];
     let failed = [acme, ("peer", "host-b"), ("cause", "timeout")];
+    let rule = [acme, ("rule", "web-db"), ("verdict", "allow")];
+    let default = [acme, ("rule", "(default)"), ("verdict", "deny")];
     let aead = provider(Suite::Aes256Gcm);
     let engine = [("version", VERSION), ("engine", "uring"), ("aead", aead)];
     let expected: &[(&str, Labels<'_>, f64)] = &[
@@ -194,6 +203,8 @@ fn what_the_node_tells_is_read_back() {
         ("weft_environment_relayed_packets_total", &[acme], 21.0),
         ("weft_environment_relayed_bytes_total", &[acme], 22.0),
         ("weft_environment_drops_total", &[acme, ("cause", "replay")], 7.0),
+        ("weft_policy_hits_total", &rule, 31.0),
+        ("weft_policy_hits_total", &default, 32.0),
         ("weft_environment_certificate_expiry_timestamp_seconds", &[acme], 1_800_000_000.0),
         ("weft_unattributed_drops_total", &[("cause", "header")], 17.0),
         ("weft_handshakes_rejected_total", &[("cause", "timeout")], 9.0),
