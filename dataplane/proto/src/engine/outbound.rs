@@ -106,6 +106,9 @@ impl Engine {
                 self.send(now, from, link, &frame, data, io)
             }
             Some(Target::Local(to)) => self.relay(environment, to, &frame, data, io),
+            None if tables.is_gateway(frame.inner.destination) => {
+                self.to_gateway(now, environment, from, &frame, data, io)
+            }
             None => {
                 self.answer(now, from, Cause::NoHost, &frame.inner, data, io);
                 Err(DropReason::NoRoute)

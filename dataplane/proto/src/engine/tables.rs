@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     Attachment, AttachmentSlot, Engine, Environment, EnvironmentSlot, ICMP_BURST, ICMP_INTERVAL,
-    Link, LinkSlot, NewAttachment, NewEnvironment, NewLink, pending::Pending,
+    Link, LinkSlot, NewAttachment, NewEnvironment, NewLink,
+    gateway::{GATEWAY_BURST, GATEWAY_INTERVAL},
+    pending::Pending,
 };
 use crate::{Bucket, DropReason, RouteTable, Share, path::PathMtu, way::Way};
 
@@ -59,6 +61,7 @@ impl Engine {
             uso: new.uso,
             share: new.share,
             icmp: Bucket::new(ICMP_BURST, ICMP_INTERVAL),
+            gateway: Bucket::new(GATEWAY_BURST, GATEWAY_INTERVAL),
             counters: new.counters,
         };
         self.attachments.insert(slot, attachment);
