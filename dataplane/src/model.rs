@@ -12,6 +12,8 @@ use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
 
 use crate::worker::EngineKind;
 
+pub use crate::gateway::GatewayStatus;
+
 /// An attachment to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttachSpec {
@@ -179,6 +181,8 @@ pub struct EnvironmentStatus {
     pub relayed: (u64, u64),
     /// Packets dropped, all causes.
     pub drops: Vec<(DropReason, u64)>,
+    /// What its gateway did.
+    pub gateway: GatewayStatus,
     /// Sessions, active or not.
     pub sessions: usize,
 }

@@ -20,6 +20,7 @@ mod limits;
 mod load;
 mod member;
 mod model;
+mod names;
 pub mod plan;
 mod problem;
 mod space;
@@ -35,7 +36,7 @@ pub use limits::{
 pub use load::{check_text, load, load_at, reload};
 pub use model::{
     API_DEFAULT, Attachment, Config, Engine, Environment, INTERFACE_DEFAULT, KeyLimits, Latency,
-    LogConfig, LogFormat, LogLevel, Peer, Placement, Share,
+    LogConfig, LogFormat, LogLevel, Names, Peer, Placement, Share,
 };
 pub use plan::{Change, RestartNeeded, plan};
 pub use problem::Problem;

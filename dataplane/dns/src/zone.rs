@@ -28,7 +28,8 @@ use weft_wire::icmp::is_unicast;
 use crate::{
     label::{self, LabelError},
     limits::{
-        ADDRESSES_PER_SLOT_MAX, ALIASES_MAX, PORTS_PER_SERVICE_MAX, ROLES_PER_SLOT_MAX, SERVICES_MAX, SLOTS_MAX,
+        ADDRESSES_PER_SLOT_MAX, ALIASES_MAX, PORTS_PER_SERVICE_MAX, ROLES_PER_SLOT_MAX,
+        SERVICES_MAX, SLOTS_MAX,
     },
 };
 

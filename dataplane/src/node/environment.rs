@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::SystemTime};
 
-use weft_config::Share;
+use weft_config::{Names, Share};
 use weft_handshake::{Environment, KeyExchange, TrustedTime};
 use weft_pki::{Credentials, TrustAnchor};
 use weft_proto::{
@@ -13,7 +13,7 @@ use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
 
 use super::{
     EnvironmentPlace, EventKind, Node, NodeEvent, Owner, RequestError, attachment::AttachmentEntry,
-    gateways, link::PeerEntry, share::proto_share,
+    gateways, link::PeerEntry, names::Named, share::proto_share,
 };
 use crate::worker::Command;
 
@@ -22,6 +22,7 @@ pub(super) struct EnvironmentState {
     pub(super) place: EnvironmentPlace,
     pub(super) subnets: Vec<Subnet>,
     pub(super) share: Share,
+    pub(super) named: Named,
     pub(super) tls: Arc<Environment>,
     /// What the next daemon will know of the time.
     pub(super) kept_time: Option<SystemTime>,
@@ -111,23 +112,28 @@ impl Node {
         share: Share,
         anchor: TrustAnchor,
         credentials: Credentials,
+        names: Names,
     ) -> Result<(), RequestError> {
         let known = self.kept.known_time(id);
         let time = Arc::new(known.map(TrustedTime::since).unwrap_or_default());
         let tls = tls_environment(anchor, credentials, time)?;
         let slot = EnvironmentSlot(self.environment_slots.take());
+        let answered = self.answer_names(slot, &subnets, names);
+        let (named, inlet) = answered.inspect_err(|_| self.environment_slots.give_back(slot.0))?;
         let counters: Vec<Arc<EnvironmentCounters>> =
             self.workers.iter().map(|_| Arc::default()).collect();
         let (gateway, gateway6) = gateways(&subnets);
         let to_send = proto_share(share);
         self.command_all(|worker| {
             let (counters, share) = (Arc::clone(&counters[worker]), to_send.clone());
-            Command::AddEnvironment(slot, NewEnvironment { gateway, gateway6, share, counters })
+            let new = NewEnvironment { gateway, gateway6, share, counters };
+            Command::AddEnvironment(slot, new, inlet.clone())
         });
         let state = EnvironmentState {
             place: EnvironmentPlace { slot, counters },
             subnets,
             share,
+            named,
             tls,
             kept_time: known,
             attachments: BTreeMap::new(),
@@ -157,9 +163,11 @@ impl Node {
         for name in attachments {
             self.forget_attachment(id, &name).await;
         }
+        let Some(state) = self.environments.remove(id) else { return };
+        // Before its slot is another's: an answer that came later would be one of that environment.
+        state.named.answering.close().await;
         self.command_all(|_| Command::RemoveEnvironment(slot));
         self.barrier().await;
-        self.environments.remove(id);
         self.environment_slots.give_back(slot.0);
         // Fewer environments cannot clash.
         let _ = self.publish_tls();

@@ -2,6 +2,7 @@
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 use weft_config::Config;
+use weft_dns::ZoneRecords;
 use weft_types::{AttachmentName, EnvironmentId, HostId};
 
 use super::{AttachSpec, EventKind, Message, NodeEvent, PeerSpec, RequestError, Status};
@@ -20,6 +21,8 @@ pub enum Request {
     RemovePeer(EnvironmentId, HostId, Reply<()>),
     /// Replace the addresses that live at a peer.
     SetRoutes(EnvironmentId, HostId, Vec<std::net::IpAddr>, Reply<()>),
+    /// Answer from this zone and from nothing else.
+    SetZone(EnvironmentId, Box<ZoneRecords>, Reply<()>),
     /// Tell everything, or about one environment.
     Status(Option<EnvironmentId>, Reply<Box<Status>>),
     /// Run another configuration.
@@ -110,6 +113,20 @@ impl NodeHandle {
         addresses: Vec<std::net::IpAddr>,
     ) -> Result<(), RequestError> {
         ask!(self, SetRoutes, environment, host, addresses)
+    }
+
+    /// Replaces an environment's zone as a whole, for whoever knows all of its services. Nothing that this
+    /// host knows by itself is among its names any more: no service of the configuration, no attachment that
+    /// `records` does not name.
+    ///
+    /// # Errors
+    /// [`RequestError`], with the field when the records are no zone; the old one stays then.
+    pub async fn set_zone(
+        &self,
+        environment: EnvironmentId,
+        records: Box<ZoneRecords>,
+    ) -> Result<(), RequestError> {
+        ask!(self, SetZone, environment, records)
     }
 
     /// Everything that the daemon knows about itself, or about one environment.

@@ -42,6 +42,9 @@ impl Node {
                 let _ =
                     reply.send(self.set_routes(&environment, &host, addresses, Origin::Api).await);
             }
+            Request::SetZone(environment, records, reply) => {
+                let _ = reply.send(self.set_zone(&environment, *records));
+            }
             Request::Status(environment, reply) => {
                 let _ = reply.send(self.status(environment.as_ref()).map(Box::new));
             }
@@ -61,6 +64,7 @@ impl Node {
                 environment.share,
                 environment.anchor.clone(),
                 environment.credentials.clone(),
+                environment.names.clone(),
             )
             .with_context(|| format!("environment {id}"))?;
             for attachment in &environment.attachments {
@@ -149,12 +153,13 @@ impl Node {
             Change::RemoveEnvironment { environment } => {
                 self.remove_environment(&environment).await;
             }
-            Change::AddEnvironment { environment, subnets, share, anchor, credentials } => {
-                self.add_environment(&environment, subnets, share, anchor, credentials)?;
+            Change::AddEnvironment { environment, subnets, share, anchor, credentials, names } => {
+                self.add_environment(&environment, subnets, share, anchor, credentials, names)?;
             }
             Change::SetEnvironmentShare { environment, share } => {
                 self.set_environment_share(&environment, share)?;
             }
+            Change::SetNames { environment, names } => self.set_names(&environment, names)?,
             Change::SetAttachmentShare { environment, name, share } => {
                 self.set_attachment_share(&environment, &name, share)?;
             }

@@ -70,6 +70,7 @@ impl Node {
             peers: state.peers.values().map(peer_status).collect(),
             relayed: (sum(counters, |c| &c.relayed_packets), sum(counters, |c| &c.relayed_bytes)),
             drops: drops(counters.iter()),
+            gateway: state.named.answering.status(),
             sessions: state.peers.values().map(|p| p.machine.sessions().count()).sum(),
         }
     }

@@ -5,7 +5,7 @@ use weft_proto::keys::Role;
 
 use super::*;
 use crate::metrics::text::Labels;
-use crate::node::{AttachSpec, PeerSpec, Traffic};
+use crate::node::{AttachSpec, GatewayStatus, PeerSpec, Traffic};
 use crate::worker::EngineKind;
 
 /// One sample as a reader of the format sees it.
@@ -115,6 +115,14 @@ fn status() -> Status {
         peers: vec![peer("host-b", established), peer("host-c", SessionState::Backoff)],
         relayed: (21, 22),
         drops,
+        gateway: GatewayStatus {
+            received: 31,
+            sent: 32,
+            unsent: 33,
+            queries: 34,
+            forwarded: 35,
+            drops: weft_dns::DropReason::ALL.into_iter().zip(40..).collect(),
+        },
         sessions: 2,
     };
     let worker = WorkerStatus { gso: true, wakeups: 5, send_errors: 1, ..WorkerStatus::default() };
@@ -178,6 +186,12 @@ fn what_the_node_tells_is_read_back() {
         ("weft_environment_relayed_packets_total", &[acme], 21.0),
         ("weft_environment_relayed_bytes_total", &[acme], 22.0),
         ("weft_environment_drops_total", &[acme, ("cause", "replay")], 7.0),
+        ("weft_gateway_received_packets_total", &[acme], 31.0),
+        ("weft_gateway_sent_packets_total", &[acme], 32.0),
+        ("weft_gateway_unsent_packets_total", &[acme], 33.0),
+        ("weft_gateway_queries_total", &[acme], 34.0),
+        ("weft_gateway_forwarded_queries_total", &[acme], 35.0),
+        ("weft_gateway_drops_total", &[acme, ("cause", "gateway_rate")], 45.0),
         ("weft_environment_certificate_expiry_timestamp_seconds", &[acme], 1_800_000_000.0),
         ("weft_unattributed_drops_total", &[("cause", "header")], 17.0),
         ("weft_handshakes_rejected_total", &[("cause", "timeout")], 9.0),
