@@ -120,6 +120,11 @@ pub(crate) struct Answering {
 }
 
 impl Answering {
+    /// The zone that is answered from.
+    pub(crate) fn zone(&self) -> Arc<Zone> {
+        Arc::clone(&self.settings.borrow().zone)
+    }
+
     /// Answers from this zone from now on.
     pub(crate) fn set_zone(&self, zone: Arc<Zone>) {
         self.settings.send_modify(|settings| settings.zone = zone);

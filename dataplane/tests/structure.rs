@@ -136,7 +136,8 @@ fn every_cause_is_explained() {
     let drops = weft_proto::DropReason::ALL.iter().map(|reason| reason.label());
     let handshakes = weft_handshake::HandshakeError::LABELS.iter().copied();
     let refusals = ["admission_rate", "admission_half_open"];
-    for cause in drops.chain(handshakes).chain(refusals) {
+    let gateways = weft_dns::DropReason::ALL.iter().map(|reason| reason.label());
+    for cause in drops.chain(handshakes).chain(gateways).chain(refusals) {
         assert!(book.contains(&format!("`{cause}`")), "{cause}");
     }
 }

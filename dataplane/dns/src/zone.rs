@@ -266,7 +266,9 @@ impl Zone {
         &self.subnets
     }
 
-    pub(crate) fn serial(&self) -> u32 {
+    /// The serial number of its records.
+    #[must_use]
+    pub fn serial(&self) -> u32 {
         self.serial
     }
 

@@ -10,12 +10,9 @@ use weft_dns::{AliasRecord, ServiceRecord, Zone, ZoneRecords};
 use weft_proto::EnvironmentSlot;
 use weft_types::{EnvironmentId, Subnet};
 
-use super::{
-    EventKind, Node, NodeEvent, RequestError, attachment::AttachmentEntry,
-    environment::EnvironmentState,
-};
+use super::{AttachSpec, EventKind, Node, NodeEvent, RequestError};
 use crate::{
-    gateway::{Answering, Inlet, Outlet, Settings},
+    gateway::{Answering, Gateways, Inlet, Outlet, Settings},
     worker::{Command, Worker},
 };
 
@@ -23,8 +20,6 @@ use crate::{
 pub(super) struct Named {
     pub(super) answering: Answering,
     source: Source,
-    /// Of the zone that is answered from.
-    serial: u32,
 }
 
 /// Where an environment's zone comes from.
@@ -35,12 +30,51 @@ enum Source {
     Given,
 }
 
-impl EnvironmentState {
-    /// The zone as this host knows it; none when it is given.
-    fn zone_of_here(&self, serial: u32) -> Option<ZoneRecords> {
-        let Source::Here(services) = &self.named.source else { return None };
-        Some(records(serial, &self.subnets, services, self.attachments.values()))
+impl Named {
+    /// Makes the zone anew, if it is made here.
+    fn refresh<'a>(
+        &mut self,
+        subnets: &[Subnet],
+        attachments: impl Iterator<Item = &'a AttachSpec>,
+    ) -> Result<(), RequestError> {
+        let Source::Here(services) = &self.source else { return Ok(()) };
+        let serial = self.answering.zone().serial().wrapping_add(1);
+        self.replace(records(serial, subnets, services, attachments))
     }
+
+    /// Answers other services and other names from now on, as the configuration has them. Whoever gives the zone
+    /// goes before its services.
+    fn configure(&mut self, names: Names) {
+        self.answering.set_outside(names.outside);
+        if let Source::Here(services) = &mut self.source {
+            *services = names.services;
+        }
+    }
+
+    /// Takes a zone that somebody else has made, here and from now on.
+    fn give(&mut self, records: ZoneRecords) -> Result<(), RequestError> {
+        self.replace(records)?;
+        self.source = Source::Given;
+        Ok(())
+    }
+
+    fn replace(&self, records: ZoneRecords) -> Result<(), RequestError> {
+        let before = self.answering.zone();
+        if records.subnets != before.subnets() {
+            return Err(RequestError::Invalid(format!(
+                "subnets: found {}; expected {}",
+                listed(&records.subnets),
+                listed(before.subnets())
+            )));
+        }
+        self.answering.set_zone(zone(records)?);
+        Ok(())
+    }
+}
+
+fn listed(subnets: &[Subnet]) -> String {
+    let texts: Vec<_> = subnets.iter().map(ToString::to_string).collect();
+    texts.join(" and ")
 }
 
 /// Every attachment is a service of its own, unless a service has that name.
@@ -48,13 +82,13 @@ fn records<'a>(
     serial: u32,
     subnets: &[Subnet],
     services: &[ServiceRecord],
-    attachments: impl Iterator<Item = &'a AttachmentEntry>,
+    attachments: impl Iterator<Item = &'a AttachSpec>,
 ) -> ZoneRecords {
     let taken: HashSet<_> = services.iter().map(|service| service.name.as_str()).collect();
-    let aliases = attachments.filter(|entry| !taken.contains(entry.spec.name.as_str()));
-    let alias = |entry: &AttachmentEntry| AliasRecord {
-        name: entry.spec.name.to_string(),
-        addresses: entry.spec.addresses.clone(),
+    let aliases = attachments.filter(|spec| !taken.contains(spec.name.as_str()));
+    let alias = |spec: &AttachSpec| AliasRecord {
+        name: spec.name.to_string(),
+        addresses: spec.addresses.clone(),
     };
     ZoneRecords {
         serial,
@@ -85,14 +119,7 @@ impl Node {
         subnets: &[Subnet],
         names: Names,
     ) -> Result<(Named, Inlet), RequestError> {
-        let serial = 1;
-        let zone = zone(records(serial, subnets, &names.services, std::iter::empty()))?;
-        let settings = Settings { zone, outside: names.outside };
-        let opened = self.gateways.open(settings, outlet(slot, &self.workers));
-        let (answering, inlet) =
-            opened.map_err(|error| RequestError::Invalid(error.to_string()))?;
-        let source = Source::Here(names.services);
-        Ok((Named { answering, source, serial }, inlet))
+        open(&self.gateways, subnets, names, outlet(slot, &self.workers))
     }
 
     /// Attachments came or went: their names follow between everything else.
@@ -103,27 +130,21 @@ impl Node {
     /// Makes the zones anew that attachments or services have changed.
     pub(super) fn refresh_names(&mut self) {
         for id in std::mem::take(&mut self.stale_names) {
-            let Some(state) = self.environments.get(&id) else { continue };
-            let serial = state.named.serial.wrapping_add(1);
-            let Some(records) = state.zone_of_here(serial) else { continue };
-            if let Err(error) = self.replace_zone(&id, records) {
+            let Ok(state) = self.environment_mut(&id) else { continue };
+            let attachments = state.attachments.values().map(|entry| &entry.spec);
+            if let Err(error) = state.named.refresh(&state.subnets, attachments) {
                 tracing::error!(environment = %id, %error, "names stay as they were");
             }
         }
     }
 
-    /// Answers other services and other names from now on, as the configuration has them. Whoever gives the zone
-    /// goes before it.
+    /// Answers other names from now on, as the configuration has them.
     pub(super) fn set_names(
         &mut self,
         id: &EnvironmentId,
         names: Names,
     ) -> Result<(), RequestError> {
-        let named = &mut self.environment_mut(id)?.named;
-        named.answering.set_outside(names.outside);
-        if let Source::Here(services) = &mut named.source {
-            *services = names.services;
-        }
+        self.environment_mut(id)?.named.configure(names);
         self.names_changed(id);
         self.publish(NodeEvent::new(EventKind::EnvironmentChanged, "names changed").of(id));
         Ok(())
@@ -136,36 +157,26 @@ impl Node {
         id: &EnvironmentId,
         records: ZoneRecords,
     ) -> Result<(), RequestError> {
-        self.replace_zone(id, records)?;
-        self.environment_mut(id)?.named.source = Source::Given;
-        Ok(())
+        self.environment_mut(id)?.named.give(records)
     }
+}
 
-    fn replace_zone(
-        &mut self,
-        id: &EnvironmentId,
-        records: ZoneRecords,
-    ) -> Result<(), RequestError> {
-        let state = self.environment_mut(id)?;
-        if records.subnets != state.subnets {
-            let text = |subnets: &[Subnet]| {
-                subnets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
-            };
-            return Err(RequestError::Invalid(format!(
-                "subnets: found {}; expected {}, as environment {id} has them",
-                text(&records.subnets),
-                text(&state.subnets)
-            )));
-        }
-        let serial = records.serial;
-        let zone = zone(records)?;
-        state.named.serial = serial;
-        state.named.answering.set_zone(zone);
-        Ok(())
-    }
+fn open(
+    gateways: &Gateways,
+    subnets: &[Subnet],
+    names: Names,
+    outlet: Outlet,
+) -> Result<(Named, Inlet), RequestError> {
+    let zone = zone(records(1, subnets, &names.services, std::iter::empty()))?;
+    let opened = gateways.open(Settings { zone, outside: names.outside }, outlet);
+    let (answering, inlet) = opened.map_err(|error| RequestError::Invalid(error.to_string()))?;
+    Ok((Named { answering, source: Source::Here(names.services) }, inlet))
 }
 
 fn zone(records: ZoneRecords) -> Result<Arc<Zone>, RequestError> {
     let zone = Zone::new(records).map_err(|error| RequestError::Invalid(error.to_string()))?;
     Ok(Arc::new(zone))
 }
+
+#[cfg(test)]
+mod tests;
