@@ -33,7 +33,7 @@ enum Source {
 impl Named {
     /// Makes the zone anew, if it is made here.
     fn refresh<'a>(
-        &mut self,
+        &self,
         subnets: &[Subnet],
         attachments: impl Iterator<Item = &'a AttachSpec>,
     ) -> Result<(), RequestError> {
@@ -130,7 +130,7 @@ impl Node {
     /// Makes the zones anew that attachments or services have changed.
     pub(super) fn refresh_names(&mut self) {
         for id in std::mem::take(&mut self.stale_names) {
-            let Ok(state) = self.environment_mut(&id) else { continue };
+            let Some(state) = self.environments.get(&id) else { continue };
             let attachments = state.attachments.values().map(|entry| &entry.spec);
             if let Err(error) = state.named.refresh(&state.subnets, attachments) {
                 tracing::error!(environment = %id, %error, "names stay as they were");

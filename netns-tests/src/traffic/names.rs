@@ -39,7 +39,7 @@ pub struct Resolver<'a> {
 /// What was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// As a word, for example `No Error`.
+    /// Whether there is such a name.
     pub code: ResponseCode,
     /// What the records of the answer say, as text, sorted.
     pub data: Vec<String>,

@@ -35,7 +35,7 @@ impl Engine {
     /// Hands out what an attachment sent to its environment's gateway: whole packets only. `data` is the packet
     /// behind its virtio header.
     #[cold]
-    pub(super) fn to_gateway(
+    pub(super) fn pass_to_gateway(
         &mut self,
         now: Instant,
         environment: EnvironmentSlot,

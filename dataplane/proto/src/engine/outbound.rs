@@ -107,7 +107,7 @@ impl Engine {
             }
             Some(Target::Local(to)) => self.relay(environment, to, &frame, data, io),
             None if tables.is_gateway(frame.inner.destination) => {
-                self.to_gateway(now, environment, from, &frame, data, io)
+                self.pass_to_gateway(now, environment, from, &frame, data, io)
             }
             None => {
                 self.answer(now, from, Cause::NoHost, &frame.inner, data, io);

@@ -63,7 +63,7 @@ fn found(named: &Named, name: &str) -> Option<u8> {
 
 #[test]
 fn every_attachment_is_a_service_of_its_own() {
-    let mut named = named(vec![service("db", "10.40.0.3")]);
+    let named = named(vec![service("db", "10.40.0.3")]);
     assert_eq!((found(&named, "db"), found(&named, "web-1")), (Some(3), None));
     let web = attachment("web-1", &["10.40.0.2", "fd40::2"]);
     // It is where the service's slot is.
