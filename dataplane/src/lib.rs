@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod confine;
+pub mod gateway;
 pub mod kept;
 pub mod logging;
 pub mod managed;

@@ -18,7 +18,7 @@ use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
 };
-use weft_agent::{Agent, AgentHandle};
+use weft_agent::{Agent, AgentHandle, Dataplane as _};
 use weft_config::{Account, Config, Control, ControlUrl, STATE_DEFAULT, Seal, User};
 use weft_helper::{Client, Ids, socket_beside, state_beside};
 use weft_sys::alloc::WipingAllocator;
@@ -229,11 +229,10 @@ impl Ground {
         let kept = Kept::open(&config.api, user)?;
         let agent = config.control.as_ref().map(|c| managed::open(&config.host, c, user));
         let agent = agent.transpose()?;
-        if let Some(agent) = &agent {
-            // What it knew last, until it hears more.
-            config.environments = agent.desired().environments;
-        }
-        let node = node::prepare(config.clone(), Arc::clone(&helper), kept)?;
+        // What it knew last, until it hears more.
+        let desired = agent.as_ref().map(Agent::desired).unwrap_or_default();
+        config.environments.extend(desired.environments);
+        let node = node::prepare(config.clone(), desired.policies, Arc::clone(&helper), kept)?;
         let managed = agent
             .map(|agent| Managed { agent, node: ManagedNode::new(node.handle.clone(), config) });
         Ok(Self { api, metrics, node, helper, managed })
@@ -294,7 +293,14 @@ impl Following {
     fn start(managed: Option<Managed>) -> Self {
         Self(managed.map(|Managed { agent, node }| {
             let (stop, stopped) = oneshot::channel();
-            (stop, tokio::spawn(agent.run(node, async move { drop(stopped.await) })))
+            let following = async move {
+                let known = agent.desired();
+                if let Err(error) = node.apply(known).await {
+                    tracing::error!(error, "what is kept of the control plane is not carried out");
+                }
+                agent.run(node, async move { drop(stopped.await) }).await;
+            };
+            (stop, tokio::spawn(following))
         }))
     }
 

@@ -1,6 +1,11 @@
 //! A daemon that follows a control plane: its node, as the agent sees it.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::Context as _;
 use tokio::sync::Mutex;
@@ -9,6 +14,7 @@ use weft_agent::{
     State,
 };
 use weft_config::{Account, Attachment, Config, Control};
+use weft_dns::{ServiceRecord, ZoneRecords};
 use weft_types::{EnvironmentId, HostId};
 
 use crate::{
@@ -56,15 +62,26 @@ fn seal(folder: &Path, control: &Control) -> anyhow::Result<Seal> {
 #[derive(Clone)]
 pub struct ManagedNode {
     node: NodeHandle,
-    /// What runs: the file's part, and the control plane's.
-    config: Arc<Mutex<Config>>,
+    running: Arc<Mutex<Running>>,
+}
+
+/// What runs: the file's part, and the control plane's.
+struct Running {
+    config: Config,
+    services: BTreeMap<EnvironmentId, Vec<ServiceRecord>>,
+    /// Of the newest zone.
+    serial: u32,
 }
 
 impl ManagedNode {
     /// A node that runs `config` now.
     #[must_use]
     pub fn new(node: NodeHandle, config: Config) -> Self {
-        Self { node, config: Arc::new(Mutex::new(config)) }
+        // Serial numbers go on when another daemon begins, as far as anybody remembers those of this one.
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let serial = u32::try_from(since_1970.as_secs() % u64::from(u32::MAX)).unwrap_or(0);
+        let running = Running { config, services: BTreeMap::new(), serial };
+        Self { node, running: Arc::new(Mutex::new(running)) }
     }
 
     /// Runs another file with the same environments.
@@ -72,26 +89,57 @@ impl ManagedNode {
     /// # Errors
     /// [`RequestError`]; what runs stays then.
     pub async fn reload(&self, file: Config) -> Result<(), RequestError> {
-        let mut config = self.config.lock().await;
-        let environments = config.environments.clone();
-        self.run(&mut config, Config { environments, ..file }).await
+        let mut running = self.running.lock().await;
+        let environments = running.config.environments.clone();
+        let next = Config { environments, ..file };
+        self.node.reload(Box::new(next.clone())).await?;
+        running.config = next;
+        Ok(())
     }
 
-    async fn run(&self, config: &mut Config, next: Config) -> Result<(), RequestError> {
-        self.node.reload(Box::new(next.clone())).await?;
-        *config = next;
+    async fn run(&self, desired: Desired) -> Result<(), RequestError> {
+        let mut running = self.running.lock().await;
+        // Before anybody comes whom they are about.
+        let judged = self.node.set_policies(desired.policies).await;
+        let next = Config { environments: desired.environments, ..running.config.clone() };
+        let changes = weft_config::plan(&running.config, &next);
+        if !changes.is_ok_and(|changes| changes.is_empty()) {
+            self.node.reload(Box::new(next.clone())).await?;
+            running.config = next;
+        }
+        self.name(&mut running, desired.services).await?;
+        judged
+    }
+
+    /// Lets gateways answer the names of these services, where they are others than before.
+    async fn name(
+        &self,
+        running: &mut Running,
+        services: BTreeMap<EnvironmentId, Vec<ServiceRecord>>,
+    ) -> Result<(), RequestError> {
+        let before = std::mem::take(&mut running.services);
+        for (id, services) in services {
+            let environment = running.config.environments.iter().find(|e| e.id == id);
+            let Some(environment) = environment else { continue };
+            if before.get(&id) != Some(&services) {
+                running.serial = running.serial.wrapping_add(1);
+                let records = ZoneRecords {
+                    serial: running.serial,
+                    subnets: environment.subnets.clone(),
+                    services: services.clone(),
+                    aliases: Vec::new(),
+                };
+                self.node.set_zone(id.clone(), Box::new(records)).await?;
+            }
+            running.services.insert(id, services);
+        }
         Ok(())
     }
 }
 
 impl Dataplane for ManagedNode {
     async fn apply(&self, desired: Desired) -> Result<(), String> {
-        let mut config = self.config.lock().await;
-        let next = Config { environments: desired.environments, ..config.clone() };
-        if weft_config::plan(&config, &next).is_ok_and(|changes| changes.is_empty()) {
-            return Ok(());
-        }
-        self.run(&mut config, next).await.map_err(|error| error.to_string())
+        self.run(desired).await.map_err(|error| error.to_string())
     }
 
     async fn make(

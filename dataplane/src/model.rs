@@ -12,6 +12,8 @@ use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
 
 use crate::worker::EngineKind;
 
+pub use crate::gateway::GatewayStatus;
+
 /// An attachment to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttachSpec {
@@ -181,6 +183,8 @@ pub struct EnvironmentStatus {
     pub drops: Vec<(DropReason, u64)>,
     /// How often each rule of its policy decided, if it has one.
     pub policy: Vec<Hits>,
+    /// What its gateway did.
+    pub gateway: GatewayStatus,
     /// Sessions, active or not.
     pub sessions: usize,
 }

@@ -17,6 +17,7 @@ mod handle;
 mod handshakes;
 mod link;
 mod listener;
+mod names;
 mod paths;
 mod policy;
 mod reload;
@@ -28,7 +29,7 @@ mod streams;
 mod timers;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -45,19 +46,20 @@ use weft_config::{Config, Placement};
 use weft_handshake::{Accepted, Established, HandshakeError, ServerEnvironments};
 use weft_helper::Client;
 use weft_proto::{
-    AttachmentSlot, EnvironmentSlot, Event, IndexTable, LinkSlot, SessionId, silence,
+    AttachmentSlot, EnvironmentSlot, Event, IndexTable, LinkSlot, SessionId, policy::Rules, silence,
 };
 use weft_sys::{link::AddressWatch, thread, udp};
 use weft_types::{AttachmentName, EnvironmentId, HostId, WORKERS_MAX, WorkerId};
 
 use crate::{
+    gateway::Gateways,
     kept::Kept,
     worker::{self, Command, EngineChoice, IdleWorker, Worker, WorkerEvent, WorkerSetup},
 };
 
 pub use crate::model::{
-    AttachSpec, AttachmentState, AttachmentStatus, EnvironmentStatus, EventKind, NodeEvent,
-    PeerSpec, PeerStatus, RequestError, SessionState, Status, Traffic, WorkerStatus,
+    AttachSpec, AttachmentState, AttachmentStatus, EnvironmentStatus, EventKind, GatewayStatus,
+    NodeEvent, PeerSpec, PeerStatus, RequestError, SessionState, Status, Traffic, WorkerStatus,
 };
 pub use handle::{NodeHandle, Request};
 
@@ -136,7 +138,13 @@ pub struct Node {
     sizes: Sizes,
     workers: Vec<Worker>,
     engine: EngineChoice,
+    /// Answers names.
+    gateways: Gateways,
     environments: BTreeMap<EnvironmentId, EnvironmentState>,
+    /// By what environments are judged, whether they are here or not.
+    policies: BTreeMap<EnvironmentId, Rules>,
+    /// Whose names are to be made anew.
+    stale_names: BTreeSet<EnvironmentId>,
     environment_slots: SlotPool,
     attachment_slots: SlotPool,
     link_slots: SlotPool,
@@ -191,11 +199,17 @@ pub struct Prepared {
     pub handle: NodeHandle,
 }
 
-/// Opens sockets and rings, and starts no thread: what needs privilege is done afterwards.
+/// Opens sockets and rings, and starts no thread: what needs privilege is done afterwards. Environments are judged by
+/// `policies` from their first packet on.
 ///
 /// # Errors
 /// When the listening address is taken, or the kernel refuses something; the message says what.
-pub fn prepare(config: Config, helper: Arc<Client>, kept: Kept) -> anyhow::Result<Prepared> {
+pub fn prepare(
+    config: Config,
+    policies: BTreeMap<EnvironmentId, Rules>,
+    helper: Arc<Client>,
+    kept: Kept,
+) -> anyhow::Result<Prepared> {
     let listen = config.listen;
     let cpus = thread::available_cpus();
     let count = config.workers.map_or(cpus.len(), usize::from).clamp(1, WORKERS_MAX.into());
@@ -237,7 +251,10 @@ pub fn prepare(config: Config, helper: Arc<Client>, kept: Kept) -> anyhow::Resul
         sizes: Sizes::of_underlay(mtu),
         workers: Vec::new(),
         engine,
+        gateways: Gateways::prepare().context("cannot prepare what answers names")?,
         environments: BTreeMap::new(),
+        policies,
+        stale_names: BTreeSet::new(),
         environment_slots: SlotPool::default(),
         attachment_slots: SlotPool::default(),
         link_slots: SlotPool::default(),
@@ -295,6 +312,7 @@ impl Prepared {
         for worker in workers {
             node.workers.push(worker.start().context("cannot start a worker")?);
         }
+        node.gateways.start().context("cannot start what answers names")?;
         node.apply_initial().await?;
         let accepting = tokio::spawn(listener::serve(
             tcp,
@@ -308,6 +326,7 @@ impl Prepared {
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let ending = loop {
             let peer_timeout = node.peer_timers.next();
+            let has_names = !node.stale_names.is_empty();
             let has_work = !node.unmade.is_empty() || !node.is_settled;
             tokio::select! {
                 biased;
@@ -320,6 +339,7 @@ impl Prepared {
                 Some(()) = addresses.recv() => node.handle_addresses(),
                 _ = watch.tick() => node.watch_peers(),
                 _ = retry.tick() => node.look_after_attachments().await,
+                () = std::future::ready(()), if has_names => node.refresh_names(),
                 () = std::future::ready(()), if has_work => node.make_next().await,
             }
         };
@@ -433,6 +453,7 @@ impl Node {
             self.part_from_peers(&id);
         }
         self.barrier().await;
+        self.gateways.stop();
         for worker in &mut self.workers {
             worker.stop();
         }

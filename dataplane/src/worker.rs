@@ -129,9 +129,33 @@ pub struct Worker {
     pub counters: Arc<WorkerCounters>,
     /// Drops that belong to no environment.
     pub unattributed: Arc<EnvironmentCounters>,
+    door: Door,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Where a worker takes commands. Cheap to clone.
+#[derive(Clone)]
+pub struct Door {
     commands: SyncSender<Command>,
     waker: Waker,
-    thread: Option<JoinHandle<()>>,
+}
+
+impl Door {
+    fn send(&self, command: Command) {
+        // A worker that has ended has nothing left to do.
+        if self.commands.send(command).is_ok() {
+            self.waker.wake();
+        }
+    }
+
+    /// Hands a command over unless so many wait that the caller would have to. Gives whether it did.
+    pub(crate) fn try_send(&self, command: Command) -> bool {
+        let is_taken = self.commands.try_send(command).is_ok();
+        if is_taken {
+            self.waker.wake();
+        }
+        is_taken
+    }
 }
 
 impl Worker {
@@ -163,16 +187,19 @@ impl Worker {
                 Box::new(|| place.spawn(driver, engine))
             }
         };
-        let worker = Self { cpu, lane_port, counters, unattributed, commands, waker, thread: None };
+        let door = Door { commands, waker };
+        let worker = Self { cpu, lane_port, counters, unattributed, door, thread: None };
         Ok(IdleWorker { worker, run })
     }
 
     /// Hands a command over; commands are carried out in order.
     pub fn send(&self, command: Command) {
-        // A worker that has ended has nothing left to do.
-        if self.commands.send(command).is_ok() {
-            self.waker.wake();
-        }
+        self.door.send(command);
+    }
+
+    /// For others who have commands for it.
+    pub(crate) fn door(&self) -> Door {
+        self.door.clone()
     }
 
     /// Stops the thread and waits for its end.

@@ -208,6 +208,8 @@ fn needs(read: &Path, state: &Path) -> Vec<String> {
         ("remove its state", fs::remove_file(state.join("newer"))),
         ("read its size", weft_sys::process::resident_bytes().map(drop)),
         ("open a UDP socket", UdpSocket::bind("127.0.0.1:0").map(drop)),
+        ("ask a name server over UDP", ask_udp()),
+        ("ask a name server over TCP", ask_tcp()),
         ("open a unix socket", UnixDatagram::unbound().map(drop)),
         ("use much memory", fill(64 << 20)),
     ]
@@ -222,6 +224,29 @@ fn needs(read: &Path, state: &Path) -> Vec<String> {
         wrong.push(format!("it cannot connect: {connected}"));
     }
     wrong
+}
+
+/// A question and its answer, from a connected socket, as names are asked outside.
+fn ask_udp() -> io::Result<()> {
+    let server = UdpSocket::bind("127.0.0.1:0")?;
+    let client = UdpSocket::bind("0.0.0.0:0")?;
+    client.connect(server.local_addr()?)?;
+    client.send(b"question")?;
+    let mut buffer = [0; 16];
+    let (len, from) = server.recv_from(&mut buffer)?;
+    server.send_to(&buffer[..len], from)?;
+    client.recv(&mut buffer).map(drop)
+}
+
+/// A connection to a server that was there before: none is listened for any more.
+fn ask_tcp() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let asked = runtime.block_on(tokio::net::TcpStream::connect("127.0.0.1:1"));
+    match asked {
+        // By the other end, not here.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// What of its threads is not as it must be.

@@ -91,12 +91,57 @@ pub struct Environment {
     /// What it may send at most, Mbit/s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub egress_mbit_max: Option<u32>,
+    /// What is said of other names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_names: Option<String>,
+    /// Who is asked for them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub name_servers: Vec<String>,
     /// Containers of this host.
     #[serde(rename = "attachment", skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attachment>,
     /// Other hosts.
     #[serde(rename = "peer", skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<Peer>,
+    /// Services.
+    #[serde(rename = "service", skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Service>,
+}
+
+/// One `[[environment.service]]`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Its ports.
+    #[serde(rename = "port", skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<ServicePort>,
+    /// Its slots.
+    #[serde(rename = "slot", skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<Slot>,
+}
+
+/// One `[[environment.service.port]]`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ServicePort {
+    /// Its name.
+    pub name: String,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Its number.
+    pub port: u16,
+}
+
+/// One `[[environment.service.slot]]`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Slot {
+    /// Its index.
+    pub index: u32,
+    /// Overlay addresses.
+    pub addresses: Vec<String>,
+    /// Roles that it holds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
 }
 
 /// One `[[environment.attachment]]`.

@@ -196,6 +196,9 @@ impl Site {
             peers: peers.collect::<Result<_>>()?,
             weight: None,
             egress_mbit_max: None,
+            other_names: None,
+            name_servers: Vec::new(),
+            services: Vec::new(),
         })
     }
 

@@ -1,15 +1,19 @@
 //! From what there is to know to what the data plane is to run.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use weft_config::{
-    ADDRESSES_PER_PEER_MAX, ALTERNATIVES_MAX, Attachment, Environment, Peer, Share, WEIGHT_DEFAULT,
+    ADDRESSES_PER_PEER_MAX, ALTERNATIVES_MAX, Attachment, Environment, Names, Peer, Share,
+    WEIGHT_DEFAULT,
 };
+use weft_dns::ServiceRecord;
+use weft_proto::policy::Rules;
 use weft_types::{AttachmentName, EnvironmentId, HostId};
 
 use crate::{
     documents::{self, Documents},
     leaves::{Leaves, anchor},
+    services,
     state::{Binding, Bindings},
 };
 
@@ -18,8 +22,11 @@ use crate::{
 pub struct Desired {
     /// Environments of which this host has a certificate.
     pub environments: Vec<Environment>,
-    /// Those of them in which no traffic flows. Interfaces stay.
-    pub suspended: BTreeSet<EnvironmentId>,
+    /// By what they are judged; those that are not there, by nothing. In one that is suspended nobody may talk to
+    /// anybody, and interfaces stay.
+    pub policies: BTreeMap<EnvironmentId, Rules>,
+    /// Their services, for names.
+    pub services: BTreeMap<EnvironmentId, Vec<ServiceRecord>>,
 }
 
 impl Desired {
@@ -35,9 +42,14 @@ impl Desired {
                     continue;
                 }
             };
-            if known.settings.suspended {
-                desired.suspended.insert(id.clone());
-            }
+            let policy = match known.settings.suspended {
+                true => Some(Rules::nothing()),
+                false => {
+                    known.policy().and_then(|policy| services::rules(policy, known.services()))
+                }
+            };
+            desired.policies.extend(policy.map(|policy| (id.clone(), policy)));
+            desired.services.insert(id.clone(), known.services().map(services::record).collect());
             desired.environments.push(Environment {
                 id: id.clone(),
                 subnets: known.settings.subnets.clone(),
@@ -48,6 +60,8 @@ impl Desired {
                 files: None,
                 anchor,
                 credentials: leaf.credentials.clone(),
+                // Those of all of its services are set as a whole.
+                names: Names::default(),
                 attachments: attachments(id, known, bindings),
                 peers: known
                     .peers

@@ -72,6 +72,24 @@ pub(crate) struct Environment {
     said: BTreeMap<Key, host_update::Update>,
 }
 
+impl Environment {
+    /// Its services.
+    pub(crate) fn services(&self) -> impl Iterator<Item = &v1::ServiceState> {
+        self.said.values().filter_map(|said| match said {
+            host_update::Update::Service(service) => Some(service),
+            _ => None,
+        })
+    }
+
+    /// Its policy, if it was told.
+    pub(crate) fn policy(&self) -> Option<&v1::Policy> {
+        match self.said.get(&Key::Policy) {
+            Some(host_update::Update::Policy(policy)) => Some(policy),
+            _ => None,
+        }
+    }
+}
+
 /// What an update is about, inside its environment; in the order in which they are told.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {

@@ -22,6 +22,7 @@ mod join;
 mod leaves;
 mod plane;
 mod seal;
+mod services;
 mod state;
 mod status;
 

@@ -119,26 +119,27 @@ impl<'d> Table<'d> {
         self.entries.contains_key(name)
     }
 
+    /// A required whole number of `min` to `max`.
+    pub(crate) fn number(
+        &mut self,
+        name: &'static str,
+        limits: (u64, u64),
+        report: &mut Report,
+    ) -> Option<At<u64>> {
+        let expected = format!("a number of {} to {}", limits.0, limits.1);
+        let at = self.required(name, &expected, report)?;
+        number(&at, limits, report)
+    }
+
     /// An optional whole number of `min` to `max`.
     pub(crate) fn number_if_any(
         &mut self,
         name: &'static str,
-        (min, max): (u64, u64),
+        limits: (u64, u64),
         report: &mut Report,
     ) -> Option<At<u64>> {
         let at = self.value(name)?;
-        let DeValue::Integer(integer) = at.value else {
-            wrong_kind(&at, &format!("a number of {min} to {max}"), report);
-            return None;
-        };
-        match u64::from_str_radix(integer.as_str(), integer.radix()) {
-            Ok(number) if (min..=max).contains(&number) => Some(at.with(number)),
-            _ => {
-                report
-                    .about(&at, format_args!("{integer} is out of range; expected {min} to {max}"));
-                None
-            }
-        }
+        number(&at, limits, report)
     }
 
     /// A required array of strings that `parse` understands, at most `max` of them. Wrong
@@ -233,6 +234,20 @@ fn text<T, E: Display>(
         }
         Err(error) => {
             report.about(at, format_args!("{text:?}: {error}"));
+            None
+        }
+    }
+}
+
+fn number(at: &At<&DeValue<'_>>, (min, max): (u64, u64), report: &mut Report) -> Option<At<u64>> {
+    let DeValue::Integer(integer) = at.value else {
+        wrong_kind(at, &format!("a number of {min} to {max}"), report);
+        return None;
+    };
+    match u64::from_str_radix(integer.as_str(), integer.radix()) {
+        Ok(number) if (min..=max).contains(&number) => Some(at.with(number)),
+        _ => {
+            report.about(at, format_args!("{integer} is out of range; expected {min} to {max}"));
             None
         }
     }

@@ -12,6 +12,7 @@ use crate::{
     limits::{ATTACHMENTS_PER_ENVIRONMENT_MAX, PEERS_PER_ENVIRONMENT_MAX},
     member,
     model::{CredentialFiles, Environment},
+    names,
     problem::Report,
     space::{self, Space},
 };
@@ -42,6 +43,7 @@ pub(crate) fn read(
     let own_id = id.as_ref().map(|at| &at.value);
     let keys = credentials::load(context.files, own_id, own_host, [&ca, &cert, &key], report);
 
+    let names = names::read(&mut table, subnets.as_deref(), report);
     let mut space = Space::new(subnets.clone());
     let attachments: Vec<_> = table
         .tables("attachment", ATTACHMENTS_PER_ENVIRONMENT_MAX, report)
@@ -65,6 +67,7 @@ pub(crate) fn read(
         files: Some(CredentialFiles { ca: ca?.value, cert: cert?.value, key: key?.value }),
         anchor,
         credentials,
+        names,
         attachments: attachments
             .into_iter()
             .map(member::Attachment::finish)

@@ -144,7 +144,11 @@ fn keys(mut table: Table<'_>, report: &mut Report) -> KeyLimits {
     limits
 }
 
-fn one_of<T: Copy>(all: &[T], word: fn(T) -> &'static str, text: &str) -> Result<T, String> {
+pub(crate) fn one_of<T: Copy>(
+    all: &[T],
+    word: fn(T) -> &'static str,
+    text: &str,
+) -> Result<T, String> {
     let found = all.iter().copied().find(|value| word(*value) == text);
     found.ok_or_else(|| {
         let words: Vec<_> = all.iter().map(|value| word(*value)).collect();

@@ -21,6 +21,7 @@ mod limits;
 mod load;
 mod member;
 mod model;
+mod names;
 pub mod plan;
 mod problem;
 mod space;
@@ -37,7 +38,7 @@ pub use limits::{
 pub use load::{check_text, load, load_at, reload};
 pub use model::{
     API_DEFAULT, Attachment, Config, CredentialFiles, Engine, Environment, INTERFACE_DEFAULT,
-    KeyLimits, Latency, LogConfig, LogFormat, LogLevel, Peer, Placement, Share,
+    KeyLimits, Latency, LogConfig, LogFormat, LogLevel, Names, Peer, Placement, Share,
 };
 pub use plan::{Change, RestartNeeded, plan};
 pub use problem::Problem;

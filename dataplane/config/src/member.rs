@@ -238,7 +238,8 @@ pub(crate) fn check_unique_hosts(peers: &[Peer], report: &mut Report) {
     check_unique(endpoints, "endpoint", report);
 }
 
-fn check_unique<'a, T: Eq + Hash + std::fmt::Display + 'a>(
+/// Reports every value that was there before.
+pub(crate) fn check_unique<'a, T: Eq + Hash + std::fmt::Display + 'a>(
     values: impl Iterator<Item = &'a At<T>>,
     what: &str,
     report: &mut Report,

@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
 };
 
+use weft_dns::{Outside, ServiceRecord};
 use weft_pki::{Credentials, TrustAnchor};
 use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
 
@@ -186,6 +187,15 @@ impl Default for Share {
     }
 }
 
+/// What an environment's gateway answers, besides the names of the attachments on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Names {
+    /// Sections `[[environment.service]]`, each name once.
+    pub services: Vec<ServiceRecord>,
+    /// What is said of all other names.
+    pub outside: Outside,
+}
+
 /// Section `[[environment]]`.
 #[derive(Debug, Clone)]
 pub struct Environment {
@@ -202,6 +212,8 @@ pub struct Environment {
     /// This host's certificate and key, as loaded: verified against the authority and valid at
     /// the time of loading.
     pub credentials: Credentials,
+    /// Names of its services.
+    pub names: Names,
     /// Containers of the environment on this host, each name once.
     pub attachments: Vec<Attachment>,
     /// The other hosts of the environment, each once.

@@ -6,8 +6,8 @@
 //!
 //! ```text
 //!  log, keys ▶ in each environment: remove attachments, remove or narrow peers, remove it
-//!            ▶ in each environment: add it or set its share and credentials, add, move or widen
-//!              peers, add attachments or set their shares
+//!            ▶ in each environment: add it or set its share, names and credentials, add, move or
+//!              widen peers, add attachments or set their shares
 //! ```
 //!
 //! What did not change does not occur, so its sessions and packets are not touched.
@@ -23,7 +23,7 @@ use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
 
 use crate::{
     control::{Control, Seal},
-    model::{Attachment, Config, Environment, KeyLimits, LogConfig, Peer, Share},
+    model::{Attachment, Config, Environment, KeyLimits, LogConfig, Names, Peer, Share},
 };
 
 /// One command of a plan. Each leaves a consistent state.
@@ -74,6 +74,8 @@ pub enum Change {
         anchor: TrustAnchor,
         /// This host's certificate in it.
         credentials: Credentials,
+        /// Names of its services.
+        names: Names,
     },
     /// Use another authority or certificate for the next handshakes.
     ReplaceCredentials {
@@ -90,6 +92,13 @@ pub enum Change {
         environment: EnvironmentId,
         /// Its share.
         share: Share,
+    },
+    /// Answer other names from now on.
+    SetNames {
+        /// The environment.
+        environment: EnvironmentId,
+        /// All names but those of attachments.
+        names: Names,
     },
     /// Let an attachment send another share to other hosts from now on; its interface stays.
     SetAttachmentShare {
@@ -284,11 +293,16 @@ fn add_environment(old: Option<&Environment>, new: &Environment, changes: &mut V
             share: new.share,
             anchor,
             credentials,
+            names: new.names.clone(),
         }),
         Some(old) => {
             if old.share != new.share {
                 let environment = environment.clone();
                 changes.push(Change::SetEnvironmentShare { environment, share: new.share });
+            }
+            if old.names != new.names {
+                let (environment, names) = (environment.clone(), new.names.clone());
+                changes.push(Change::SetNames { environment, names });
             }
             if !same_credentials(old, new) {
                 changes.push(Change::ReplaceCredentials { environment, anchor, credentials });

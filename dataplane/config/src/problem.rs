@@ -101,6 +101,11 @@ impl Report {
         self.problems.is_empty()
     }
 
+    /// How many were reported.
+    pub(crate) fn len(&self) -> usize {
+        self.problems.len()
+    }
+
     /// The problems in the order of the file, without what a syntax error brought with it.
     pub(crate) fn into_problems(mut self) -> Vec<Problem> {
         let is_syntax = |p: &Problem| p.field == SYNTAX;

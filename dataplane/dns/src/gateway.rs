@@ -168,6 +168,12 @@ impl Gateway {
         true
     }
 
+    /// Queries so far, within the rates, over UDP and TCP.
+    #[must_use]
+    pub fn queries(&self) -> u64 {
+        self.server.queries()
+    }
+
     /// The next query to send outside; see [`ForwardQuery`].
     pub fn poll_forward(&mut self) -> Option<ForwardQuery> {
         self.server.poll_forward()

@@ -20,7 +20,10 @@ pub enum LabelError {
 }
 
 /// A label of a host name: 1 to 63 characters of `a-z`, `0-9` and `-`, not first or last.
-pub(crate) fn check(text: &str) -> Result<(), LabelError> {
+///
+/// # Errors
+/// [`LabelError`].
+pub fn check_label(text: &str) -> Result<(), LabelError> {
     check_length(text, LABEL_LEN_MAX)?;
     if let Some(c) = text.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-')) {
         return Err(LabelError::Character(c));
@@ -32,16 +35,22 @@ pub(crate) fn check(text: &str) -> Result<(), LabelError> {
 }
 
 /// A label beside which indexes of slots may stand: not a number.
-pub(crate) fn check_word(text: &str) -> Result<(), LabelError> {
-    check(text)?;
+///
+/// # Errors
+/// [`LabelError`].
+pub fn check_word(text: &str) -> Result<(), LabelError> {
+    check_label(text)?;
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(LabelError::Number);
     }
     Ok(())
 }
 
-/// The name of a port, without the underscore.
-pub(crate) fn check_port(text: &str) -> Result<(), LabelError> {
+/// The name of a port, without the underscore: at most 15 characters, with a letter.
+///
+/// # Errors
+/// [`LabelError`].
+pub fn check_port_name(text: &str) -> Result<(), LabelError> {
     check_length(text, PORT_NAME_LEN_MAX)?;
     check_word(text)
 }
@@ -60,12 +69,12 @@ mod tests {
     #[test]
     fn labels_are_those_of_host_names() {
         for good in ["a", "web-1", "0", "1a", &"x".repeat(63)] {
-            assert_eq!(check(good), Ok(()), "{good}");
+            assert_eq!(check_label(good), Ok(()), "{good}");
         }
-        assert_eq!(check(""), Err(LabelError::Length(0, 63)));
-        assert_eq!(check(&"x".repeat(64)), Err(LabelError::Length(64, 63)));
+        assert_eq!(check_label(""), Err(LabelError::Length(0, 63)));
+        assert_eq!(check_label(&"x".repeat(64)), Err(LabelError::Length(64, 63)));
         for (bad, c) in [("_tcp", '_'), ("Web", 'W'), ("a.b", '.'), ("-a", '-'), ("a-", '-')] {
-            assert_eq!(check(bad), Err(LabelError::Character(c)), "{bad}");
+            assert_eq!(check_label(bad), Err(LabelError::Character(c)), "{bad}");
         }
     }
 
@@ -73,8 +82,8 @@ mod tests {
     fn a_number_is_no_word_and_ports_are_short() {
         assert_eq!(check_word("17"), Err(LabelError::Number));
         assert_eq!(check_word("1a"), Ok(()));
-        assert_eq!(check_port("0123456789abcdef"), Err(LabelError::Length(16, 15)));
-        assert_eq!(check_port("80"), Err(LabelError::Number));
-        assert_eq!(check_port("http"), Ok(()));
+        assert_eq!(check_port_name("0123456789abcdef"), Err(LabelError::Length(16, 15)));
+        assert_eq!(check_port_name("80"), Err(LabelError::Number));
+        assert_eq!(check_port_name("http"), Ok(()));
     }
 }

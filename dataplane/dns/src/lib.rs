@@ -30,16 +30,19 @@ mod zone;
 pub use self::{
     forward::{ForwardAnswerError, ForwardQuery, ForwardToken},
     gateway::{DropReason, Gateway, PACKET_LEN_MAX},
-    label::LabelError,
+    label::{LabelError, check_label, check_port_name, check_word},
     limits::{
-        ADDRESS_TTL_SECONDS, ADDRESSES_ANSWERED_MAX, ADDRESSES_PER_SLOT_MAX, APEX_TTL_SECONDS,
-        CONNECTION_IDLE_MAX, CONNECTIONS_MAX, CONNECTIONS_PER_SOURCE_MAX, FORWARD_TIMEOUT,
-        FORWARDS_MAX, FORWARDS_PER_SOURCE_MAX, NEGATIVE_TTL_SECONDS, PACKETS_QUEUED_MAX,
-        PORTS_PER_SERVICE_MAX, QUERY_LEN_MAX, ROLES_PER_SLOT_MAX, SERVICES_MAX, SLOTS_MAX,
-        SRV_ANSWERED_MAX, TCP_ANSWER_LEN_MAX, UDP_ANSWER_LEN_MAX, UPSTREAMS_MAX,
+        ADDRESS_TTL_SECONDS, ADDRESSES_ANSWERED_MAX, ADDRESSES_PER_SLOT_MAX, ALIASES_MAX,
+        APEX_TTL_SECONDS, CONNECTION_IDLE_MAX, CONNECTIONS_MAX, CONNECTIONS_PER_SOURCE_MAX,
+        FORWARD_TIMEOUT, FORWARDS_MAX, FORWARDS_PER_SOURCE_MAX, NEGATIVE_TTL_SECONDS,
+        PACKETS_QUEUED_MAX, PORTS_PER_SERVICE_MAX, QUERY_LEN_MAX, ROLES_PER_SLOT_MAX, SERVICES_MAX,
+        SLOTS_MAX, SRV_ANSWERED_MAX, TCP_ANSWER_LEN_MAX, UDP_ANSWER_LEN_MAX, UPSTREAMS_MAX,
     },
     message::Transport,
     rate::{Limits, Rate},
     server::{Asker, Handled, Outside, Server, SettingsError},
-    zone::{Health, PortRecord, Protocol, ServiceRecord, SlotRecord, Zone, ZoneError, ZoneRecords},
+    zone::{
+        AliasRecord, Health, PortRecord, Protocol, ServiceRecord, SlotRecord, Zone, ZoneError,
+        ZoneRecords,
+    },
 };

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const SERVICES_MAX: usize = 4_096;
 /// Most slots of an environment. With names and indexes some 300 B each, so at most 5 MiB.
 pub const SLOTS_MAX: usize = 16_384;
+/// Most aliases of an environment, one for each attachment on a host.
+pub const ALIASES_MAX: usize = 4_096;
 /// Most addresses of a slot: one or two of each family.
 pub const ADDRESSES_PER_SLOT_MAX: usize = 4;
 /// Most roles of a slot.

@@ -81,6 +81,7 @@ pub struct Server {
     to_tell: VecDeque<(Asker, Vec<u8>)>,
     random: Box<dyn FnMut() -> u64 + Send>,
     turn: u64,
+    queries: u64,
 }
 
 impl fmt::Debug for Server {
@@ -114,6 +115,7 @@ impl Server {
             to_tell: VecDeque::new(),
             turn: random(),
             random,
+            queries: 0,
         })
     }
 
@@ -157,6 +159,7 @@ impl Server {
         if !self.rates.query(asker.address.ip(), now) {
             return Handled::Silence;
         }
+        self.queries += 1;
         let recurses = matches!(self.outside, Outside::Forward(_));
         let request = match Request::read(bytes, asker.transport, recurses) {
             Ok(request) => request,
@@ -228,6 +231,11 @@ impl Server {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
         self.forwards.next_timeout()
+    }
+
+    /// Queries so far, within the rates.
+    pub(crate) fn queries(&self) -> u64 {
+        self.queries
     }
 
     pub(crate) fn rates(&mut self) -> &mut Rates {

@@ -7,6 +7,7 @@
 //!  │  ├─ web-blue, primary         A AAAA of a named slot, or of the slots with a role: not a number
 //!  │  └─ _tcp, _udp                nothing itself
 //!  │     └─ _http                  SRV: port of each slot
+//!  ├─ web-1                        an alias: A AAAA of one slot, 0, of a service of its own
 //!  └─ …
 //! ```
 //!
@@ -27,7 +28,8 @@ use weft_wire::icmp::is_unicast;
 use crate::{
     label::{self, LabelError},
     limits::{
-        ADDRESSES_PER_SLOT_MAX, PORTS_PER_SERVICE_MAX, ROLES_PER_SLOT_MAX, SERVICES_MAX, SLOTS_MAX,
+        ADDRESSES_PER_SLOT_MAX, ALIASES_MAX, PORTS_PER_SERVICE_MAX, ROLES_PER_SLOT_MAX,
+        SERVICES_MAX, SLOTS_MAX,
     },
 };
 
@@ -94,6 +96,16 @@ pub struct ServiceRecord {
     pub slots: Vec<SlotRecord>,
 }
 
+/// Another name of addresses, such as that of the attachment that has them: a service of its own with slot 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AliasRecord {
+    /// A DNS label in lower case; no service has it.
+    pub name: String,
+    /// At most [`ADDRESSES_PER_SLOT_MAX`], of the environment's subnets. A slot may have them, too: that is what
+    /// they are called then when somebody asks for the name of an address.
+    pub addresses: Vec<IpAddr>,
+}
+
 /// Everything that a [`Zone`] is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ZoneRecords {
@@ -103,6 +115,8 @@ pub struct ZoneRecords {
     pub subnets: Vec<Subnet>,
     /// At most [`SERVICES_MAX`] with [`SLOTS_MAX`] slots together.
     pub services: Vec<ServiceRecord>,
+    /// At most [`ALIASES_MAX`].
+    pub aliases: Vec<AliasRecord>,
 }
 
 /// Why records are no zone. The text begins with the field.
@@ -175,7 +189,7 @@ pub(crate) struct Slot {
     pub(crate) v4: Vec<Ipv4Addr>,
     pub(crate) v6: Vec<Ipv6Addr>,
     pub(crate) health: Health,
-    /// `<index>.<service>.internal.`
+    /// `<index>.<service>.internal.`, or `<alias>.internal.`
     pub(crate) name: Name,
 }
 
@@ -220,6 +234,7 @@ impl Zone {
         at_most("the environment", "services", records.services.len(), SERVICES_MAX)?;
         let slots = records.services.iter().map(|service| service.slots.len()).sum();
         at_most("the environment", "slots", slots, SLOTS_MAX)?;
+        at_most("the environment", "aliases", records.aliases.len(), ALIASES_MAX)?;
         let mut zone = Self {
             serial: records.serial,
             apex: name(&["internal"]),
@@ -232,6 +247,10 @@ impl Zone {
         }
         for record in records.services {
             zone.add(record)?;
+        }
+        // After the slots, which go before when an address is asked for its name.
+        for record in records.aliases {
+            zone.add_alias(record)?;
         }
         Ok(zone)
     }
@@ -247,7 +266,9 @@ impl Zone {
         &self.subnets
     }
 
-    pub(crate) fn serial(&self) -> u32 {
+    /// The serial number of its records.
+    #[must_use]
+    pub fn serial(&self) -> u32 {
         self.serial
     }
 
@@ -257,7 +278,7 @@ impl Zone {
     }
 
     fn add(&mut self, record: ServiceRecord) -> Result<(), ZoneError> {
-        checked("service", &record.name, label::check)?;
+        checked("service", &record.name, label::check_label)?;
         let mut service = Service { ports: ports(&record)?, ..Service::default() };
         for slot in &record.slots {
             if service.slots.contains_key(&slot.index) {
@@ -285,7 +306,22 @@ impl Zone {
                 }
             }
         }
-        match self.services.entry(record.name) {
+        self.insert(record.name, service)
+    }
+
+    fn add_alias(&mut self, record: AliasRecord) -> Result<(), ZoneError> {
+        checked("alias", &record.name, label::check_label)?;
+        let own = name(&[&record.name, "internal"]);
+        let slot = self.place(own, &record.name, &record.addresses, Health::Healthy)?;
+        for address in record.addresses {
+            self.addresses.entry(address).or_insert_with(|| slot.name.clone());
+        }
+        let slots = [(0, Arc::new(slot))].into();
+        self.insert(record.name, Service { slots, ..Service::default() })
+    }
+
+    fn insert(&mut self, name: String, service: Service) -> Result<(), ZoneError> {
+        match self.services.entry(name) {
             Entry::Vacant(entry) => {
                 entry.insert(service);
                 Ok(())
@@ -298,19 +334,28 @@ impl Zone {
         let index = record.index.to_string();
         let name = name(&[&index, service, "internal"]);
         let text = format!("{index}.{service}");
-        at_most(
-            &format!("slot {text}"),
-            "addresses",
-            record.addresses.len(),
-            ADDRESSES_PER_SLOT_MAX,
-        )?;
-        let mut slot = Slot { v4: Vec::new(), v6: Vec::new(), health: record.health, name };
+        let slot = self.place(name, &text, &record.addresses, record.health)?;
         for address in &record.addresses {
-            if !self.subnets.iter().any(|subnet| may_have(subnet, *address)) {
-                return Err(ZoneError::Address { slot: text, address: *address });
-            }
             if self.addresses.insert(*address, slot.name.clone()).is_some() {
                 return twice(format!("address {address} (slot {text})"));
+            }
+        }
+        Ok(slot)
+    }
+
+    /// A slot with these addresses, which have to be of this environment.
+    fn place(
+        &self,
+        name: Name,
+        text: &str,
+        addresses: &[IpAddr],
+        health: Health,
+    ) -> Result<Slot, ZoneError> {
+        at_most(&format!("slot {text}"), "addresses", addresses.len(), ADDRESSES_PER_SLOT_MAX)?;
+        let mut slot = Slot { v4: Vec::new(), v6: Vec::new(), health, name };
+        for address in addresses {
+            if !self.subnets.iter().any(|subnet| may_have(subnet, *address)) {
+                return Err(ZoneError::Address { slot: text.to_owned(), address: *address });
             }
             match address {
                 IpAddr::V4(v4) => slot.v4.push(*v4),
@@ -331,7 +376,7 @@ fn ports(record: &ServiceRecord) -> Result<BTreeMap<(Protocol, String), u16>, Zo
     at_most(&what, "ports", record.ports.len(), PORTS_PER_SERVICE_MAX)?;
     let mut ports = BTreeMap::new();
     for port in &record.ports {
-        checked("name of a port", &port.name, label::check_port)?;
+        checked("name of a port", &port.name, label::check_port_name)?;
         if port.port == 0 {
             return Err(ZoneError::Port { service: record.name.clone(), port: port.name.clone() });
         }

@@ -46,7 +46,9 @@ drop_reasons! {
     Policy = "policy",
     /// A destination that no attachment has.
     NoRoute = "no_route",
-    /// Larger than the path carries.
+    /// To the gateway's address, faster than it takes packets.
+    GatewayBusy = "gateway_busy",
+    /// Larger than the path carries, or than what the gateway's address takes.
     TooBig = "too_big",
     /// No session yet, and no room to wait for one.
     NoSession = "no_session",

@@ -5,6 +5,8 @@
 //! daemon between packets.
 
 mod backlog;
+mod cut;
+mod gateway;
 mod inbound;
 mod join;
 mod judging;
@@ -39,6 +41,7 @@ use pending::Pending;
 use session::{Receiver, Session};
 use slots::Slots;
 
+pub use gateway::GATEWAY_PACKET_LEN_MAX;
 pub use session::{NewSession, SessionId, SessionStatus};
 
 /// How often [`Engine::handle_timeout`] looks after sessions.
@@ -84,6 +87,10 @@ slot! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Undeliverable;
 
+/// What answers at an environment's gateway address takes no more for now, or is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unanswered;
+
 /// Where packets go that leave the engine.
 pub trait Io {
     /// Room for one datagram of exactly `len` bytes that goes this way with these ECN bits. The engine
@@ -109,6 +116,21 @@ pub trait Io {
         head: &[u8],
         payload: &[u8],
     ) -> Result<(), Undeliverable>;
+
+    /// Hands `header ‖ payload` to what answers at an environment's gateway address: one whole packet of at
+    /// most [`GATEWAY_PACKET_LEN_MAX`] bytes that an attachment of the environment sent there. Where nothing
+    /// else is said, nobody is there.
+    ///
+    /// # Errors
+    /// [`Unanswered`]; the packet is dropped then.
+    fn gateway(
+        &mut self,
+        _environment: EnvironmentSlot,
+        _header: &[u8],
+        _payload: &[u8],
+    ) -> Result<(), Unanswered> {
+        Err(Unanswered)
+    }
 }
 
 /// What the daemon should know or do.
@@ -176,7 +198,8 @@ pub enum Direction {
 
 /// An environment to add.
 pub struct NewEnvironment {
-    /// The environment's own IPv4 address, the source of ICMP errors.
+    /// The environment's own IPv4 address, the source of ICMP errors. What attachments here send there is
+    /// handed out, see [`Io::gateway`].
     pub gateway: Option<IpAddr>,
     /// The same for IPv6.
     pub gateway6: Option<IpAddr>,
@@ -228,6 +251,8 @@ struct Attachment {
     uso: bool,
     share: Share,
     icmp: Bucket,
+    /// Packets to the gateway.
+    gateway: Bucket,
     counters: Arc<AttachmentCounters>,
 }
 

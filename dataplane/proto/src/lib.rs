@@ -41,8 +41,9 @@ pub use bucket::Bucket;
 pub use counters::{AttachmentCounters, Counter64, EnvironmentCounters, LinkCounters};
 pub use drop_reason::DropReason;
 pub use engine::{
-    AttachmentSlot, Denial, Direction, Engine, EnvironmentSlot, Event, Io, LinkSlot, NewAttachment,
-    NewEnvironment, NewLink, NewSession, SessionId, SessionStatus, Undeliverable,
+    AttachmentSlot, Denial, Direction, Engine, EnvironmentSlot, Event, GATEWAY_PACKET_LEN_MAX, Io,
+    LinkSlot, NewAttachment, NewEnvironment, NewLink, NewSession, SessionId, SessionStatus,
+    Unanswered, Undeliverable,
 };
 pub use indices::IndexTable;
 pub use pace::{Pace, Share, Weight};

@@ -10,8 +10,8 @@ use weft_proto::{DropReason, keys::Role};
 use crate::{
     VERSION,
     node::{
-        AttachmentState, AttachmentStatus, EnvironmentStatus, PeerStatus, SessionState, Status,
-        Traffic, WorkerStatus,
+        AttachmentState, AttachmentStatus, EnvironmentStatus, GatewayStatus, PeerStatus,
+        SessionState, Status, Traffic, WorkerStatus,
     },
 };
 
@@ -66,7 +66,7 @@ fn environment(environment: &EnvironmentStatus) -> v1::EnvironmentStatus {
         certificate_expires_ms: unix_ms(environment.certificate_expires),
         attachments: environment.attachments.iter().map(attachment).collect(),
         peers: environment.peers.iter().map(peer).collect(),
-        drops: drops(&environment.drops),
+        drops: [drops(&environment.drops), gateway_drops(&environment.gateway)].concat(),
         share: Some(share(environment.share)),
     }
 }
@@ -133,14 +133,18 @@ fn peer(peer: &PeerStatus) -> v1::PeerStatus {
     to
 }
 
-/// Causes that never happened are left out.
 fn drops(drops: &[(DropReason, u64)]) -> Vec<v1::DropCount> {
-    let happened = drops.iter().filter(|(_, packets)| *packets > 0);
-    let count = |(cause, packets): &(DropReason, u64)| v1::DropCount {
-        cause: cause.label().to_owned(),
-        packets: *packets,
-    };
-    happened.map(count).collect()
+    counts(drops.iter().map(|(cause, packets)| (cause.label(), *packets)))
+}
+
+fn gateway_drops(gateway: &GatewayStatus) -> Vec<v1::DropCount> {
+    counts(gateway.drops.iter().map(|(cause, packets)| (cause.label(), *packets)))
+}
+
+/// Causes that never happened are left out.
+fn counts(causes: impl Iterator<Item = (&'static str, u64)>) -> Vec<v1::DropCount> {
+    let happened = causes.filter(|(_, packets)| *packets > 0);
+    happened.map(|(cause, packets)| v1::DropCount { cause: cause.to_owned(), packets }).collect()
 }
 
 fn traffic(traffic: Traffic) -> v1::Traffic {
@@ -237,12 +241,17 @@ mod tests {
                 relayed: (1, 2),
                 drops: vec![(DropReason::Replay, 3), (DropReason::Epoch, 0)],
                 policy: Vec::new(),
+                gateway: GatewayStatus {
+                    drops: vec![(weft_dns::DropReason::Rate, 4), (weft_dns::DropReason::Silent, 0)],
+                    ..GatewayStatus::default()
+                },
                 sessions: 0,
             }],
             drops: vec![(DropReason::Header, 17), (DropReason::Control, 0)],
             rejected_handshakes: vec![("timeout", 1)],
         };
         let replay = v1::DropCount { cause: "replay".into(), packets: 3 };
+        let rate = v1::DropCount { cause: "gateway_rate".into(), packets: 4 };
         let header = v1::DropCount { cause: "header".into(), packets: 17 };
         let expected = v1::StatusResponse {
             host: "host-a".into(),
@@ -274,7 +283,7 @@ mod tests {
                 certificate_expires_ms: 1_800_000_000_000,
                 attachments: vec![attachment(&attachment_status(AttachmentState::Up))],
                 peers: vec![peer(&peer_status(SessionState::Idle))],
-                drops: vec![replay],
+                drops: vec![replay, rate],
                 share: Some(v1::Share { weight: 100, egress_mbit_max: 0 }),
             }],
             drops: vec![header],

@@ -216,6 +216,35 @@ const METRICS: &[Metric] = &[
         "How often a rule of the environment's policy decided: packets that it denied, flows that it allowed.",
         policy_hits,
     ),
+    // Their gateways.
+    counter("weft_gateway_queries_total", "Queries for names, within the rates.", |s, out| {
+        environments(s, out, |e| e.gateway.queries);
+    }),
+    counter(
+        "weft_gateway_forwarded_queries_total",
+        "Queries that servers outside were asked.",
+        |s, out| environments(s, out, |e| e.gateway.forwarded),
+    ),
+    counter(
+        "weft_gateway_received_packets_total",
+        "IP packets that attachments of this host sent to the gateway and that it has looked at.",
+        |s, out| environments(s, out, |e| e.gateway.received),
+    ),
+    counter(
+        "weft_gateway_sent_packets_total",
+        "IP packets of the gateway to attachments of this host.",
+        |s, out| environments(s, out, |e| e.gateway.sent),
+    ),
+    counter(
+        "weft_gateway_unsent_packets_total",
+        "IP packets of the gateway for which a worker had no room.",
+        |s, out| environments(s, out, |e| e.gateway.unsent),
+    ),
+    counter(
+        "weft_gateway_drops_total",
+        "Packets to the gateway that came to nothing there, by cause.",
+        gateway_drops,
+    ),
     gauge(
         "weft_environment_certificate_expiry_timestamp_seconds",
         "When this host's certificate for the environment expires, Unix time.",
@@ -389,6 +418,15 @@ fn policy_hits(s: &Scrape<'_>, out: &mut Samples<'_>) {
                 ("verdict", hits.verdict.label()),
             ];
             out.push(&labels, hits.count);
+        }
+    }
+}
+
+fn gateway_drops(s: &Scrape<'_>, out: &mut Samples<'_>) {
+    for environment in &s.status.environments {
+        for (reason, count) in &environment.gateway.drops {
+            let labels = [("environment", environment.id.as_str()), ("cause", reason.label())];
+            out.push(&labels, count);
         }
     }
 }

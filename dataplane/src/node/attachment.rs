@@ -201,6 +201,7 @@ impl Node {
         let entry = AttachmentEntry { spec, origin, state: State::Waiting };
         self.environment_mut(environment)?.attachments.insert(name.clone(), entry);
         self.unmade.push_back((environment.clone(), name));
+        self.names_changed(environment);
         Ok(())
     }
 
@@ -306,6 +307,7 @@ impl Node {
         let Some(entry) = state.attachments.remove(name) else { return };
         self.kept.forget_attachment(environment, name);
         self.publish_routes(environment);
+        self.names_changed(environment);
         self.release(environment, name, entry.slot()).await;
         let event = NodeEvent::new(EventKind::Detached, "attachment removed");
         self.publish(event.of(environment).attachment(name));
@@ -427,7 +429,11 @@ impl Node {
         let is_adopted = opened.origin == weft_helper::Origin::Adopted;
         let state = State::Up { slot, counters, is_adopted };
         let entry = AttachmentEntry { spec, origin, state };
-        self.environment_mut(environment)?.attachments.insert(name.clone(), entry);
+        let before = self.environment_mut(environment)?.attachments.insert(name.clone(), entry);
+        // One that was planned has its name already.
+        if before.is_none() {
+            self.names_changed(environment);
+        }
         self.publish_routes(environment);
         self.barrier().await;
         let event = NodeEvent::new(

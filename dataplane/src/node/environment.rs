@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::SystemTime};
 
-use weft_config::Share;
+use weft_config::{Names, Share};
 use weft_handshake::{Environment, KeyExchange, TrustedTime};
 use weft_pki::{Credentials, TrustAnchor};
 use weft_proto::{
@@ -13,7 +13,7 @@ use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
 
 use super::{
     EnvironmentPlace, EventKind, Node, NodeEvent, Owner, RequestError, attachment::AttachmentEntry,
-    gateways, link::PeerEntry, share::proto_share,
+    gateways, link::PeerEntry, names::Named, share::proto_share,
 };
 use crate::worker::Command;
 
@@ -24,6 +24,7 @@ pub(super) struct EnvironmentState {
     pub(super) share: Share,
     /// Who may talk to whom; without, everybody to everybody.
     pub(super) guard: Option<Arc<Guard>>,
+    pub(super) named: Named,
     pub(super) tls: Arc<Environment>,
     /// What the next daemon will know of the time.
     pub(super) kept_time: Option<SystemTime>,
@@ -113,30 +114,39 @@ impl Node {
         share: Share,
         anchor: TrustAnchor,
         credentials: Credentials,
+        names: Names,
     ) -> Result<(), RequestError> {
         let known = self.kept.known_time(id);
         let time = Arc::new(known.map(TrustedTime::since).unwrap_or_default());
         let tls = tls_environment(anchor, credentials, time)?;
         let slot = EnvironmentSlot(self.environment_slots.take());
+        let answered = self.answer_names(slot, &subnets, names);
+        let (named, inlet) = answered.inspect_err(|_| self.environment_slots.give_back(slot.0))?;
         let counters: Vec<Arc<EnvironmentCounters>> =
             self.workers.iter().map(|_| Arc::default()).collect();
         let (gateway, gateway6) = gateways(&subnets);
         let to_send = proto_share(share);
         self.command_all(|worker| {
             let (counters, share) = (Arc::clone(&counters[worker]), to_send.clone());
-            Command::AddEnvironment(slot, NewEnvironment { gateway, gateway6, share, counters })
+            let new = NewEnvironment { gateway, gateway6, share, counters };
+            Command::AddEnvironment(slot, new, inlet.clone())
         });
         let state = EnvironmentState {
             place: EnvironmentPlace { slot, counters },
             subnets,
             share,
             guard: None,
+            named,
             tls,
             kept_time: known,
             attachments: BTreeMap::new(),
             peers: BTreeMap::new(),
         };
         self.environments.insert(id.clone(), state);
+        if self.policies.contains_key(id) {
+            // It has no routes yet: nothing was sent unjudged.
+            let _ = self.enforce(id);
+        }
         self.publish_tls()?;
         self.publish(NodeEvent::new(EventKind::EnvironmentChanged, "environment added").of(id));
         Ok(())
@@ -160,9 +170,11 @@ impl Node {
         for name in attachments {
             self.forget_attachment(id, &name).await;
         }
+        let Some(state) = self.environments.remove(id) else { return };
+        // Before its slot is another's: an answer that came later would be one of that environment.
+        state.named.answering.close().await;
         self.command_all(|_| Command::RemoveEnvironment(slot));
         self.barrier().await;
-        self.environments.remove(id);
         self.environment_slots.give_back(slot.0);
         // Fewer environments cannot clash.
         let _ = self.publish_tls();

@@ -1,7 +1,10 @@
 //! The node as others see it.
 
+use std::collections::BTreeMap;
+
 use tokio::sync::{broadcast, mpsc, oneshot};
 use weft_config::Config;
+use weft_dns::ZoneRecords;
 use weft_proto::policy::Rules;
 use weft_types::{AttachmentName, EnvironmentId, HostId};
 
@@ -21,8 +24,10 @@ pub enum Request {
     RemovePeer(EnvironmentId, HostId, Reply<()>),
     /// Replace the addresses that live at a peer.
     SetRoutes(EnvironmentId, HostId, Vec<std::net::IpAddr>, Reply<()>),
-    /// Judge an environment's packets by these rules, or by none.
-    SetPolicy(EnvironmentId, Option<Rules>, Reply<()>),
+    /// Judge environments' packets by these rules, and those of all others by none.
+    SetPolicies(BTreeMap<EnvironmentId, Rules>, Reply<()>),
+    /// Answer from this zone and from nothing else.
+    SetZone(EnvironmentId, Box<ZoneRecords>, Reply<()>),
     /// Tell everything, or about one environment.
     Status(Option<EnvironmentId>, Reply<Box<Status>>),
     /// Run another configuration.
@@ -115,17 +120,30 @@ impl NodeHandle {
         ask!(self, SetRoutes, environment, host, addresses)
     }
 
-    /// Judges an environment's packets by these rules from now on; without any everything is allowed. To be
-    /// called before the environment has attachments or peers, or what they send at first is not judged.
+    /// Judges the packets of these environments by these rules from now on, also of those that are not here yet, and
+    /// those of all others by none: everything is allowed there.
     ///
     /// # Errors
-    /// [`RequestError`]; the policy stays as it was then.
-    pub async fn set_policy(
+    /// [`RequestError`], when one is no policy: everything is denied there then, and the others hold.
+    pub async fn set_policies(
+        &self,
+        policies: BTreeMap<EnvironmentId, Rules>,
+    ) -> Result<(), RequestError> {
+        ask!(self, SetPolicies, policies)
+    }
+
+    /// Replaces an environment's zone as a whole, for whoever knows all of its services. Nothing that this
+    /// host knows by itself is among its names any more: no service of the configuration, no attachment that
+    /// `records` does not name.
+    ///
+    /// # Errors
+    /// [`RequestError`], with the field when the records are no zone; the old one stays then.
+    pub async fn set_zone(
         &self,
         environment: EnvironmentId,
-        rules: Option<Rules>,
+        records: Box<ZoneRecords>,
     ) -> Result<(), RequestError> {
-        ask!(self, SetPolicy, environment, rules)
+        ask!(self, SetZone, environment, records)
     }
 
     /// Everything that the daemon knows about itself, or about one environment.

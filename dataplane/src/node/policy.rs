@@ -1,6 +1,6 @@
 //! Environments' policies: compiled here, handed to all workers, and what they deny told.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use weft_proto::{
     Denial, Direction,
@@ -12,6 +12,36 @@ use super::{EventKind, Node, NodeEvent, RequestError};
 use crate::worker::Command;
 
 impl Node {
+    /// Judges the packets of these environments by these rules from now on, also of those that are not here yet, and
+    /// those of all others by none.
+    ///
+    /// All of them are done; the first error is returned. Rules that are no policy deny everything.
+    pub(super) fn set_policies(
+        &mut self,
+        policies: BTreeMap<EnvironmentId, Rules>,
+    ) -> Result<(), RequestError> {
+        let before = std::mem::replace(&mut self.policies, policies);
+        let here: Vec<_> = self.environments.keys().cloned().collect();
+        let mut result = Ok(());
+        for id in here {
+            if before.get(&id) != self.policies.get(&id) {
+                result = result.and(self.enforce(&id));
+            }
+        }
+        result
+    }
+
+    /// Judges an environment that is here by what it is to be judged by.
+    pub(super) fn enforce(&mut self, id: &EnvironmentId) -> Result<(), RequestError> {
+        let rules = self.policies.get(id).cloned();
+        let enforced = self.set_policy(id, rules.as_ref());
+        if let Err(error) = &enforced {
+            tracing::error!(environment = %id, %error, "its policy is no use: everything is denied");
+            self.set_policy(id, Some(&Rules::nothing()))?;
+        }
+        enforced
+    }
+
     /// Judges an environment's packets by these rules from now on; without any everything is allowed. What
     /// runs and is allowed goes on.
     pub(super) fn set_policy(

@@ -42,8 +42,11 @@ impl Node {
                 let _ =
                     reply.send(self.set_routes(&environment, &host, addresses, Origin::Api).await);
             }
-            Request::SetPolicy(environment, rules, reply) => {
-                let _ = reply.send(self.set_policy(&environment, rules.as_ref()));
+            Request::SetPolicies(policies, reply) => {
+                let _ = reply.send(self.set_policies(policies));
+            }
+            Request::SetZone(environment, records, reply) => {
+                let _ = reply.send(self.set_zone(&environment, *records));
             }
             Request::Status(environment, reply) => {
                 let _ = reply.send(self.status(environment.as_ref()).map(Box::new));
@@ -64,6 +67,7 @@ impl Node {
                 environment.share,
                 environment.anchor.clone(),
                 environment.credentials.clone(),
+                environment.names.clone(),
             )
             .with_context(|| format!("environment {id}"))?;
             for attachment in &environment.attachments {
@@ -152,12 +156,13 @@ impl Node {
             Change::RemoveEnvironment { environment } => {
                 self.remove_environment(&environment).await;
             }
-            Change::AddEnvironment { environment, subnets, share, anchor, credentials } => {
-                self.add_environment(&environment, subnets, share, anchor, credentials)?;
+            Change::AddEnvironment { environment, subnets, share, anchor, credentials, names } => {
+                self.add_environment(&environment, subnets, share, anchor, credentials, names)?;
             }
             Change::SetEnvironmentShare { environment, share } => {
                 self.set_environment_share(&environment, share)?;
             }
+            Change::SetNames { environment, names } => self.set_names(&environment, names)?,
             Change::SetAttachmentShare { environment, name, share } => {
                 self.set_attachment_share(&environment, &name, share)?;
             }

@@ -71,6 +71,7 @@ impl Node {
             relayed: (sum(counters, |c| &c.relayed_packets), sum(counters, |c| &c.relayed_bytes)),
             drops: drops(counters.iter()),
             policy: state.guard.as_ref().map(|guard| guard.hits()).unwrap_or_default(),
+            gateway: state.named.answering.status(),
             sessions: state.peers.values().map(|p| p.machine.sessions().count()).sum(),
         }
     }

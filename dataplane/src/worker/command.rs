@@ -10,11 +10,12 @@ use weft_proto::{
 use weft_sys::tun::TunQueue;
 
 use super::StreamKey;
+use crate::gateway::Inlet;
 
 /// A change of a worker's tables. Carried out in order, between packets.
 pub enum Command {
-    /// See [`weft_proto::Engine::add_environment`].
-    AddEnvironment(EnvironmentSlot, NewEnvironment),
+    /// See [`weft_proto::Engine::add_environment`]; what is sent to its gateway goes into the inlet.
+    AddEnvironment(EnvironmentSlot, NewEnvironment, Inlet),
     /// See [`weft_proto::Engine::remove_environment`].
     RemoveEnvironment(EnvironmentSlot),
     /// See [`weft_proto::Engine::set_environment_share`].
@@ -57,6 +58,8 @@ pub enum Command {
         /// Whether the peer is told.
         say_so: bool,
     },
+    /// See [`weft_proto::Engine::handle_gateway_packet`].
+    Answer(EnvironmentSlot, Vec<u8>),
     /// Answers when all commands before are done.
     Barrier(oneshot::Sender<()>),
     /// Ends the worker.

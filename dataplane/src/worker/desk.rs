@@ -186,8 +186,17 @@ impl Desk {
         self.inbox.waker.drain();
         while let Ok(command) = self.inbox.inbox.try_recv() {
             match command {
-                Command::AddEnvironment(slot, new) => engine.add_environment(slot, new),
-                Command::RemoveEnvironment(slot) => engine.remove_environment(slot),
+                Command::AddEnvironment(slot, new, inlet) => {
+                    engine.add_environment(slot, new);
+                    self.io.add_inlet(slot, inlet);
+                }
+                Command::RemoveEnvironment(slot) => {
+                    engine.remove_environment(slot);
+                    self.io.remove_inlet(slot);
+                }
+                Command::Answer(slot, mut packet) => {
+                    engine.handle_gateway_packet(slot, &mut packet, &mut self.io);
+                }
                 Command::SetEnvironmentShare(slot, share) => {
                     engine.set_environment_share(slot, share);
                 }

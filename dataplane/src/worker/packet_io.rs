@@ -4,13 +4,14 @@ use std::{io, sync::Arc};
 
 use weft_buffers::{Batch, Outgoing};
 use weft_proto::{
-    AttachmentSlot, Io, Undeliverable,
+    AttachmentSlot, EnvironmentSlot, Io, Unanswered, Undeliverable,
     way::{Via, Way},
 };
 use weft_sys::{tun::TunQueue, udp::UdpSocket};
 use weft_wire::Ecn;
 
 use super::{WorkerCounters, streams::Streams};
+use crate::gateway::Inlet;
 
 /// The outgoing side of a worker.
 pub(super) struct PacketIo {
@@ -27,6 +28,8 @@ pub(super) struct PacketIo {
     /// Bytes sent since it was last looked whether it is.
     unchecked: usize,
     queues: Vec<Option<TunQueue>>,
+    /// Where packets to gateways go, by environment.
+    inlets: Vec<Option<Inlet>>,
     pub(super) counters: Arc<WorkerCounters>,
 }
 
@@ -47,6 +50,7 @@ impl PacketIo {
             is_congested: false,
             unchecked: 0,
             queues: Vec::new(),
+            inlets: Vec::new(),
             counters,
         }
     }
@@ -65,6 +69,18 @@ impl PacketIo {
 
     pub(super) fn queue(&self, slot: AttachmentSlot) -> Option<&TunQueue> {
         self.queues.get(usize::from(slot)).and_then(Option::as_ref)
+    }
+
+    pub(super) fn add_inlet(&mut self, slot: EnvironmentSlot, inlet: Inlet) {
+        let at = usize::from(slot);
+        if self.inlets.len() <= at {
+            self.inlets.resize_with(at + 1, || None);
+        }
+        self.inlets[at] = Some(inlet);
+    }
+
+    pub(super) fn remove_inlet(&mut self, slot: EnvironmentSlot) {
+        self.inlets.get_mut(usize::from(slot)).and_then(Option::take);
     }
 
     /// The UDP socket that the batch goes from.
@@ -172,5 +188,15 @@ impl Io for PacketIo {
                 Err(Undeliverable)
             }
         }
+    }
+
+    fn gateway(
+        &mut self,
+        environment: EnvironmentSlot,
+        header: &[u8],
+        payload: &[u8],
+    ) -> Result<(), Unanswered> {
+        let inlet = self.inlets.get(usize::from(environment)).and_then(Option::as_ref);
+        inlet.ok_or(Unanswered)?.put(header, payload)
     }
 }

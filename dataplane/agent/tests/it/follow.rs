@@ -1,6 +1,7 @@
 //! What a host does with what it is told.
 
 use weft_agent::AttachError;
+use weft_proto::policy::Rules;
 use weft_types::EnvironmentId;
 
 use crate::site::{Host, Site, wanted};
@@ -92,7 +93,8 @@ async fn a_suspended_environment_keeps_its_interfaces() {
     site.allow(&acme, "host-a").await;
     assert_eq!(host.attach(&acme, "web").await, Ok(true));
     site.suspend(&acme).await;
-    let desired = host.until(|desired| desired.suspended.contains(&acme)).await;
+    let desired = host.until(|desired| desired.policies.contains_key(&acme)).await;
+    assert_eq!(desired.policies[&acme], Rules::nothing());
     assert_eq!(desired.environments[0].attachments.len(), 1);
 }
 

@@ -11,8 +11,9 @@ use std::{
 use proptest::{collection::vec, prelude::*};
 use weft_config::{
     Attachment, Change, Config, CredentialFiles, Engine, Environment, KeyLimits, Latency,
-    LogConfig, LogLevel, Peer, Placement, Share, User, plan,
+    LogConfig, LogLevel, Names, Peer, Placement, Share, User, plan,
 };
+use weft_dns::{Outside, ServiceRecord};
 use weft_pki::{
     Credentials, KeyKind, TrustAnchor,
     issue::{Authority, HostRequest, HostUsages, new_authority},
@@ -61,6 +62,7 @@ struct Running {
     subnets: Vec<String>,
     share: Share,
     keys: (Vec<String>, [u8; 32]),
+    names: Names,
     attachments: BTreeMap<AttachmentName, Attachment>,
     peers: BTreeMap<HostId, Peer>,
 }
@@ -90,6 +92,7 @@ impl Daemon {
                 subnets: sorted(&e.subnets).iter().map(ToString::to_string).collect(),
                 share: e.share,
                 keys: keys(&e.anchor, &e.credentials),
+                names: e.names.clone(),
                 attachments: e.attachments.iter().map(|a| (a.name.clone(), normal(a))).collect(),
                 peers: e.peers.iter().map(|p| (p.host.clone(), normal_peer(p))).collect(),
             };
@@ -131,11 +134,12 @@ impl Daemon {
                 let gone = self.environments.remove(&environment).expect("it runs");
                 assert!(gone.attachments.is_empty() && gone.peers.is_empty());
             }
-            Change::AddEnvironment { environment, subnets, share, anchor, credentials } => {
+            Change::AddEnvironment { environment, subnets, share, anchor, credentials, names } => {
                 let running = Running {
                     subnets: sorted(&subnets).iter().map(ToString::to_string).collect(),
                     share,
                     keys: keys(&anchor, &credentials),
+                    names,
                     ..Running::default()
                 };
                 assert!(self.environments.insert(environment, running).is_none());
@@ -150,6 +154,11 @@ impl Daemon {
                 let running = self.environment(&environment);
                 assert_ne!(running.share, share, "a change changes something");
                 running.share = share;
+            }
+            Change::SetNames { environment, names } => {
+                let running = self.environment(&environment);
+                assert_ne!(running.names, names, "a change changes something");
+                running.names = names;
             }
             Change::SetAttachmentShare { environment, name, share } => {
                 let attachments = &mut self.environment(&environment).attachments;
@@ -211,6 +220,13 @@ fn share(number: u8) -> Share {
     Share { weight: 100 + u16::from(number % 2), egress_mbit_max: limit }
 }
 
+fn names(number: u8) -> Names {
+    let outside = if number % 2 == 1 { Outside::Absent } else { Outside::Refuse };
+    let service =
+        |n| ServiceRecord { name: format!("web-{n}"), ports: Vec::new(), slots: Vec::new() };
+    Names { services: (0..number / 2).map(service).collect(), outside }
+}
+
 fn address(i: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 40, 0, 10 + u8::try_from(i).unwrap()))
 }
@@ -224,6 +240,7 @@ prop_compose! {
         peers in vec(prop::option::of(0_u16..3), MEMBERS),
         places in vec((0_usize..4, 0_usize..2), MEMBERS),
         shares in vec(0_u8..5, 1 + MEMBERS),
+        named in 0_u8..6,
         reversed: bool,
     ) -> Environment {
         let owned = |owner| -> Vec<_> {
@@ -258,6 +275,7 @@ prop_compose! {
             }),
             anchor,
             credentials,
+            names: names(named),
             attachments: attachments.filter(|a| !a.addresses.is_empty()).collect(),
             peers: peers.collect(),
         }
@@ -336,7 +354,7 @@ proptest! {
             environment.attachments.reverse();
             environment.peers.reverse();
             environment.peers.iter_mut().for_each(|p| p.addresses.reverse());
-            environment.ca = "elsewhere/ca.pem".into();
+            environment.files = None;
         }
         prop_assert!(plan(&config, &config).unwrap().is_empty());
         prop_assert!(plan(&config, &shuffled).unwrap().is_empty());
@@ -392,6 +410,22 @@ fn another_share_is_one_change() {
             &changes[..],
             [Change::SetEnvironmentShare { environment, .. }, Change::SetAttachmentShare { name, .. }]
                 if environment.as_str() == "acme" && name.as_str() == "web-1"
+        ),
+        "{changes:?}"
+    );
+}
+
+#[test]
+fn other_names_are_one_change() {
+    let config = Fixture::new().load(GOOD).unwrap();
+    let mut other = config.clone();
+    other.environments[1].names = names(3);
+    let changes = plan(&config, &other).unwrap();
+    assert!(
+        matches!(
+            &changes[..],
+            [Change::SetNames { environment, names: new }]
+                if environment.as_str() == "globex" && *new == names(3)
         ),
         "{changes:?}"
     );

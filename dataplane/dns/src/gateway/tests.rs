@@ -35,7 +35,9 @@ pub(super) fn zone() -> Arc<Zone> {
         slots: (0..60).map(slot).collect(),
     }];
     let subnets = ["10.40.0.0/16", "fd40::/64"].map(|s| s.parse().unwrap()).to_vec();
-    Arc::new(Zone::new(ZoneRecords { serial: 7, subnets, services }).unwrap())
+    Arc::new(
+        Zone::new(ZoneRecords { serial: 7, subnets, services, ..ZoneRecords::default() }).unwrap(),
+    )
 }
 
 pub(super) fn gateway_with(outside: Outside, now: Instant) -> Gateway {

@@ -19,7 +19,9 @@ mod forwarding;
 
 fn zone_of(services: Vec<ServiceRecord>) -> Arc<Zone> {
     let subnets = ["10.40.0.0/16", "fd40::/64"].map(|s| s.parse().unwrap()).to_vec();
-    Arc::new(Zone::new(ZoneRecords { serial: 7, subnets, services }).unwrap())
+    Arc::new(
+        Zone::new(ZoneRecords { serial: 7, subnets, services, ..ZoneRecords::default() }).unwrap(),
+    )
 }
 
 fn service(name: &str, slots: u32) -> ServiceRecord {

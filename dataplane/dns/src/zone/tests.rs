@@ -19,7 +19,7 @@ fn service(name: &str, slots: Vec<SlotRecord>) -> ServiceRecord {
 
 fn records(services: Vec<ServiceRecord>) -> ZoneRecords {
     let subnets = ["10.40.0.0/16", "fd40::/64"].map(|s| s.parse().unwrap()).to_vec();
-    ZoneRecords { serial: 7, subnets, services }
+    ZoneRecords { serial: 7, subnets, services, aliases: Vec::new() }
 }
 
 fn refused(services: Vec<ServiceRecord>) -> String {
@@ -105,6 +105,50 @@ fn addresses_are_known_backwards() {
     assert_eq!(reverse("10.40.1.0/24"), "absent");
     assert_eq!(reverse("10.0.0.0/8"), "empty");
     assert_eq!(reverse("fd40::/60"), "empty");
+}
+
+#[test]
+fn an_alias_is_a_service_of_its_own_and_no_slot_s_name() {
+    let alias = |name: &str, addresses: &[&str]| AliasRecord {
+        name: name.to_owned(),
+        addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+    };
+    let web = service("web", vec![slot(3, "10.40.0.2", Health::Healthy)]);
+    let with = |aliases| Zone::new(ZoneRecords { aliases, ..records(vec![web.clone()]) });
+    let zone = with(vec![
+        alias("web-1", &["10.40.0.2", "fd40::2"]),
+        alias("7", &["10.40.0.3"]),
+        alias("gone", &[]),
+    ])
+    .unwrap();
+    for (name, expected) in [
+        ("web-1", "10.40.0.2"),
+        ("0.web-1", "10.40.0.2"),
+        ("1.web-1", "absent"),
+        ("web", "10.40.0.2"),
+        ("7", "10.40.0.3"),
+        ("gone", ""),
+    ] {
+        assert_eq!(find(&zone, name), expected, "{name}");
+    }
+    for (address, name) in [
+        // A slot's name goes before.
+        ("10.40.0.2/32", "3.web.internal."),
+        ("fd40::2/128", "web-1.internal."),
+        ("10.40.0.3/32", "7.internal."),
+    ] {
+        let found = zone.find_reverse(&address.parse().unwrap());
+        assert_eq!(found, Reverse::Name(&Name::from_ascii(name).unwrap()));
+    }
+    let refused = |aliases| with(aliases).unwrap_err().to_string();
+    assert_eq!(refused(vec![alias("web", &["10.40.0.3"])]), "service web is there twice");
+    assert_eq!(
+        refused(vec![alias("a", &["10.40.0.1"])]),
+        "slot a: address 10.40.0.1 is not one of this environment's for slots"
+    );
+    assert!(refused(vec![alias("a.b", &[])]).starts_with("alias \"a.b\" '.' is not allowed"));
+    let many = (0..=ALIASES_MAX).map(|n| alias(&format!("a{n}"), &[])).collect();
+    assert!(refused(many).contains("expected at most 4096"));
 }
 
 #[test]

@@ -5,11 +5,12 @@ use std::{net::SocketAddr, time::Instant};
 use weft_types::ReceiverIndex;
 use weft_wire::{
     Control, Ecn, Frame, GSO_HEADER_MAX, Gso, HEADER_LEN, Header, Inner, Kind, METADATA_LEN,
-    Metadata, Offload, Run, VIRTIO_HEADER_LEN, apply_run, join_ecn, set_ecn, virtio,
+    Metadata, Offload, VIRTIO_HEADER_LEN, join_ecn, set_ecn, virtio,
 };
 
 use super::{
     AttachmentSlot, Direction, Elsewhere, Engine, EnvironmentSlot, Event, Io, LinkSlot, SessionId,
+    cut::each_packet,
     join::{Join, PacketId, Start},
 };
 use crate::{
@@ -366,24 +367,10 @@ impl Engine {
     /// Gives a UDP superpacket to an interface that takes none, packet by packet.
     #[cold]
     pub(super) fn deliver_singly(&self, whole: &Superpacket<'_>, io: &mut impl Io) {
-        let count = whole.frame.segments();
-        for (i, segment) in whole.payload.chunks(usize::from(whole.gso.size)).enumerate() {
-            let mut head = [0; VIRTIO_HEADER_LEN + GSO_HEADER_MAX];
-            let head_len = VIRTIO_HEADER_LEN + whole.header.len();
-            let header = &mut head[VIRTIO_HEADER_LEN..head_len];
-            header.copy_from_slice(whole.header);
-            #[expect(clippy::cast_possible_truncation, reason = "both are below 2^16")]
-            let run = Run {
-                first: i as u16,
-                chunks: 1,
-                payload_len: segment.len() as u16,
-                last: i + 1 == count,
-            };
-            let frame = apply_run(whole.frame, whole.gso, &run, header);
-            head[..VIRTIO_HEADER_LEN].copy_from_slice(&frame.virtio().encode());
-            let delivered = io.deliver(whole.to, &head[..head_len], segment);
-            self.count_delivery(whole.environment, whole.to, &frame, delivered.is_ok());
-        }
+        each_packet(whole.frame, whole.gso, whole.header, whole.payload, |frame, head, segment| {
+            let delivered = io.deliver(whole.to, head, segment);
+            self.count_delivery(whole.environment, whole.to, frame, delivered.is_ok());
+        });
     }
 
     pub(super) fn count_delivery(

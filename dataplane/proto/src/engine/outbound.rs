@@ -111,6 +111,9 @@ impl Engine {
                 self.send(now, from, link, &frame, data, io)
             }
             Some(Target::Local(to)) => self.relay(environment, to, &frame, data, io),
+            None if self.is_gateway(environment, frame.inner.destination) => {
+                self.pass_to_gateway(now, environment, from, &frame, data, io)
+            }
             None => {
                 self.answer(now, from, Cause::NoHost, &frame.inner, data, io);
                 Err(DropReason::NoRoute)

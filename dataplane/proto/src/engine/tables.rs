@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Instant};
 use super::{
     Attachment, AttachmentSlot, DENIALS_BURST, DENIALS_INTERVAL, Engine, Environment,
     EnvironmentSlot, ICMP_BURST, ICMP_INTERVAL, Link, LinkSlot, NewAttachment, NewEnvironment,
-    NewLink, pending::Pending,
+    NewLink,
+    gateway::{GATEWAY_BURST, GATEWAY_INTERVAL},
+    pending::Pending,
 };
 use crate::{Bucket, DropReason, RouteTable, Share, path::PathMtu, policy::Guard, way::Way};
 
@@ -70,6 +72,7 @@ impl Engine {
             uso: new.uso,
             share: new.share,
             icmp: Bucket::new(ICMP_BURST, ICMP_INTERVAL),
+            gateway: Bucket::new(GATEWAY_BURST, GATEWAY_INTERVAL),
             counters: new.counters,
         };
         self.attachments.insert(slot, attachment);

@@ -15,6 +15,7 @@ mod congestion;
 mod control;
 mod damage;
 mod ecn;
+mod gateway;
 mod hostile;
 mod mtu;
 mod ownership;
@@ -83,6 +84,10 @@ struct Memory {
     parts: usize,
     datagrams: Vec<Sent>,
     delivered: Vec<(AttachmentSlot, Vec<u8>)>,
+    /// What the gateways of environments were asked.
+    asked: Vec<(EnvironmentSlot, Vec<u8>)>,
+    /// How many packets more they take.
+    asked_max: Option<usize>,
     is_full: bool,
     is_congested: bool,
     /// How many datagrams there is room for, if not for all.
@@ -114,6 +119,19 @@ impl Io for Memory {
             return Err(Undeliverable);
         }
         self.delivered.push((to, [head, payload].concat()));
+        Ok(())
+    }
+
+    fn gateway(
+        &mut self,
+        environment: EnvironmentSlot,
+        header: &[u8],
+        payload: &[u8],
+    ) -> Result<(), Unanswered> {
+        if self.asked_max.is_some_and(|max| self.asked.len() >= max) {
+            return Err(Unanswered);
+        }
+        self.asked.push((environment, [header, payload].concat()));
         Ok(())
     }
 }

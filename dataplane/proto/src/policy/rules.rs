@@ -122,6 +122,12 @@ pub struct PortRange {
 }
 
 impl Rules {
+    /// Nobody may talk to anybody.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self { default: Verdict::Deny, rules: Vec::new() }
+    }
+
     /// Whether they can be compiled, but for the number of addresses.
     pub(super) fn check(&self) -> Result<(), PolicyError> {
         if self.rules.len() > RULES_MAX {

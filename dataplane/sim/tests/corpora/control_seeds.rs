@@ -305,6 +305,8 @@ subnet6 = "fd40::/64"
 ca = "acme/ca.pem"
 cert = "acme/host-a.pem"
 key = "acme/host-a.key"
+other_names = "forward"
+name_servers = ["192.0.2.53", "[2001:db8::53]:5353"]
 
   [[environment.attachment]]
   name = "web-1"
@@ -317,6 +319,24 @@ key = "acme/host-a.key"
   host = "host-b"
   endpoint = "192.0.2.2:5820"
   addresses = ["10.40.0.3", "10.40.0.4", "fd40::3"]
+
+  [[environment.service]]
+  name = "web"
+
+    [[environment.service.slot]]
+    index = 0
+    name = "web-blue"
+    addresses = ["10.40.0.2", "fd40::2"]
+    roles = ["primary", "canary"]
+
+    [[environment.service.slot]]
+    index = 1
+    addresses = ["10.40.0.3"]
+
+    [[environment.service.port]]
+    name = "http"
+    protocol = "tcp"
+    port = 80
 "#;
 
 const WRONG: &str = r#"

@@ -8,7 +8,7 @@ use weft_proto::{
 
 use super::*;
 use crate::metrics::text::Labels;
-use crate::node::{AttachSpec, PeerSpec, Traffic};
+use crate::node::{AttachSpec, GatewayStatus, PeerSpec, Traffic};
 use crate::worker::EngineKind;
 
 /// One sample as a reader of the format sees it.
@@ -122,6 +122,14 @@ fn status() -> Status {
             Hits { rule: "web-db".into(), verdict: Verdict::Allow, count: 31 },
             Hits { rule: "(default)".into(), verdict: Verdict::Deny, count: 32 },
         ],
+        gateway: GatewayStatus {
+            received: 31,
+            sent: 32,
+            unsent: 33,
+            queries: 34,
+            forwarded: 35,
+            drops: weft_dns::DropReason::ALL.into_iter().zip(40..).collect(),
+        },
         sessions: 2,
     };
     let worker = WorkerStatus { gso: true, wakeups: 5, send_errors: 1, ..WorkerStatus::default() };
@@ -205,6 +213,12 @@ fn what_the_node_tells_is_read_back() {
         ("weft_environment_drops_total", &[acme, ("cause", "replay")], 7.0),
         ("weft_policy_hits_total", &rule, 31.0),
         ("weft_policy_hits_total", &default, 32.0),
+        ("weft_gateway_received_packets_total", &[acme], 31.0),
+        ("weft_gateway_sent_packets_total", &[acme], 32.0),
+        ("weft_gateway_unsent_packets_total", &[acme], 33.0),
+        ("weft_gateway_queries_total", &[acme], 34.0),
+        ("weft_gateway_forwarded_queries_total", &[acme], 35.0),
+        ("weft_gateway_drops_total", &[acme, ("cause", "gateway_rate")], 45.0),
         ("weft_environment_certificate_expiry_timestamp_seconds", &[acme], 1_800_000_000.0),
         ("weft_unattributed_drops_total", &[("cause", "header")], 17.0),
         ("weft_handshakes_rejected_total", &[("cause", "timeout")], 9.0),
