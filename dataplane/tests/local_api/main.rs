@@ -12,3 +12,5 @@ mod answers;
 mod daemon;
 #[cfg(test)]
 mod end;
+#[cfg(test)]
+mod policy;
