@@ -52,6 +52,12 @@ pub(crate) struct Settings {
 pub struct Inlet(mpsc::Sender<Vec<u8>>);
 
 impl Inlet {
+    /// One behind which nobody is.
+    #[cfg(test)]
+    pub(crate) fn closed() -> Self {
+        Self(mpsc::channel(1).0)
+    }
+
     /// Puts `header ‖ payload`, one packet.
     pub(crate) fn put(&self, header: &[u8], payload: &[u8]) -> Result<(), Unanswered> {
         // Room first: what finds none costs no memory.

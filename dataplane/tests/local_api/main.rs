@@ -14,3 +14,5 @@ mod daemon;
 mod end;
 #[cfg(test)]
 mod names;
+#[cfg(test)]
+mod policy;

@@ -17,6 +17,7 @@ use weft_sys::{poll::Waker, udp};
 use weft_types::WorkerId;
 
 use super::*;
+use crate::gateway::Inlet;
 use crate::worker::{WorkerCounters, streams::Streams};
 
 const ENVIRONMENT: EnvironmentSlot = EnvironmentSlot(0);
@@ -74,7 +75,7 @@ impl Office {
             share: Share::default(),
             counters: Arc::clone(&office.counters),
         };
-        office.obey(Command::AddEnvironment(ENVIRONMENT, new));
+        office.obey(Command::AddEnvironment(ENVIRONMENT, new, Inlet::closed()));
         let routes: RouteTable =
             [WEB, DB].map(|slot| (address(slot).into(), Target::Local(slot))).into_iter().collect();
         office.obey(Command::SetRoutes(ENVIRONMENT, Arc::new(routes)));

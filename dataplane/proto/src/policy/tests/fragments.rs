@@ -7,7 +7,7 @@ fn fragment(from: &str, to: &str, header: Header, at: u16) -> Seen {
     let flow = Flow { source: addr(from), destination: addr(to), ports: (40_000, 443) };
     let mut packet = Packet::new(flow, header, vec![7; 64]).complete()[10..].to_vec();
     let more = 0x2000;
-    packet[6..8].copy_from_slice(&(at / 8 | more).to_be_bytes());
+    packet[6..8].copy_from_slice(&((at / 8) | more).to_be_bytes());
     look(&packet)
 }
 
