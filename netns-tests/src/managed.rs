@@ -180,6 +180,29 @@ impl ManagedSite {
         Ok(made["id"].as_str().context("no id")?.to_owned())
     }
 
+    /// Replaces the policy of an environment of organisation `acme`, by its owner.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn set_policy(&self, name: &str, policy: &Value) -> Result<()> {
+        let file = self.dir.join("policy.json");
+        fs::write(&file, policy.to_string())?;
+        self.login("owner@acme.example")?;
+        self.weft(&format!("policy set acme/{name} --file {}", file.display()))?.ok()?;
+        self.login("operator@weft.example")
+    }
+
+    /// Suspends an environment of organisation `acme`, or resumes it, by its owner.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn suspend(&self, name: &str, is_suspended: bool) -> Result<()> {
+        let word = if is_suspended { "suspend" } else { "resume" };
+        self.login("owner@acme.example")?;
+        self.weft(&format!("env {word} acme/{name}"))?.ok()?;
+        self.login("operator@weft.example")
+    }
+
     fn socket(&self, host: &str) -> PathBuf {
         self.dir.join(format!("{host}.sock"))
     }

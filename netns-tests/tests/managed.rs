@@ -1,13 +1,18 @@
 //! Hosts that follow a control plane.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use netns_tests::managed::{CONTROL, PATIENCE};
+use hickory_proto::rr::RecordType;
+use netns_tests::managed::PATIENCE;
 use netns_tests::process::wait_for;
+use netns_tests::traffic::names::{Resolver, Transport};
 use netns_tests::traffic::ping;
 use netns_tests::{Family, Load, ManagedSite, Namespace, Result, ensure, scenario};
+use serde_json::json;
 
+/// Where a database listens.
+const PORT: u16 = 5432;
 /// Longest wait for the answer to one ping.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// A suspended environment is silent within this time everywhere.
@@ -122,17 +127,66 @@ fn environments_with_the_same_addresses_never_meet_and_a_revoked_host_is_shut_ou
         ensure!(db == twin, "{db} and {twin}: the same addresses in both were expected");
         reaches(&shop_a, db)?;
         reaches(&other_a, twin)?;
-        site.login("owner@acme.example")?;
-        site.weft("env suspend acme/other")?.ok()?;
+        site.suspend("other", true)?;
         loses(&other_a, twin, SUSPENDED_MAX)?;
         reaches(&shop_a, db)?;
-        site.weft("env resume acme/other")?.ok()?;
+        site.suspend("other", false)?;
         reaches(&other_a, twin)?;
-        site.login("operator@weft.example")?;
         site.weft("host set host-b revoked")?.ok()?;
         loses(&shop_a, db, PATIENCE)?;
-        loses(&other_a, twin, PATIENCE)?;
-        ensure!(site.topology.host(CONTROL)?.address(Family::V4).is_ipv4());
+        loses(&other_a, twin, PATIENCE)
+    });
+}
+
+/// Services have names everywhere in their environment, and a policy is about them, whoever fills them.
+#[test]
+fn services_are_found_by_name_and_a_policy_is_about_them() {
+    scenario(Load::Light, |world| {
+        let mut site = ManagedSite::start(world, &["host-a", "host-b"])?;
+        let (web_ns, db_ns) = (world.namespace("web")?, world.namespace("db")?);
+        let (job_ns, other_ns) = (world.namespace("job")?, world.namespace("other")?);
+        let (shop, other) = (site.environment("shop")?, site.environment("other")?);
+        let policy = json!({"default": "deny", "rules": [
+            {"name": "web-db", "from": "web", "to": "db", "protocol": "tcp", "ports": [{"first": PORT}],
+                "verdict": "allow"},
+        ]});
+        site.set_policy("shop", &policy)?;
+        for host in ["host-a", "host-b"] {
+            site.start_host(host)?;
+            site.connected(host)?;
+            for environment in ["shop", "other"] {
+                site.weft(&format!("env allow-host acme/{environment} {host}"))?.ok()?;
+            }
+        }
+        let web = site.attached("host-a", &shop, "web", &web_ns)?;
+        site.attached("host-a", &shop, "job", &job_ns)?;
+        let db = site.attached("host-b", &shop, "db", &db_ns)?;
+        site.attached("host-b", &other, "secret", &other_ns)?;
+        let names = |ns| Resolver::new(ns, Family::V4, Transport::Udp);
+        wait_for("db.internal on the other host", PATIENCE, || {
+            let answer = names(&web_ns).ask("db.internal.", RecordType::A)?;
+            Ok((answer.data == [db.to_string()]).then_some(()))
+        })?;
+        // What another environment has is what nobody has.
+        let foreign = names(&web_ns).ask("secret.internal.", RecordType::A)?;
+        let absent = names(&web_ns).ask("absent.internal.", RecordType::A)?;
+        ensure!((foreign.code, &foreign.data) == (absent.code, &absent.data), "{foreign:?}");
+
+        let server = db_ns.enter(|| Ok(TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))?))?;
+        let connects = |ns: &Namespace, to: IpAddr| {
+            ns.enter(|| Ok(TcpStream::connect_timeout(&(to, PORT).into(), ANSWER_MAX).is_ok()))
+        };
+        wait_for("web asks db", PATIENCE, || Ok(connects(&web_ns, db)?.then_some(())))?;
+        ensure!(!connects(&job_ns, db)?, "job is no web");
+        ensure!(!ping::once(&web_ns, db, ANSWER_MAX)?, "a ping is no question of TCP");
+        ensure!(!connects(&db_ns, web)?, "db may answer, not ask");
+        let status = site.daemon("host-a")?.metrics()?;
+        let hits = status.sum("weft_policy_hits_total", &[("rule", "(default)")]);
+        ensure!(hits > 0.0, "nothing was denied by the sender's host");
+        // It changes while everything runs.
+        site.set_policy("shop", &json!({"default": "allow", "rules": []}))?;
+        reaches(&job_ns, db)?;
+        drop(server);
         Ok(())
     });
 }

@@ -11,6 +11,7 @@
 
 mod capture;
 mod crossing;
+mod managed;
 mod restart;
 mod screen;
 mod traffic;
@@ -119,5 +120,6 @@ fn play(screen: &Screen, world: &World) -> Result<()> {
         ensure!(left == ["lo"], "{:?} still has {left:?}", container.ns);
     }
     screen.check("no container has an interface any more");
-    Ok(())
+    drop(site);
+    managed::follow(screen, world)
 }
