@@ -43,7 +43,8 @@ fn zone() -> Arc<Zone> {
         slots: (0..20).map(slot).collect(),
     };
     let subnets = ["10.40.0.0/16", "fd40::/64"].map(|s| s.parse().expect("a subnet")).to_vec();
-    let records = ZoneRecords { serial: 1, subnets, services: vec![service], ..ZoneRecords::default() };
+    let records =
+        ZoneRecords { serial: 1, subnets, services: vec![service], ..ZoneRecords::default() };
     Arc::new(Zone::new(records).expect("a zone"))
 }
 
