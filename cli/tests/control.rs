@@ -235,7 +235,7 @@ fn a_service_from_its_registration_to_its_end() {
     assert!(table.contains("db    sql=tcp/5432          2        2  -"), "{table}");
     let show = desk.json("service show acme/shop db");
     assert_eq!(show["metadata"]["engine"], "postgres");
-    assert_eq!(show["slots"][1], "1 db-1 healthy 10.40.0.3");
+    assert!(show["slots"][1].as_str().unwrap().starts_with("1 db-1 healthy 10.40."), "{show}");
     // Set again it is replaced as a whole.
     desk.ok("service set acme/shop db --port sql=tcp/5433");
     let show = desk.json("service show acme/shop db");

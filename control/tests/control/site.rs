@@ -95,6 +95,16 @@ impl Site {
 
     /// A connection that shows a certificate, or none.
     pub(crate) async fn connect(&self, host: Option<&Host>) -> Channel {
+        self.endpoint(host).connect().await.unwrap()
+    }
+
+    /// A connection that takes no more than so many bytes before they are read.
+    pub(crate) async fn connect_narrowly(&self, bytes: u32) -> Channel {
+        let endpoint = self.endpoint(None).initial_stream_window_size(bytes);
+        endpoint.initial_connection_window_size(bytes).connect().await.unwrap()
+    }
+
+    fn endpoint(&self, host: Option<&Host>) -> Endpoint {
         let mut tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(&self.anchor))
             .domain_name(NAME);
@@ -102,7 +112,7 @@ impl Site {
             tls = tls.identity(Identity::from_pem(&host.certificate, &host.key));
         }
         let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap();
-        endpoint.tls_config(tls).unwrap().connect().await.unwrap()
+        endpoint.tls_config(tls).unwrap()
     }
 
     /// Makes a person of an invitation; returns the token of a session.
