@@ -1,4 +1,5 @@
-//! `weft login`, `weft org`, `weft host`, `weft env`, `weft attachment`, `weft policy`: what the control plane is asked.
+//! `weft login`, `weft org`, `weft host`, `weft env`, `weft attachment`, `weft policy`, `weft service`, `weft secret`: what
+//! the control plane is asked.
 //!
 //! Everything here is one call of the control API; nothing is decided on this side. What is shown is made of one
 //! description of the answer ([`show::Item`]), as a table for people and as JSON for programs.
@@ -9,6 +10,8 @@ mod context;
 mod environment;
 mod host;
 mod policy;
+mod secret;
+mod service;
 mod session;
 mod show;
 
@@ -45,6 +48,12 @@ pub(crate) enum ControlCommand {
     /// Who may talk to whom inside an environment
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Services of environments: ports, roles, what is out of service
+    #[command(subcommand)]
+    Service(service::ServiceCommand),
+    /// Secrets of environments
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
 }
 
 /// How an answer is shown.
@@ -72,6 +81,8 @@ pub(crate) fn run(command: ControlCommand) -> Result<()> {
             asked(command.output(), |c| attachment::run(c, command))
         }
         ControlCommand::Policy(command) => asked(command.output(), |c| policy::run(c, command)),
+        ControlCommand::Service(command) => asked(command.output(), |c| service::run(c, command)),
+        ControlCommand::Secret(command) => asked(command.output(), |c| secret::run(c, command)),
     }
 }
 

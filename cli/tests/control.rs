@@ -3,8 +3,9 @@
 
 use std::{
     fs,
+    io::Write,
     path::PathBuf,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::{Arc, mpsc},
     time::SystemTime,
 };
@@ -12,8 +13,11 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::oneshot};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use weft_control::{Clock, init::Opened, serve};
+use weft_control_api::v1::{self, enrolment_client::EnrolmentClient};
 use weft_keys::{KeyFile, Keyring};
+use weft_pki::{KeyKind, request};
 use weft_store::Memory;
 
 const PASSWORD: &str = "correct horse battery staple";
@@ -85,6 +89,20 @@ impl Desk {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    fn ok_with_input(&self, order: &str, input: &[u8]) -> Vec<u8> {
+        let mut running = Command::new(env!("CARGO_BIN_EXE_weft"))
+            .args(order.split(' '))
+            .env("WEFT_CONTEXT", self.path("context.json"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        running.stdin.take().unwrap().write_all(input).unwrap();
+        let output = running.wait_with_output().unwrap();
+        assert!(output.status.success(), "weft {order}");
+        output.stdout
+    }
+
     fn json(&self, order: &str) -> Value {
         serde_json::from_str(&self.ok(&format!("{order} --json"))).unwrap()
     }
@@ -107,6 +125,29 @@ impl Desk {
             password.display()
         ));
         self.login(email);
+    }
+
+    /// Makes a host, as its daemon does when it joins.
+    fn enrol(&self, id: &str) {
+        let token = self.json("host token --pod one")["secret"].as_str().unwrap().to_owned();
+        let authority = fs::read_to_string(self.path("authority.pem")).unwrap();
+        let key = request::new_key(KeyKind::EcdsaP256).unwrap();
+        let enrol = v1::EnrolRequest {
+            token: token.split_once('.').unwrap().0.to_owned(),
+            host: id.to_owned(),
+            signing_request: key.request,
+            endpoints: vec!["192.0.2.1:7777".to_owned()],
+            ..Default::default()
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let tls = ClientTlsConfig::new()
+                .ca_certificate(Certificate::from_pem(authority))
+                .domain_name("127.0.0.1");
+            let endpoint = Endpoint::from_shared(format!("https://{}", self.server)).unwrap();
+            let channel = endpoint.tls_config(tls).unwrap().connect().await.unwrap();
+            EnrolmentClient::new(channel).enrol(enrol).await.unwrap();
+        });
     }
 
     fn login(&self, email: &str) {
@@ -165,6 +206,124 @@ fn an_environment_from_its_organisation_to_its_end() {
     assert_eq!(deleted["state"], "deleting");
     desk.ok("logout");
     assert_eq!(desk.refused("env list"), "weft: not logged in; use weft login");
+}
+
+/// An owner's session with an environment `acme/shop`, in which `db-0` and `db-1` are on a host.
+fn shop() -> Desk {
+    let desk = Desk::new();
+    let made = desk.json("org create acme --owner owner@acme.example");
+    desk.enrol("host-a");
+    desk.accept(made["invitation"].as_str().unwrap(), "owner@acme.example");
+    desk.ok("env create acme/shop --subnet 10.40.0.0/16");
+    desk.login("operator@weft.example");
+    desk.ok("env allow-host acme/shop host-a");
+    desk.login("owner@acme.example");
+    for n in 0..2 {
+        desk.ok(&format!(
+            "attachment create acme/shop db-{n} --host host-a --service db --slot {n}"
+        ));
+    }
+    desk
+}
+
+#[test]
+fn a_service_from_its_registration_to_its_end() {
+    let desk = shop();
+    let said = desk.ok("service set acme/shop db --port sql=tcp/5432 --metadata engine=postgres");
+    assert!(said.starts_with("service db is registered, revision "), "{said}");
+    let table = desk.ok("service list acme/shop");
+    assert!(table.contains("db    sql=tcp/5432          2        2  -"), "{table}");
+    let show = desk.json("service show acme/shop db");
+    assert_eq!(show["metadata"]["engine"], "postgres");
+    assert!(show["slots"][1].as_str().unwrap().starts_with("1 db-1 healthy 10.40."), "{show}");
+    // Set again it is replaced as a whole.
+    desk.ok("service set acme/shop db --port sql=tcp/5433");
+    let show = desk.json("service show acme/shop db");
+    assert_eq!(
+        (&show["ports"][0], &show["metadata"]),
+        (&"sql=tcp/5433".into(), &serde_json::json!({}))
+    );
+
+    assert_eq!(desk.ok("service drain acme/shop db-1"), "db-1 is out of service\n");
+    assert_eq!(desk.json("service show acme/shop db")["healthy"], 1);
+    assert_eq!(desk.ok("service resume acme/shop db-1"), "db-1 is in service\n");
+
+    assert_eq!(desk.ok("service role list acme/shop db"), "no roles\n");
+    let first = desk.json("service role acquire acme/shop db primary --holder db-0");
+    let taken = desk.refused("service role acquire acme/shop db primary --holder db-1");
+    assert_eq!(taken, "weft: role has changed since it was read");
+    let epoch = &first["epoch"];
+    let failover =
+        format!("service role transfer acme/shop db primary --holder db-1 --epoch {epoch}");
+    assert!(desk.ok(&failover).starts_with("db-1 is primary from epoch "));
+    assert_eq!(desk.refused(&failover), "weft: role has changed since it was read");
+    let roles = desk.json("service role list acme/shop db");
+    assert_eq!(roles[0]["holder"], "db-1");
+    let epoch = &roles[0]["epoch"];
+    let said = desk.ok(&format!("service role release acme/shop db primary --epoch {epoch}"));
+    assert_eq!(said, "nobody is primary of db\n");
+
+    let refused = desk.refused("service delete acme/shop db");
+    assert!(refused.contains("nothing was done: say --confirm db"), "{refused}");
+    let dry = desk.ok("service delete acme/shop db --dry-run");
+    assert_eq!(dry, "what is registered of service db would go\n");
+    let refused = desk.refused("service delete acme/shop db --confirm db");
+    assert_eq!(refused, "weft: attachments fill 2 slots of db: release them first");
+    for n in 0..2 {
+        desk.ok(&format!("attachment release acme/shop db-{n}"));
+    }
+    desk.ok("service delete acme/shop db --confirm db");
+    assert_eq!(desk.ok("service list acme/shop"), "no services\n");
+    let refused = desk.refused("service set acme/shop db --port sql=5432");
+    assert!(refused.contains("expected NAME=tcp/PORT or NAME=udp/PORT"), "{refused}");
+}
+
+#[test]
+fn a_secret_from_its_first_version_to_its_end() {
+    let desk = shop();
+    let file = desk.write("value", "one\n");
+    let said = desk.ok(&format!("secret set acme/shop PASSWORD --file {file}"));
+    assert_eq!(said, "version 1 of secret PASSWORD is written\n");
+    let said = desk.ok_with_input("secret set acme/shop PASSWORD", b"two \xff");
+    assert_eq!(said, b"version 2 of secret PASSWORD is written\n");
+    // Every byte comes back, and nothing else.
+    assert_eq!(desk.ok_with_input("secret release acme/shop PASSWORD", b""), b"two \xff");
+    assert_eq!(desk.ok("secret release acme/shop PASSWORD --version 1"), "one\n");
+    let json = desk.json("secret release acme/shop PASSWORD");
+    assert_eq!((&json["version"], &json["value_base64"]), (&2.into(), &"dHdvIP8=".into()));
+
+    let listed = desk.ok("secret list acme/shop");
+    assert!(listed.contains("PASSWORD        2         2"), "{listed}");
+    let versions = desk.json("secret show acme/shop PASSWORD");
+    assert_eq!((&versions[0]["bytes"], &versions[1]["bytes"]), (&4.into(), &5.into()));
+    for shown in [listed, versions.to_string()] {
+        assert!(!shown.contains("one") && !shown.contains("two"), "{shown}");
+    }
+
+    let destroy = "secret destroy acme/shop PASSWORD --version 2";
+    let dry = desk.ok(&format!("{destroy} --dry-run"));
+    assert_eq!(dry, "versions [2] of secret PASSWORD would be destroyed\n");
+    let refused = desk.refused(&format!("{destroy} --confirm OTHER"));
+    assert!(refused.contains("nothing was done: say --confirm PASSWORD"), "{refused}");
+    desk.ok(&format!("{destroy} --confirm PASSWORD"));
+    let gone = desk.refused("secret release acme/shop PASSWORD");
+    assert_eq!(gone, "weft: version 2 is destroyed");
+
+    let refused = desk.refused("secret delete acme/shop PASSWORD");
+    assert!(refused.contains("nothing was done"), "{refused}");
+    desk.ok("secret delete acme/shop PASSWORD --confirm PASSWORD");
+    assert_eq!(desk.ok("secret list acme/shop"), "no secrets\n");
+    assert_eq!(desk.refused("secret show acme/shop PASSWORD"), "weft: no such secret");
+    // Nobody is asked for a value among the arguments: they are seen by others.
+    let refused = desk.refused("secret set acme/shop PASSWORD value");
+    assert!(refused.contains("unexpected argument"), "{refused}");
+    let long = desk.write("long", &"x".repeat(65_537));
+    let refused = desk.refused(&format!("secret set acme/shop LONG --file {long}"));
+    assert!(refused.ends_with("the value is longer than 65536 bytes"), "{refused}");
+    // A machine's operator is none of the environment's.
+    desk.ok(&format!("secret set acme/shop PASSWORD --file {file}"));
+    desk.login("operator@weft.example");
+    assert_eq!(desk.refused("secret release acme/shop PASSWORD"), "weft: this is not yours to do");
 }
 
 #[test]

@@ -5,8 +5,16 @@ use std::{env, error::Error, fs, path::Path};
 
 use prost::Message;
 
-const SERVICES: [&str; 7] =
-    ["agent", "attachments", "environments", "hosts", "identity", "policies", "services"];
+const SERVICES: [&str; 8] = [
+    "agent",
+    "attachments",
+    "environments",
+    "hosts",
+    "identity",
+    "policies",
+    "secrets",
+    "services",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
@@ -17,6 +25,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(Path::new(&out).join("weft.control.v1.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .build_transport(false)
+        // What holds a secret is not shown: the crate has a `Debug` of its own for it.
+        .skip_debug(["weft.control.v1.SecretValue"])
         .emit_rerun_if_changed(false)
         .compile_fds(descriptors)?;
     Ok(())

@@ -8,6 +8,8 @@ mod environments;
 mod hosts;
 mod identity;
 mod policies;
+mod secrets;
+mod services;
 mod status;
 
 use std::sync::Arc;
@@ -19,7 +21,8 @@ use weft_control_api::{
         attachments_server::AttachmentsServer, enrolment_server::EnrolmentServer,
         environments_server::EnvironmentsServer, host_agent_server::HostAgentServer,
         hosts_server::HostsServer, organisations_server::OrganisationsServer,
-        policies_server::PoliciesServer, sessions_server::SessionsServer,
+        policies_server::PoliciesServer, secrets_server::SecretsServer,
+        services_server::ServicesServer, sessions_server::SessionsServer,
     },
 };
 use weft_model::{
@@ -125,5 +128,7 @@ pub(crate) async fn services(
         .add_service(bounded!(HostsServer))
         .add_service(bounded!(OrganisationsServer))
         .add_service(bounded!(PoliciesServer))
+        .add_service(bounded!(SecretsServer))
+        .add_service(bounded!(ServicesServer))
         .add_service(bounded!(SessionsServer)))
 }

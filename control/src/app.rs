@@ -29,6 +29,9 @@ mod lockout;
 mod names;
 mod policies;
 mod reports;
+mod secrets;
+mod services;
+mod services_watch;
 mod tidy;
 mod watch;
 
@@ -50,17 +53,19 @@ use weft_pki::installation::InstallationAuthority;
 use weft_store::{CommitError, Revision, Store, Transaction};
 use weft_types::{HostId, InstallationId};
 
-use self::lockout::Lockout;
 pub use self::{
-    attachments::{AttachWish, GRANT_SECONDS_MAX, Host as HostWish},
+    attachments::{AttachWish, GRANT_SECONDS_MAX, GrantWish, Host as HostWish},
     environments::{NewEnvironment, StateChange},
     hosts::{Enrolled, Enrolment, HostChange, JOIN_TOKEN_SECONDS_MAX, NewJoinToken},
     identity::Login,
     leaves::Leaf,
     names::EnvironmentReference,
     reports::{Heard, ReportedHealth},
+    secrets::{Released, SecretValue},
+    services_watch::{ServiceNews, ServicesWatch},
     watch::{HostWatch, News},
 };
+use self::{lockout::Lockout, services_watch::Watches};
 use crate::{
     clock::Clock,
     error::AppError,
@@ -96,6 +101,8 @@ pub struct App {
     lockout: Mutex<Lockout>,
     /// What hosts said last.
     heard: Mutex<HashMap<HostId, Heard>>,
+    /// Turns for those who watch services.
+    watches: Watches,
 }
 
 impl App {
@@ -110,8 +117,8 @@ impl App {
         anchor: String,
     ) -> Self {
         let passwords = Semaphore::new(PASSWORDS_MAX);
-        let (lockout, heard) = (Mutex::default(), Mutex::default());
-        Self { store, keyring, view, clock, authority, anchor, passwords, lockout, heard }
+        let (lockout, heard, watches) = (Mutex::default(), Mutex::default(), Watches::default());
+        Self { store, keyring, view, clock, authority, anchor, passwords, lockout, heard, watches }
     }
 
     /// The live copy of the store.

@@ -2,8 +2,15 @@
 
 use std::fmt;
 
-use weft_keys::KeyringError;
-use weft_model::{RecordError, ipam::IpamError, placement::PlacementError, policy::PolicyError};
+use weft_keys::{KeyringError, UseError};
+use weft_model::{
+    RecordError,
+    ipam::IpamError,
+    placement::PlacementError,
+    policy::PolicyError,
+    registry::RegistryError,
+    secret::{SECRET_BYTES_MAX, SecretError},
+};
 use weft_pki::{issue::IssueError, request::RequestError};
 use weft_store::{CommitError, StoreError};
 
@@ -129,6 +136,49 @@ impl From<PolicyError> for AppError {
     }
 }
 
+impl From<RegistryError> for AppError {
+    fn from(error: RegistryError) -> Self {
+        use RegistryError as E;
+        match error {
+            E::Invalid { field, problem } => Self::Invalid { field, problem },
+            E::Changed(what) => Self::Changed(what),
+            E::Filled(..) => Self::State(error.to_string()),
+            E::Limit(limit) => Self::Exhausted(limit),
+            E::Placement(error) => error.into(),
+            E::Record(error) => error.into(),
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<SecretError> for AppError {
+    fn from(error: SecretError) -> Self {
+        use SecretError as E;
+        match error {
+            E::TooLong(bytes) => Self::invalid(
+                "value",
+                format!("{bytes} bytes; expected at most {SECRET_BYTES_MAX}"),
+            ),
+            E::Changed => Self::Changed("secret"),
+            E::NoVersion => Self::NotFound("version"),
+            E::Destroyed(_) | E::Deleting => Self::State(error.to_string()),
+            E::Limit(limit) => Self::Exhausted(limit),
+            E::Record(error) => error.into(),
+            other => Self::internal(other),
+        }
+    }
+}
+
+/// What an environment owned is gone with its key: as if it were not there.
+impl From<UseError> for AppError {
+    fn from(error: UseError) -> Self {
+        match error {
+            UseError::Keyring(KeyringError::Destroyed { .. }) => Self::NotFound("secret"),
+            other => Self::internal(other),
+        }
+    }
+}
+
 impl From<PlacementError> for AppError {
     fn from(error: PlacementError) -> Self {
         use PlacementError as E;
@@ -138,7 +188,7 @@ impl From<PlacementError> for AppError {
             }
             // As if there were no such environment: a host learns nothing of those that it has no right to.
             E::NoRight(_) => Self::NotFound("environment"),
-            E::Name { .. } | E::Slot { .. } | E::SlotAddress { .. } => {
+            E::Name { .. } | E::Slot { .. } | E::SlotAddress { .. } | E::Role { .. } => {
                 Self::Exists(error.to_string())
             }
             E::Address(IpamError::Taken { .. } | IpamError::Quarantined { .. }) => {

@@ -21,10 +21,10 @@ use weft_model::{
     Decoded, Record, RecordError,
     ipam::Ledger,
     projection::{Fact, Projection},
-    record::Address,
+    record::{Address, SealedSecret},
 };
 use weft_store::{
-    Batch, Change, Entry, Fold, Key, LIST_LEN_MAX, Revision, Store, StoreError, WatchError,
+    Batch, Change, Entry, Fold, Key, LIST_LEN_MAX, Page, Revision, Store, StoreError, WatchError,
 };
 use weft_types::{EnvironmentId, HostId};
 
@@ -168,6 +168,12 @@ impl View {
         let _ = self.shared.revision.subscribe().wait_for(|at| *at >= revision).await;
     }
 
+    /// The newest revision that is here, and whenever there is another.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<Revision> {
+        self.shared.revision.subscribe()
+    }
+
     /// Waits until the first copy is whole.
     pub async fn ready(&self) {
         self.reached(Revision(1)).await;
@@ -244,18 +250,42 @@ async fn follow(
     let mut fold = Fold::new();
     let first = store.list("", None, LIST_LEN_MAX).await?;
     let mut watch = store.watch("", first.revision).await?;
-    fold.handle_page(first);
+    fold.handle_page(page_without_values(first));
     while let Some(after) = fold.poll_page() {
-        fold.handle_page(store.list("", Some(&after), LIST_LEN_MAX).await?);
+        let page = store.list("", Some(&after), LIST_LEN_MAX).await?;
+        fold.handle_page(page_without_values(page));
     }
     while !fold.is_whole() {
-        fold.handle_batch(watch.next().await?);
+        fold.handle_batch(batch_without_values(watch.next().await?));
     }
     shared.replace(State::of(fold)?);
     loop {
         let batch = watch.next().await?;
-        shared.apply(batch)?;
+        shared.apply(batch_without_values(batch))?;
     }
+}
+
+/// Values of secrets are asked for one by one, in the store itself. Here, all of all environments' would take gigabytes;
+/// that they are there is kept.
+fn without_value(entry: &mut Entry) {
+    if entry.key.has_prefix(&SealedSecret::prefix("")) {
+        // Taken, not cleared: what is cleared keeps its memory.
+        drop(std::mem::take(&mut entry.value));
+    }
+}
+
+fn page_without_values(mut page: Page) -> Page {
+    page.entries.iter_mut().for_each(without_value);
+    page
+}
+
+fn batch_without_values(mut batch: Batch) -> Batch {
+    for change in &mut batch.changes {
+        if let Change::Put(entry) = change {
+            without_value(entry);
+        }
+    }
+    batch
 }
 
 /// An entry that was read from the store itself.

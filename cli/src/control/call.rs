@@ -81,6 +81,14 @@ pub(super) fn answer<T>(answer: Result<Response<T>, Status>) -> Result<T> {
     answer.map(Response::into_inner).map_err(|status| sentence(&status))
 }
 
+/// What a call answers; nothing when there is no such thing.
+pub(super) fn found<T>(answered: Result<Response<T>, Status>) -> Result<Option<T>> {
+    match answered {
+        Err(status) if status.code() == Code::NotFound => Ok(None),
+        answered => answer(answered).map(Some),
+    }
+}
+
 /// What a refusal means to a person. The control plane's own errors are sentences already.
 fn sentence(status: &Status) -> anyhow::Error {
     let message = printable(status.message());
@@ -113,6 +121,13 @@ mod tests {
         assert!(said(Status::unauthenticated("not logged in")).ends_with("; use weft login"));
         assert!(said(Status::unimplemented("")).contains("another version"));
         assert_eq!(said(Status::not_found("a\x1b[2J")), "a\u{fffd}[2J");
+    }
+
+    #[test]
+    fn what_is_not_there_is_no_refusal() {
+        assert_eq!(found(Ok(Response::new(7))).unwrap(), Some(7));
+        assert_eq!(found::<u8>(Err(Status::not_found("no such secret"))).unwrap(), None);
+        assert!(found::<u8>(Err(Status::permission_denied("not yours"))).is_err());
     }
 
     #[tokio::test]

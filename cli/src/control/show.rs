@@ -3,7 +3,9 @@
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::Result;
+use data_encoding::BASE64;
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 use crate::text::{
     Align::{Left, Right},
@@ -52,6 +54,13 @@ pub(super) enum Shown {
         /// What people read instead of an empty table.
         empty: &'static str,
     },
+    /// A secret's value.
+    Value {
+        /// Which version.
+        version: u64,
+        /// The value, which is wiped when it was written.
+        value: Zeroizing<Vec<u8>>,
+    },
 }
 
 impl Shown {
@@ -61,12 +70,17 @@ impl Shown {
             let value = match self {
                 Self::Done(_, item) | Self::One(item) => object(item),
                 Self::Many { items, .. } => items.into_iter().map(object).collect(),
+                Self::Value { version, value } => {
+                    let encoded = BASE64.encode(&value);
+                    object(Item::new().with("version", version).with("value_base64", encoded))
+                }
             };
             serde_json::to_writer_pretty(&mut *out, &value).map_err(io::Error::from)?;
             writeln!(out)?;
             return Ok(());
         }
-        let style = Style::detect(io::stdout().is_terminal());
+        let is_terminal = io::stdout().is_terminal();
+        let style = Style::detect(is_terminal);
         match self {
             Self::Done(sentence, _) => writeln!(out, "{sentence}")?,
             Self::One(item) => {
@@ -75,6 +89,11 @@ impl Shown {
                     writeln!(out, "{:width$}  {}", title(key), text(&value))?;
                 }
             }
+            // What a terminal would obey is not sent to one; a file or a program gets every byte, and no newline.
+            Self::Value { value, .. } if is_terminal => {
+                writeln!(out, "{}", crate::text::printable(&String::from_utf8_lossy(&value)))?;
+            }
+            Self::Value { value, .. } => out.write_all(&value)?,
             Self::Many { items, empty } if items.is_empty() => writeln!(out, "{empty}")?,
             Self::Many { items, .. } => {
                 for line in table(&items).lines(0) {
@@ -159,6 +178,9 @@ mod tests {
         let done = || Shown::Done("it is done".to_owned(), Item::new().with("created", true));
         assert_eq!(written(done(), false), "it is done\n");
         assert_eq!(written(done(), true), "{\n  \"created\": true\n}\n");
+        let secret = || Shown::Value { version: 3, value: Zeroizing::new(b"a\x1b\xff\n".to_vec()) };
+        let json: Value = serde_json::from_str(&written(secret(), true)).unwrap();
+        assert_eq!((&json["version"], &json["value_base64"]), (&3.into(), &"YRv/Cg==".into()));
         let one =
             written(Shown::One(Item::new().with("id", "a\x1bb").with("created_ms", 1)), false);
         assert_eq!(one, "id          a\u{fffd}b\ncreated ms  1\n");

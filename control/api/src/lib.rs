@@ -3,6 +3,10 @@
 //! The protocol is `proto/weft/control/v1/*.proto`, which is the contract; [`v1`] is generated from it. This
 //! crate knows nothing of what the calls do, and its types stop at the API: the server converts them at its edge.
 
+use std::fmt;
+
+use zeroize::{Zeroize, Zeroizing};
+
 /// Largest message of either side, bytes: a page of 1,000 entries of 1 KiB, with room.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
@@ -17,4 +21,49 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/weft.co
 )]
 pub mod v1 {
     tonic::include_proto!("weft.control.v1");
+}
+
+impl v1::SecretValue {
+    /// Takes the value out; what is left is empty.
+    #[must_use]
+    pub fn take(&mut self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(std::mem::take(&mut self.data))
+    }
+}
+
+/// The length alone.
+impl fmt::Debug for v1::SecretValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretValue({} bytes)", self.data.len())
+    }
+}
+
+/// Nothing of a value stays in memory with the message. What the transport has copied of it is not ours to wipe.
+impl Drop for v1::SecretValue {
+    fn drop(&mut self) {
+        self.data.zeroize();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::v1;
+
+    #[test]
+    fn a_message_does_not_show_the_secret_in_it() {
+        let value = Some(v1::SecretValue { data: b"hunter2".to_vec() });
+        let put = v1::PutSecretRequest { value: value.clone(), ..Default::default() };
+        let released = v1::ReleaseSecretResponse { version: 1, value };
+        for shown in [format!("{put:?}"), format!("{put:#?}"), format!("{released:?}")] {
+            // As text and as the list of its bytes.
+            assert!(!shown.contains("hunter2") && !shown.contains("104"), "{shown}");
+            assert!(shown.contains("SecretValue(7 bytes)"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_taken_once() {
+        let mut value = v1::SecretValue { data: b"hunter2".to_vec() };
+        assert_eq!((value.take().as_slice(), value.data.len()), (&b"hunter2"[..], 0));
+    }
 }

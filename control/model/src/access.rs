@@ -11,7 +11,7 @@
 //! | | people, tokens, environments, its audit | its owners and admins |
 //! | | delete it, make owners | its owners |
 //! | environment | see it, its attachments, services, policy | its viewers, deployers, admins |
-//! | | attach, release, services, secrets (write) | its deployers, admins |
+//! | | attach, release, services, roles, secrets (write, destroy; their names) | its deployers, admins |
 //! | | policy, suspend, delete, people, secrets (read), its audit | its admins |
 //!
 //! Owners and admins of an organisation are admins of its environments. Operators see that environments exist and can
@@ -140,9 +140,11 @@ actions! {
     ReadOrganisationAudit,
     /// See an environment, its attachments and services.
     SeeEnvironment,
-    /// Attach, move, release, reserve; register services, roles, health.
+    /// Attach, move, release, reserve; register services, roles, what is out of service.
     Deploy,
-    /// Write secrets, without reading any.
+    /// See which secrets there are, without any value.
+    SeeSecrets,
+    /// Write and destroy secrets, without reading any.
     WriteSecrets,
     /// Read secrets.
     ReadSecrets,
@@ -261,7 +263,7 @@ impl EnvironmentRole {
     fn may(self, action: Action) -> bool {
         let least = match action {
             Action::SeeEnvironment => Self::Viewer,
-            Action::Deploy | Action::WriteSecrets => Self::Deployer,
+            Action::Deploy | Action::SeeSecrets | Action::WriteSecrets => Self::Deployer,
             Action::ReadSecrets
             | Action::ManageEnvironment
             | Action::SuspendEnvironment

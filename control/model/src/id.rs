@@ -99,6 +99,10 @@ id_type! {
     /// A leave that the scheduler gives to a host.
     GrantId = "grt"
 }
+id_type! {
+    /// Which secret of a name it is: a name that is used again after its secret was deleted is of another one.
+    SecretId = "sec"
+}
 
 /// The id of a new environment. Names of environments are unique in their organisation only, so that none
 /// tells of another's; the id is unique in the installation and says nothing.
@@ -142,6 +146,66 @@ impl fmt::Debug for ServiceName {
 }
 
 weft_types::serde_as_text!(ServiceName);
+
+/// Longest name of a secret, bytes.
+pub const SECRET_NAME_LEN_MAX: usize = 128;
+
+/// Why text is no name of a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SecretNameError {
+    /// Too short or too long.
+    #[error("has {0} bytes; expected 1 to {SECRET_NAME_LEN_MAX}")]
+    Length(usize),
+    /// A character that such names do not have.
+    #[error(
+        "{0:?} is not allowed; expected A-Z, a-z, 0-9, and '_', '-', '.' (these two not first)"
+    )]
+    Character(char),
+}
+
+/// A secret of an environment, as programs call it: `DATABASE_URL`, `tls.key`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SecretName(Box<str>);
+
+impl SecretName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SecretName {
+    type Err = SecretNameError;
+
+    fn from_str(text: &str) -> Result<Self, SecretNameError> {
+        if text.is_empty() || text.len() > SECRET_NAME_LEN_MAX {
+            return Err(SecretNameError::Length(text.len()));
+        }
+        let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if let Some(c) = text.chars().find(|c| !allowed(c)) {
+            return Err(SecretNameError::Character(c));
+        }
+        match text.chars().next().filter(|c| matches!(c, '-' | '.')) {
+            Some(c) => Err(SecretNameError::Character(c)),
+            None => Ok(Self(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for SecretName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for SecretName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+weft_types::serde_as_text!(SecretName);
 
 /// Highest number of a slot.
 pub const SLOT_INDEX_MAX: u32 = 9_999;
@@ -214,6 +278,16 @@ mod tests {
             assert!(bad.parse::<OrganisationId>().is_err(), "{bad}");
         }
         assert_eq!(environment_id(&[255; 10]).as_str(), "env-7777777777777777");
+    }
+
+    #[test]
+    fn secrets_are_called_as_programs_call_them() {
+        for good in ["DATABASE_URL", "tls.key", "a", "_x", "0", &"x".repeat(128)] {
+            assert_eq!(good.parse::<SecretName>().unwrap().as_str(), good);
+        }
+        for bad in ["", "a/b", "a b", "ä", ".", "-a", "a\n", &"x".repeat(129)] {
+            assert!(bad.parse::<SecretName>().is_err(), "{bad}");
+        }
     }
 
     #[test]

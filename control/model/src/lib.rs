@@ -5,6 +5,8 @@
 //!                         ├ ipam        which address is given to whom
 //!                         ├ placement   what a host may have, and what a move changes
 //!                         ├ policy      who may talk to whom, as rules on addresses
+//!                         ├ registry    services, who has which role, what is out of service
+//!                         ├ secret      versions of secrets, and to which hosts they are released
 //!                         └ projection  what each host has to know, as snapshots and changes
 //! ```
 //!
@@ -19,8 +21,10 @@ pub mod placement;
 pub mod policy;
 pub mod projection;
 pub mod record;
+pub mod registry;
+pub mod secret;
 
 pub use self::{
-    id::{OrganisationId, Random, ServiceName, SlotName, TokenId, UserId},
+    id::{OrganisationId, Random, SecretName, ServiceName, SlotName, TokenId, UserId},
     record::{Decoded, Record, RecordError, UnixMs},
 };

@@ -12,7 +12,7 @@
 //! hold exactly. A right comes from an operator's [`Binding`] or the scheduler's [`Grant`], never from the host that
 //! asks.
 
-mod draft;
+pub(crate) mod draft;
 mod request;
 
 use std::net::IpAddr;
@@ -23,11 +23,11 @@ use weft_types::{AttachmentName, HostId};
 use self::draft::Draft;
 pub use self::request::{AttachRequest, Right, Scene};
 use crate::{
-    id::GrantId,
+    id::{GrantId, ServiceName},
     ipam::IpamError,
     record::{
-        Address, AddressUse, Attachment, Basis, Decoded, EnvironmentState, Health, Host, HostState,
-        Record, RecordError, Slot, SlotKey, UnixMs, Usage,
+        Address, AddressUse, Attachment, Basis, Decoded, Drain, EnvironmentState, Health, Host,
+        HostState, Record, RecordError, Slot, SlotKey, UnixMs, Usage,
     },
 };
 
@@ -69,6 +69,14 @@ pub enum PlacementError {
         slot: SlotKey,
         /// Where it is.
         host: HostId,
+    },
+    /// The name is a role of the service: under it, two things would be found.
+    #[error("{name} is a role of {service}: an attachment of it has another name")]
+    Role {
+        /// Which name.
+        name: AttachmentName,
+        /// Of which service.
+        service: ServiceName,
     },
     /// Another attachment fills the slot.
     #[error("{} of {} is filled by {by}", slot.slot, slot.service)]
@@ -200,6 +208,7 @@ pub fn attach(
         return Ok(Decision::Already(attachment.clone()));
     }
     takes_new(host)?;
+    is_no_role(scene, request)?;
     let mut draft = Draft::new(scene, true)?;
     draft.rests_on(request.host)?;
     let basis = draft.use_right(&request.right, host, &request.slot, &request.name, now)?;
@@ -227,7 +236,7 @@ pub fn attach(
 }
 
 /// An attachment is on another host from now on, with the same addresses and the next generation, whatever has
-/// become of the host that it was on.
+/// become of the host that it was on. It has no role there until it takes one.
 ///
 /// # Errors
 /// [`PlacementError`].
@@ -260,10 +269,12 @@ pub fn move_to(
     draft.put(&moved)?;
     // How it was on the other host says nothing of it here.
     draft.delete::<Health>(&moved.path())?;
+    draft.delete::<Drain>(&moved.path())?;
+    draft.vacate(&moved.name)?;
     Ok(Decision::Commit(draft.finish()?, moved))
 }
 
-/// An attachment is over. Its slot keeps the addresses if somebody reserved it; otherwise they go into
+/// An attachment is over, and nobody has its roles. Its slot keeps the addresses if somebody reserved it; otherwise they go into
 /// quarantine.
 ///
 /// # Errors
@@ -280,6 +291,8 @@ pub fn release(
     let path = attachment.record.path();
     draft.delete::<Attachment>(&path)?;
     draft.delete::<Health>(&path)?;
+    draft.delete::<Drain>(&path)?;
+    draft.vacate(&attachment.record.name)?;
     draft.uncount_attachment();
     if slot.record.reserved {
         draft.put(&Slot { attachment: None, ..slot.record.clone() })?;
@@ -315,6 +328,16 @@ fn takes_new(host: &Host) -> Result<(), PlacementError> {
     Err(PlacementError::HostState { host: host.id.clone(), state })
 }
 
+/// A service's attachments and roles are found under its name: no word is both.
+fn is_no_role(scene: &Scene<'_>, request: &AttachRequest<'_>) -> Result<(), PlacementError> {
+    let (service, name) = (&request.slot.service, &request.name);
+    let mut roles = scene.roles.iter().map(|role| &role.record);
+    if roles.any(|role| role.service == *service && role.role.as_str() == name.as_str()) {
+        return Err(PlacementError::Role { name: name.clone(), service: service.clone() });
+    }
+    Ok(())
+}
+
 fn has_wanted(slot: &Slot, wanted: &[IpAddr]) -> Result<(), PlacementError> {
     match wanted.iter().find(|wanted| !slot.addresses.contains(wanted)) {
         None => Ok(()),
@@ -327,4 +350,4 @@ fn has_wanted(slot: &Slot, wanted: &[IpAddr]) -> Result<(), PlacementError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

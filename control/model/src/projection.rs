@@ -25,8 +25,8 @@ use weft_types::{EnvironmentId, HostId};
 
 pub use self::{
     document::{
-        AttachmentDocument, Document, DocumentId, EnvironmentDocument, Instance, PeerDocument,
-        ServiceDocument, Update,
+        AttachmentDocument, Document, DocumentId, EnvironmentDocument, Instance, InstanceState,
+        PeerDocument, RoleHolder, ServiceDocument, Update,
     },
     fact::{EnvironmentFact, Fact},
 };
@@ -109,13 +109,7 @@ impl Projection {
     }
 
     fn set_host(&mut self, id: HostId, host: Option<Host>, touched: &mut BTreeSet<EnvironmentId>) {
-        touched.extend(self.memberships.get(&id).into_iter().flatten().cloned());
-        // Not a member while it is not known or revoked: then it has attachments somewhere all the same.
-        let has_attachments = self.environments.iter().filter(|(_, tenancy)| tenancy.is_on(&id));
-        touched.extend(has_attachments.map(|(environment, _)| environment.clone()));
-        for tenancy in self.environments.values_mut() {
-            tenancy.host_changed(&id);
-        }
+        self.host_changed(&id, touched);
         let before = match host {
             Some(host) => {
                 let pod = host.place.pod.clone();
@@ -130,14 +124,21 @@ impl Projection {
     }
 
     fn set_lost(&mut self, id: HostId, lost: Option<&Lost>, touched: &mut BTreeSet<EnvironmentId>) {
-        touched.extend(self.memberships.get(&id).into_iter().flatten().cloned());
-        for tenancy in self.environments.values_mut() {
-            tenancy.host_changed(&id);
-        }
+        self.host_changed(&id, touched);
         match lost {
             Some(_) => self.lost.insert(id),
             None => self.lost.remove(&id),
         };
+    }
+
+    fn host_changed(&mut self, id: &HostId, touched: &mut BTreeSet<EnvironmentId>) {
+        touched.extend(self.memberships.get(id).into_iter().flatten().cloned());
+        // Not a member while it is not known or revoked: then it has attachments somewhere all the same.
+        let has_attachments = self.environments.iter().filter(|(_, tenancy)| tenancy.is_on(id));
+        touched.extend(has_attachments.map(|(environment, _)| environment.clone()));
+        for tenancy in self.environments.values_mut() {
+            tenancy.host_changed(id);
+        }
     }
 
     /// Makes the documents of an environment again that may be different.
@@ -202,6 +203,34 @@ impl Projection {
             }
         }
         Ok(updates)
+    }
+
+    /// Everything that is known of an environment's services, by name, whoever asks: also where no host is a member.
+    pub fn services(&self, environment: &EnvironmentId) -> impl Iterator<Item = &ServiceDocument> {
+        let tenancy = self.environments.get(environment);
+        tenancy.into_iter().flat_map(|tenancy| tenancy.services(Revision(0)))
+    }
+
+    /// What is different of an environment's services since `after`.
+    ///
+    /// # Errors
+    /// [`Forgotten`] when that is not known.
+    pub fn service_changes(
+        &self,
+        environment: &EnvironmentId,
+        after: Revision,
+    ) -> Result<Vec<Update>, Forgotten> {
+        let oldest = self.gone.oldest();
+        if after < oldest {
+            return Err(Forgotten { oldest });
+        }
+        let tenancy = self.environments.get(environment);
+        let is_gone = |id: &DocumentId| {
+            matches!(id, DocumentId::Service(..)) && !tenancy.is_some_and(|tenancy| tenancy.has(id))
+        };
+        let gone = self.gone.within(environment, after).filter(is_gone).map(Update::Remove);
+        let put = tenancy.into_iter().flat_map(|tenancy| tenancy.services(after));
+        Ok(gone.chain(put.map(|service| Update::Put(Document::Service(service.clone())))).collect())
     }
 
     fn viewer<'a>(&'a self, id: &'a HostId) -> tenancy::Viewer<'a> {

@@ -7,6 +7,7 @@ mod attachment;
 mod environment;
 mod host;
 mod identity;
+mod secret;
 mod service;
 
 use std::fmt;
@@ -25,7 +26,8 @@ pub use self::{
         JoinToken, JoinTokenUse, Membership, Organisation, OrganisationName, Session, Token, User,
         UserEmail,
     },
-    service::{Health, HealthState, Port, Protocol, Role, Service},
+    secret::{SealedSecret, Secret, SecretUsage, SecretVersion},
+    service::{Drain, Health, HealthState, Port, Protocol, Role, Service},
 };
 
 /// Milliseconds since 1970 (UTC), as in all documents and messages.

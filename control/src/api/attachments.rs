@@ -5,7 +5,7 @@ use weft_control_api::v1::{self, attachments_server::Attachments};
 
 use super::{Api, convert, status::status};
 use crate::{
-    app::{AttachWish, GRANT_SECONDS_MAX, HostWish},
+    app::{AttachWish, GRANT_SECONDS_MAX, GrantWish, HostWish},
     error::AppError,
 };
 
@@ -23,6 +23,16 @@ fn wish(request: &v1::CreateAttachmentRequest) -> Result<AttachWish, AppError> {
         host: host_wish(&request.host, &request.grant)?,
         addresses: convert::parse_all("addresses", &request.addresses)?,
         share: convert::share(request.share.as_ref())?,
+    })
+}
+
+fn grant_wish(request: &v1::CreateGrantRequest) -> Result<GrantWish, AppError> {
+    Ok(GrantWish {
+        slot: convert::required_slot(request.slot.as_ref())?,
+        host: convert::parse("host", &request.host)?,
+        attempt: request.attempt,
+        lasts: convert::seconds("seconds", request.seconds, GRANT_SECONDS, GRANT_SECONDS_MAX)?,
+        secrets: convert::parse_all("secrets", &request.secrets)?.into_iter().collect(),
     })
 }
 
@@ -153,12 +163,8 @@ impl Attachments for Api {
         let request = request.get_ref();
         let environment =
             convert::environment_name(request.environment.as_ref()).map_err(status)?;
-        let slot = convert::required_slot(request.slot.as_ref()).map_err(status)?;
-        let host = convert::parse("host", &request.host).map_err(status)?;
-        let lasts = convert::seconds("seconds", request.seconds, GRANT_SECONDS, GRANT_SECONDS_MAX);
-        let lasts = lasts.map_err(status)?;
-        let granted =
-            self.app.create_grant(&caller, &environment, &slot, &host, request.attempt, lasts);
+        let wish = grant_wish(request).map_err(status)?;
+        let granted = self.app.create_grant(&caller, &environment, &wish);
         Ok(Response::new(convert::grant(granted.await.map_err(status)?)))
     }
 

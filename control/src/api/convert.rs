@@ -5,13 +5,14 @@ use std::{net::IpAddr, str::FromStr, time::Duration};
 use weft_control_api::v1;
 use weft_model::{
     Decoded, SlotName,
-    projection::ServiceDocument,
+    projection::{InstanceState, ServiceDocument},
     record::{
         self, Attachment, Environment, EnvironmentState, Grant, Health, HealthState, Host,
         HostState, Quotas, Share, Slot, SlotKey, Usage,
     },
 };
 
+use super::services;
 use crate::{app::EnvironmentReference, error::AppError};
 
 /// Entries of a page that does not say how many.
@@ -216,6 +217,7 @@ pub(super) fn grant(grant: Grant) -> v1::Grant {
         attempt: grant.attempt,
         expires_ms: grant.expires.0,
         used_by: grant.used_by.map(|name| name.to_string()).unwrap_or_default(),
+        secrets: grant.secrets.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -262,28 +264,23 @@ pub(super) fn host(found: Decoded<Host>, heard: Option<crate::app::Heard>) -> v1
 }
 
 pub(super) fn service_state(document: ServiceDocument) -> v1::ServiceState {
-    let ports = document.ports.into_iter().map(|(name, port)| v1::ServicePort {
-        name: name.to_string(),
-        protocol: match port.protocol {
-            record::Protocol::Tcp => v1::Protocol::Tcp,
-            record::Protocol::Udp => v1::Protocol::Udp,
-        }
-        .into(),
-        port: port.port.into(),
-    });
+    let ports = document.ports.into_iter().map(|(name, port)| services::port_message(&name, port));
     let instances = document.instances.into_iter().map(|(slot, instance)| v1::ServiceInstance {
         slot: slot.to_string(),
         addresses: addresses(&instance.addresses),
-        healthy: instance.healthy,
+        healthy: instance.state == InstanceState::Healthy,
+        state: services::state_message(instance.state).into(),
     });
-    let roles = document.roles.into_iter();
+    let roles = document.roles.into_iter().map(|(role, holder)| v1::ServiceRole {
+        role: role.to_string(),
+        slot: holder.slot.to_string(),
+        epoch: holder.epoch,
+    });
     v1::ServiceState {
         environment: document.environment.to_string(),
         name: document.name.to_string(),
         ports: ports.collect(),
         instances: instances.collect(),
-        roles: roles
-            .map(|(role, slot)| v1::ServiceRole { role: role.to_string(), slot: slot.to_string() })
-            .collect(),
+        roles: roles.collect(),
     }
 }

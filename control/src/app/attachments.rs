@@ -1,14 +1,17 @@
 //! Attachments, slots and grants.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use weft_model::{
-    Decoded, Record,
+    Decoded, Record, SecretName,
     access::{Action, Actor, Object},
     id::GrantId,
     ipam::Ledger,
     placement::{self, AttachRequest, Decision, Right, Scene},
-    record::{self, Attachment, Binding, Environment, Grant, Health, Share, Slot, SlotKey, Usage},
+    record::{
+        self, Attachment, Binding, Environment, Grant, Health, Role, Share, Slot, SlotKey, Usage,
+    },
+    secret::GRANT_SECRETS_MAX,
 };
 use weft_types::{AttachmentName, EnvironmentId, HostId};
 
@@ -42,20 +45,36 @@ pub struct AttachWish {
     pub share: Share,
 }
 
+/// What a grant is to give.
+#[derive(Debug, Clone)]
+pub struct GrantWish {
+    /// Which slot may be filled.
+    pub slot: SlotKey,
+    /// By which host.
+    pub host: HostId,
+    /// Which attempt of the scheduler's job it is for.
+    pub attempt: u32,
+    /// How long it may be used.
+    pub lasts: Duration,
+    /// Secrets that are released to the host.
+    pub secrets: BTreeSet<SecretName>,
+}
+
 /// What a decision about an environment is made from.
-struct Known {
-    environment: Decoded<Environment>,
+pub(super) struct Known {
+    pub(super) environment: Decoded<Environment>,
     usage: Option<Decoded<Usage>>,
     ledger: Ledger,
+    roles: Vec<Decoded<Role>>,
 }
 
 impl Known {
-    fn scene(&self) -> Scene<'_> {
-        let Self { environment, usage, ledger } = self;
-        Scene { environment, usage: usage.as_ref(), ledger }
+    pub(super) fn scene(&self) -> Scene<'_> {
+        let Self { environment, usage, ledger, roles } = self;
+        Scene { environment, usage: usage.as_ref(), ledger, roles }
     }
 
-    fn path(&self, of: &str) -> String {
+    pub(super) fn path(&self, of: &str) -> String {
         format!("{}/{of}", self.environment.record.id)
     }
 
@@ -80,14 +99,19 @@ impl FoundRight {
 }
 
 impl App {
-    async fn known(&self, environment: Decoded<Environment>) -> Result<Known, AppError> {
+    pub(super) async fn known(&self, environment: Decoded<Environment>) -> Result<Known, AppError> {
         let usage: Option<Decoded<Usage>> = self.read(environment.record.id.as_str()).await?;
-        // Every change of an environment's addresses is one of its usage too: then all of them are here.
+        // Every change of an environment's addresses, attachments, roles and services is one of its usage too: then all
+        // of them are here.
         if let Some(usage) = &usage {
             self.view.reached(usage.modified).await;
         }
-        let ledger = self.view.read(|state| state.ledger(&environment.record.id));
-        Ok(Known { environment, usage, ledger })
+        let id = &environment.record.id;
+        let (ledger, roles) = self.view.read(|state| {
+            let roles = state.list::<Role>(&format!("{id}/"), None, usize::MAX)?;
+            Ok::<_, weft_model::RecordError>((state.ledger(id), roles))
+        })?;
+        Ok(Known { environment, usage, ledger, roles })
     }
 
     async fn right(&self, known: &Known, host: &Host) -> Result<FoundRight, AppError> {
@@ -393,7 +417,7 @@ impl App {
         })
     }
 
-    /// The scheduler's leave for one attachment.
+    /// The scheduler's leave for one attachment, and for the secrets that it needs.
     ///
     /// # Errors
     /// [`AppError`].
@@ -401,11 +425,14 @@ impl App {
         &self,
         caller: &Caller,
         reference: &EnvironmentReference,
-        slot: &SlotKey,
-        host: &HostId,
-        attempt: u32,
-        lasts: Duration,
+        wish: &GrantWish,
     ) -> Result<Grant, AppError> {
+        let GrantWish { slot, host, attempt, lasts, secrets } = wish;
+        if secrets.len() > GRANT_SECRETS_MAX {
+            let problem =
+                format!("{} of them; expected at most {GRANT_SECRETS_MAX}", secrets.len());
+            return Err(AppError::invalid("secrets", problem));
+        }
         transact!(self, {
             let environment = self.environment(caller, Action::Grant, reference).await?;
             let known: Decoded<record::Host> =
@@ -415,8 +442,9 @@ impl App {
                 id: GrantId::from_random(&random()),
                 slot: slot.clone(),
                 host: host.clone(),
-                attempt,
-                expires: self.now().after(lasts),
+                attempt: *attempt,
+                expires: self.now().after(*lasts),
+                secrets: secrets.clone(),
                 used_by: None,
             };
             let transaction = rests_on(weft_store::Transaction::new(), &environment)?;

@@ -9,9 +9,9 @@ use weft_model::{
     placement::{self, Scene},
     policy::Policy,
     record::{
-        Address, Attachment, Authority, Binding, Environment, EnvironmentMembership,
-        EnvironmentName, EnvironmentState, Grant, Health, Invitation, JoinToken, Role, Service,
-        Session, Slot, Token, Usage,
+        Address, Attachment, Authority, Binding, Drain, Environment, EnvironmentMembership,
+        EnvironmentName, EnvironmentState, Grant, Health, Invitation, JoinToken, Role,
+        SealedSecret, Secret, SecretUsage, Service, Session, Slot, Token, Usage,
     },
 };
 use weft_store::{CommitError, LIST_LEN_MAX, OPERATIONS_MAX, Transaction};
@@ -19,15 +19,19 @@ use weft_store::{CommitError, LIST_LEN_MAX, OPERATIONS_MAX, Transaction};
 use super::{App, AppError, environments::rests_on};
 
 /// What belongs to an environment: kinds whose paths begin with its id.
-const OWNED: [&str; 11] = [
+const OWNED: [&str; 15] = [
     Address::KIND,
     Attachment::KIND,
     Authority::KIND,
     Binding::KIND,
+    Drain::KIND,
     Grant::KIND,
     Health::KIND,
     Policy::KIND,
     Role::KIND,
+    SealedSecret::KIND,
+    Secret::KIND,
+    SecretUsage::KIND,
     Service::KIND,
     Slot::KIND,
     Usage::KIND,
@@ -69,7 +73,12 @@ impl App {
                 self.view.reached(usage.modified).await;
             }
             let ledger = self.view.read(|state| state.ledger(id));
-            let scene = Scene { environment: &environment, usage: usage.as_ref(), ledger: &ledger };
+            let scene = Scene {
+                environment: &environment,
+                usage: usage.as_ref(),
+                ledger: &ledger,
+                roles: &[],
+            };
             let Some(transaction) = placement::sweep(&scene, self.now())? else { return Ok(()) };
             match self.commit(transaction).await {
                 Ok(_) => {}

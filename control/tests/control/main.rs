@@ -3,6 +3,8 @@
 
 mod description;
 mod hosts;
+mod registry;
+mod secrets;
 mod site;
 mod story;
 mod strangers;

@@ -12,15 +12,19 @@ use tonic::{
     Code, Request, Status,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
-use weft_control::{App, Clock, init::Opened, serve};
+use weft_control::{App, Clock, app::Caller, init::Opened, serve};
 use weft_control_api::v1::{
     self, enrolment_client::EnrolmentClient, environments_client::EnvironmentsClient,
     host_agent_client::HostAgentClient, hosts_client::HostsClient,
     organisations_client::OrganisationsClient, sessions_client::SessionsClient,
 };
 use weft_keys::{KeyFile, Keyring};
+use weft_model::{
+    TokenId,
+    access::{Actor, Component, EnvironmentRole},
+};
 use weft_pki::{KeyKind, request};
-use weft_store::Memory;
+use weft_store::{Memory, Store};
 
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 const NAME: &str = "control.example";
@@ -28,6 +32,8 @@ const NAME: &str = "control.example";
 /// A running control plane.
 pub(crate) struct Site {
     pub(crate) app: Arc<App>,
+    pub(crate) store: Arc<Memory>,
+    pub(crate) keyring: Arc<Keyring>,
     pub(crate) address: SocketAddr,
     pub(crate) anchor: String,
     pub(crate) operator: String,
@@ -54,8 +60,9 @@ impl Site {
         let master = folder.path().join("master.key");
         KeyFile::init(&master, SystemTime::now()).unwrap();
         let kms = Arc::new(KeyFile::open(&master).unwrap());
-        let keyring = Keyring::open(Arc::new(Memory::default()), kms).await.unwrap();
-        let opened = Opened::new(Arc::new(Memory::default()), Arc::new(keyring));
+        let keyring = Arc::new(Keyring::open(Arc::new(Memory::default()), kms).await.unwrap());
+        let store = Arc::new(Memory::default());
+        let opened = Opened::new(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&keyring));
         opened.create(&"weft".parse().unwrap(), &clock).await.unwrap();
         let app = Arc::new(opened.app(clock).await.unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -72,14 +79,32 @@ impl Site {
         let anchor = app.anchor().to_owned();
         let invitation = app.invite_operator("operator@weft.example").await.unwrap();
         let operator = String::new();
+        let (_stop, _served, _folder) = (stop, served, folder);
         let mut site =
-            Self { app, address, anchor, operator, _stop: stop, _served: served, _folder: folder };
+            Self { app, store, keyring, address, anchor, operator, _stop, _served, _folder };
         site.operator = site.accept(&invitation, "operator@weft.example").await;
         site
     }
 
+    /// Another process of the same control plane.
+    pub(crate) async fn another_process(&self) -> Arc<App> {
+        let store = Arc::clone(&self.store) as Arc<dyn Store>;
+        let opened = Opened::new(store, Arc::clone(&self.keyring));
+        Arc::new(opened.app(self.app.clock().clone()).await.unwrap())
+    }
+
     /// A connection that shows a certificate, or none.
     pub(crate) async fn connect(&self, host: Option<&Host>) -> Channel {
+        self.endpoint(host).connect().await.unwrap()
+    }
+
+    /// A connection that takes no more than so many bytes before they are read.
+    pub(crate) async fn connect_narrowly(&self, bytes: u32) -> Channel {
+        let endpoint = self.endpoint(None).initial_stream_window_size(bytes);
+        endpoint.initial_connection_window_size(bytes).connect().await.unwrap()
+    }
+
+    fn endpoint(&self, host: Option<&Host>) -> Endpoint {
         let mut tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(&self.anchor))
             .domain_name(NAME);
@@ -87,7 +112,7 @@ impl Site {
             tls = tls.identity(Identity::from_pem(&host.certificate, &host.key));
         }
         let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap();
-        endpoint.tls_config(tls).unwrap().connect().await.unwrap()
+        endpoint.tls_config(tls).unwrap()
     }
 
     /// Makes a person of an invitation; returns the token of a session.
@@ -164,6 +189,17 @@ impl Site {
     pub(crate) async fn agent(&self, host: &Host) -> HostAgentClient<Channel> {
         HostAgentClient::new(self.connect(Some(host)).await)
     }
+}
+
+/// A part of the platform.
+pub(crate) fn component(component: Component) -> Caller {
+    Caller { actor: Actor::Component(component) }
+}
+
+/// A machine's token of an environment.
+pub(crate) fn machine(environment: &str, role: EnvironmentRole) -> Caller {
+    let environment = environment.parse().unwrap();
+    Caller { actor: Actor::Token { id: TokenId::from_random(&[0; 10]), environment, role } }
 }
 
 pub(crate) fn enrolment(token: &str, host: &str, signing_request: &[u8]) -> v1::EnrolRequest {

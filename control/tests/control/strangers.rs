@@ -7,7 +7,8 @@ use weft_control::Clock;
 use weft_control_api::v1::{
     self, attachments_client::AttachmentsClient, environments_client::EnvironmentsClient,
     hosts_client::HostsClient, organisations_client::OrganisationsClient,
-    policies_client::PoliciesClient, sessions_client::SessionsClient,
+    policies_client::PoliciesClient, secrets_client::SecretsClient,
+    services_client::ServicesClient, sessions_client::SessionsClient,
 };
 use weft_pki::{KeyKind, request};
 
@@ -113,7 +114,7 @@ async fn every_call(
         slot: slot(),
         host: host(),
         attempt: 1,
-        seconds: 0,
+        ..Default::default()
     };
     call!(attachments.create_grant(grant));
     let id = "grt-aaaaaaaaaaaaaaaa".to_owned();
@@ -126,6 +127,65 @@ async fn every_call(
         rules: Vec::new(),
     };
     call!(policies.set_policy(set));
+    answers
+}
+
+/// Every call that is about services, roles and secrets of an environment, on this one.
+async fn every_call_of_the_registry(
+    site: &Site,
+    caller: &Caller,
+    environment: &str,
+) -> Vec<(&'static str, (Code, String))> {
+    let channel = caller.channel(site).await;
+    let mut services = ServicesClient::new(channel.clone());
+    let mut secrets = SecretsClient::new(channel);
+    let environment = || name(environment);
+    let (web, password) = (|| "web".to_owned(), || "PASSWORD".to_owned());
+    let mut answers = Vec::new();
+    macro_rules! call {
+        ($client:ident.$call:ident($message:ident { $($field:ident: $value:expr),* })) => {
+            let message = v1::$message {
+                environment: environment(),
+                $($field: $value,)*
+                ..Default::default()
+            };
+            let answer = $client.$call(caller.request(message)).await;
+            answers.push((stringify!($call), outcome(answer)));
+        };
+    }
+    call!(services.put_service(PutServiceRequest { name: web() }));
+    call!(services.get_service(GetServiceRequest { name: web() }));
+    call!(services.list_services(ListServicesRequest {}));
+    call!(services.watch_services(WatchServicesRequest { revision: 0 }));
+    call!(services.set_drained(SetDrainedRequest { attachment: web(), drained: true }));
+    let role = || "primary".to_owned();
+    call!(services.acquire_role(AcquireRoleRequest {
+        service: web(),
+        role: role(),
+        holder: web()
+    }));
+    call!(services.transfer_role(TransferRoleRequest {
+        service: web(),
+        role: role(),
+        holder: web(),
+        epoch: 1
+    }));
+    call!(services.release_role(ReleaseRoleRequest { service: web(), role: role(), epoch: 1 }));
+    call!(services.delete_service(DeleteServiceRequest { name: web() }));
+    let value = || Some(v1::SecretValue { data: b"value".to_vec() });
+    call!(secrets.put_secret(PutSecretRequest { name: password(), value: value() }));
+    call!(secrets.list_secrets(ListSecretsRequest {}));
+    call!(secrets.get_secret_metadata(GetSecretMetadataRequest { name: password() }));
+    call!(secrets.release_secret(ReleaseSecretRequest { name: password() }));
+    call!(secrets.release_secret(ReleaseSecretRequest {
+        name: password(),
+        grant: "grt-aaaaaaaaaaaaaaaa".to_owned()
+    }));
+    call!(secrets.destroy_secret_versions(DestroySecretVersionsRequest {
+        name: password(),
+        versions: vec![1]
+    }));
+    call!(secrets.delete_secret(DeleteSecretRequest { name: password() }));
     answers
 }
 
@@ -158,22 +218,39 @@ async fn a_foreign_environment_answers_as_one_that_is_not_there() {
         ("another host", Caller::Host(other)),
     ];
     for (who, caller) in &callers {
-        let foreign = every_call(&site, caller, &shop.id).await;
-        let by_name = every_call(&site, caller, "acme/shop").await;
-        let absent = every_call(&site, caller, "env-aaaaaaaaaaaaaaaa").await;
-        let absent_by_name = every_call(&site, caller, "acme/nothing").await;
-        let nowhere = every_call(&site, caller, "nowhere/shop").await;
+        let foreign = all_calls(&site, caller, &shop.id).await;
         for (call, answer) in &foreign {
             assert_ne!(answer.0, Code::Ok, "{who}: {call}");
         }
-        for same in [by_name, absent, absent_by_name, nowhere] {
-            assert_eq!(foreign, same, "{who}");
+        for same in ["acme/shop", "env-aaaaaaaaaaaaaaaa", "acme/nothing", "nowhere/shop"] {
+            assert_eq!(foreign, all_calls(&site, caller, same).await, "{who}: {same}");
         }
     }
     // To whom it belongs it is there, so the calls above were good ones.
-    let own = every_call(&site, &Caller::Token(owner), &shop.id).await;
+    let owner = Caller::Token(owner);
+    let own = every_call_of_the_registry(&site, &owner, &shop.id).await;
+    let refused: Vec<_> = own.iter().filter(|(_, answer)| answer.0 != Code::Ok).collect();
+    let said: Vec<_> = refused.iter().map(|(call, answer)| (*call, answer.0)).collect();
+    let expected = [
+        ("transfer_role", Code::Aborted),
+        ("release_role", Code::Aborted),
+        ("delete_service", Code::FailedPrecondition),
+        ("release_secret", Code::InvalidArgument),
+    ];
+    assert_eq!(said, expected, "{refused:?}");
+    let own = every_call(&site, &owner, &shop.id).await;
     let done = own.iter().filter(|(_, answer)| answer.0 == Code::Ok).count();
     assert!(done >= 9, "{own:?}");
+}
+
+async fn all_calls(
+    site: &Site,
+    caller: &Caller,
+    environment: &str,
+) -> Vec<(&'static str, (Code, String))> {
+    let mut answers = every_call(site, caller, environment).await;
+    answers.extend(every_call_of_the_registry(site, caller, environment).await);
+    answers
 }
 
 #[tokio::test]

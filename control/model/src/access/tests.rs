@@ -40,7 +40,7 @@ fn table() -> Vec<(&'static str, Actor, Vec<Action>, Vec<Action>)> {
     use EnvironmentRole as E;
     use OrganisationRole as O;
     let viewer = vec![SeeEnvironment];
-    let deployer = [&viewer[..], &[Deploy, WriteSecrets]].concat();
+    let deployer = [&viewer[..], &[Deploy, SeeSecrets, WriteSecrets]].concat();
     let admin_only = [ReadSecrets, ManageEnvironment, SuspendEnvironment, ReadEnvironmentAudit];
     let admin = [&deployer[..], &admin_only].concat();
     let of_admin = vec![SeeOrganisation, ManageOrganisation, ReadOrganisationAudit];
@@ -85,6 +85,25 @@ fn everybody_may_what_the_table_says_and_nothing_else() {
         assert_eq!(may, environment.into_iter().collect(), "{who} in an environment");
         let may = allowed(&actor, Object::Organisation(&its));
         assert_eq!(may, organisation.into_iter().collect(), "{who} in an organisation");
+    }
+}
+
+#[test]
+fn values_of_secrets_are_read_by_admins_of_the_environment_alone() {
+    let (own, its) = (environment_id(&[1; 10]), organisation(1));
+    let may = |actor: &Actor, action| {
+        actor.access(action, Object::Environment(&own, &its)) == Access::Allowed
+    };
+    let readers: Vec<&str> = table()
+        .iter()
+        .filter(|(_, actor, ..)| may(actor, Action::ReadSecrets))
+        .map(|(who, ..)| *who)
+        .collect();
+    assert_eq!(readers, ["an admin", "an owner", "an environment's admin", "an admin's token"]);
+    // Nobody is told which there are who may not write any: no viewer, no operator, no part of the platform.
+    for (who, actor, ..) in table() {
+        let (sees, writes) = (may(&actor, Action::SeeSecrets), may(&actor, Action::WriteSecrets));
+        assert_eq!(sees, writes, "{who}");
     }
 }
 

@@ -4,10 +4,13 @@ use super::{
     Address, AddressUse, AttachmentName, Basis, Decoded, EnvironmentState, Host, IpAddr,
     PlacementError, Record, Revision, Right, Scene, Slot, SlotKey, Transaction, UnixMs, Usage,
 };
-use crate::{ipam::QUARANTINE, record::Grant};
+use crate::{
+    ipam::QUARANTINE,
+    record::{Grant, Role},
+};
 
 /// Rests on the environment and on what it uses from the start.
-pub(super) struct Draft<'a> {
+pub(crate) struct Draft<'a> {
     scene: &'a Scene<'a>,
     transaction: Transaction,
     usage: Usage,
@@ -15,7 +18,7 @@ pub(super) struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     /// `makes` something new, which only an active environment takes.
-    pub(super) fn new(scene: &'a Scene<'a>, makes: bool) -> Result<Self, PlacementError> {
+    pub(crate) fn new(scene: &'a Scene<'a>, makes: bool) -> Result<Self, PlacementError> {
         let environment = &scene.environment.record;
         let state = match environment.state {
             EnvironmentState::Active => None,
@@ -38,30 +41,30 @@ impl<'a> Draft<'a> {
         Ok(draft)
     }
 
-    pub(super) fn rests_on<R: Record>(&mut self, on: &Decoded<R>) -> Result<(), PlacementError> {
+    pub(crate) fn rests_on<R: Record>(&mut self, on: &Decoded<R>) -> Result<(), PlacementError> {
         let key = on.record.key()?;
         self.transaction.conditions.push(weft_store::Condition::At(key, on.modified));
         Ok(())
     }
 
-    pub(super) fn absent<R: Record>(&mut self, path: &str) -> Result<(), PlacementError> {
+    pub(crate) fn absent<R: Record>(&mut self, path: &str) -> Result<(), PlacementError> {
         self.transaction.conditions.push(weft_store::Condition::Absent(R::key_at(path)?));
         Ok(())
     }
 
-    pub(super) fn put(&mut self, record: &impl Record) -> Result<(), PlacementError> {
+    pub(crate) fn put(&mut self, record: &impl Record) -> Result<(), PlacementError> {
         let (key, value) = (record.key()?, record.encode()?.into());
         self.transaction.writes.push(weft_store::Write::Put { key, value, lease: None });
         Ok(())
     }
 
-    pub(super) fn delete<R: Record>(&mut self, path: &str) -> Result<(), PlacementError> {
+    pub(crate) fn delete<R: Record>(&mut self, path: &str) -> Result<(), PlacementError> {
         self.transaction.writes.push(weft_store::Write::Delete(R::key_at(path)?));
         Ok(())
     }
 
     /// What a host has a right to, by what; a grant is used up.
-    pub(super) fn use_right(
+    pub(crate) fn use_right(
         &mut self,
         right: &Right<'_>,
         host: &Host,
@@ -103,7 +106,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The slot as it is, or a new one with addresses. Writing it is left to the caller.
-    pub(super) fn slot(
+    pub(crate) fn slot(
         &mut self,
         key: &SlotKey,
         wanted: &[IpAddr],
@@ -160,7 +163,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The slot is gone, and its addresses in quarantine.
-    pub(super) fn free_slot(&mut self, slot: &Slot, now: UnixMs) -> Result<(), PlacementError> {
+    pub(crate) fn free_slot(&mut self, slot: &Slot, now: UnixMs) -> Result<(), PlacementError> {
         self.delete::<Slot>(&slot.path())?;
         for address in &slot.addresses {
             let used =
@@ -171,7 +174,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    pub(super) fn free_address(
+    pub(crate) fn free_address(
         &mut self,
         address: IpAddr,
         modified: Revision,
@@ -185,21 +188,31 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    pub(super) fn count_attachment(&mut self) -> Result<(), PlacementError> {
+    pub(crate) fn count_attachment(&mut self) -> Result<(), PlacementError> {
         let max = self.scene.environment.record.quotas.attachments_max;
         count(&mut self.usage.attachments, max, "attachments")
     }
 
-    pub(super) fn next_generation(&mut self) -> u64 {
+    pub(crate) fn next_generation(&mut self) -> u64 {
         self.usage.generation += 1;
         self.usage.generation
     }
 
-    pub(super) fn uncount_attachment(&mut self) {
+    pub(crate) fn uncount_attachment(&mut self) {
         self.usage.attachments = self.usage.attachments.saturating_sub(1);
     }
 
-    pub(super) fn finish(mut self) -> Result<Transaction, PlacementError> {
+    /// Nobody has the roles any more that this attachment has: what acts in them next is another container, or on
+    /// another host, and takes them anew, with a higher epoch.
+    pub(crate) fn vacate(&mut self, holder: &AttachmentName) -> Result<(), PlacementError> {
+        let held = self.scene.roles.iter().filter(|role| role.record.holder == *holder);
+        for role in held {
+            self.delete::<Role>(&role.record.path())?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(mut self) -> Result<Transaction, PlacementError> {
         let usage = self.usage.clone();
         self.put(&usage)?;
         Ok(self.transaction)

@@ -6,7 +6,7 @@ use weft_types::AttachmentName;
 
 use crate::{
     ipam::Ledger,
-    record::{Binding, Decoded, Environment, Grant, Host, Share, SlotKey, Usage},
+    record::{Binding, Decoded, Environment, Grant, Host, Role, Share, SlotKey, Usage},
 };
 
 /// What is known of an environment.
@@ -18,6 +18,9 @@ pub struct Scene<'a> {
     pub usage: Option<&'a Decoded<Usage>>,
     /// Its addresses that are not free. It may be behind: whatever it rests on is checked when it is committed.
     pub ledger: &'a Ledger,
+    /// Its roles that somebody has. Every change of them is one of what it uses, so these are all that there are at
+    /// `usage`, or nothing is committed.
+    pub roles: &'a [Decoded<Role>],
 }
 
 /// What gives a host the right to something; which of these there is, the store says, not the host.

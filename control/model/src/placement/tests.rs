@@ -10,18 +10,18 @@ use super::*;
 use crate::{
     id::{OrganisationId, SlotName, environment_id},
     ipam::{Ledger, QUARANTINE},
-    record::{Binding, Environment, Grant, Lifetimes, Quotas, Share},
+    record::{Binding, Environment, Grant, Lifetimes, Quotas, Role, Share},
 };
 
 /// The plainest store.
 #[derive(Debug, Clone, Default)]
-struct Plain {
+pub(crate) struct Plain {
     revision: u64,
     entries: BTreeMap<Key, Entry>,
 }
 
 impl Plain {
-    fn commit(&mut self, transaction: &Transaction) -> bool {
+    pub(crate) fn commit(&mut self, transaction: &Transaction) -> bool {
         transaction.check().unwrap();
         let holds = |c: &Condition| c.holds(self.entries.get(c.key()));
         if !transaction.conditions.iter().all(holds) {
@@ -46,16 +46,16 @@ impl Plain {
         true
     }
 
-    fn put(&mut self, record: &impl Record) {
+    pub(crate) fn put(&mut self, record: &impl Record) {
         let put = Transaction::new().put(record.key().unwrap(), record.encode().unwrap());
         assert!(self.commit(&put));
     }
 
-    fn get<R: Record>(&self, path: &str) -> Option<Decoded<R>> {
+    pub(crate) fn get<R: Record>(&self, path: &str) -> Option<Decoded<R>> {
         self.entries.get(&R::key_at(path).unwrap()).map(|entry| R::decode(entry).unwrap())
     }
 
-    fn all<R: Record>(&self) -> Vec<Decoded<R>> {
+    pub(crate) fn all<R: Record>(&self) -> Vec<Decoded<R>> {
         let prefix = R::prefix("");
         let of_kind = self.entries.values().filter(|entry| entry.key.has_prefix(&prefix));
         of_kind.map(|entry| R::decode(entry).unwrap()).collect()
@@ -69,37 +69,39 @@ impl Plain {
 }
 
 /// Everything of one environment, as somebody read it.
-struct View {
+pub(crate) struct View {
     environment: Decoded<Environment>,
     usage: Option<Decoded<Usage>>,
     ledger: Ledger,
-    store: Plain,
+    roles: Vec<Decoded<Role>>,
+    pub(crate) store: Plain,
 }
 
 impl View {
-    fn of(store: &Plain) -> Self {
+    pub(crate) fn of(store: &Plain) -> Self {
         Self {
             environment: store.get(environment().as_str()).unwrap(),
             usage: store.get(environment().as_str()),
             ledger: store.ledger(),
+            roles: store.all(),
             store: store.clone(),
         }
     }
 
-    fn scene(&self) -> Scene<'_> {
-        let Self { environment, usage, ledger, .. } = self;
-        Scene { environment, usage: usage.as_ref(), ledger }
+    pub(crate) fn scene(&self) -> Scene<'_> {
+        let Self { environment, usage, ledger, roles, .. } = self;
+        Scene { environment, usage: usage.as_ref(), ledger, roles }
     }
 
-    fn slot(&self, key: &SlotKey) -> Option<Decoded<Slot>> {
+    pub(crate) fn slot(&self, key: &SlotKey) -> Option<Decoded<Slot>> {
         self.store.get(&format!("{}/{}/{}", environment(), key.service, key.slot))
     }
 
-    fn attachment(&self, name: &AttachmentName) -> Option<Decoded<Attachment>> {
+    pub(crate) fn attachment(&self, name: &AttachmentName) -> Option<Decoded<Attachment>> {
         self.store.get(&format!("{}/{name}", environment()))
     }
 
-    fn attach(
+    pub(crate) fn attach(
         &self,
         name: &str,
         slot: &SlotKey,
@@ -122,11 +124,11 @@ impl View {
     }
 }
 
-fn environment() -> EnvironmentId {
+pub(crate) fn environment() -> EnvironmentId {
     environment_id(&[1; 10])
 }
 
-fn slot(n: u32) -> SlotKey {
+pub(crate) fn slot(n: u32) -> SlotKey {
     SlotKey { service: "db".parse().unwrap(), slot: SlotName::Stable(n) }
 }
 
@@ -143,7 +145,7 @@ fn host(name: &str, state: HostState) -> Host {
     }
 }
 
-fn store(quotas: Quotas) -> Plain {
+pub(crate) fn store(quotas: Quotas) -> Plain {
     let mut store = Plain::default();
     store.put(&Environment {
         id: environment(),
@@ -163,7 +165,7 @@ fn store(quotas: Quotas) -> Plain {
     store
 }
 
-fn commit<T: Clone>(store: &mut Plain, decision: Decision<T>) -> T {
+pub(crate) fn commit<T: Clone>(store: &mut Plain, decision: Decision<T>) -> T {
     let Decision::Commit(transaction, outcome) = decision else { panic!("there already") };
     assert!(store.commit(&transaction));
     outcome
@@ -298,6 +300,7 @@ fn a_grant_is_for_one_slot_on_one_host_once_and_in_time() {
         host: "host-a".parse().unwrap(),
         attempt: 1,
         expires: UnixMs(100),
+        secrets: BTreeSet::new(),
         used_by: None,
     };
     let foreign = Grant { environment: environment_id(&[9; 10]), ..grant.clone() };

@@ -134,19 +134,51 @@ pub struct ServiceDocument {
     pub environment: EnvironmentId,
     /// Its name.
     pub name: ServiceName,
+    /// Which version of it is registered; 0 when none is, and it has slots only.
+    pub version: u64,
     /// Where it listens, by name.
     pub ports: BTreeMap<ServiceName, Port>,
+    /// What those who use it should know.
+    pub metadata: BTreeMap<String, String>,
     /// By slot.
     pub instances: BTreeMap<SlotName, Instance>,
-    /// Which slot has which role.
-    pub roles: BTreeMap<ServiceName, SlotName>,
+    /// Who has which role.
+    pub roles: BTreeMap<ServiceName, RoleHolder>,
+}
+
+/// Who has a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleHolder {
+    /// The slot.
+    pub slot: SlotName,
+    /// What fills it.
+    pub attachment: AttachmentName,
+    /// Higher than that of every earlier holder.
+    pub epoch: u64,
 }
 
 /// What fills a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
+    /// Its name.
+    pub attachment: AttachmentName,
+    /// Which one of that name.
+    pub generation: u64,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
     /// Whether others are sent to it.
-    pub healthy: bool,
+    pub state: InstanceState,
+}
+
+/// Whether others are sent to what fills a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InstanceState {
+    /// Not yet.
+    Starting,
+    /// They are. What nobody says anything of is healthy.
+    Healthy,
+    /// Only if no other one is healthy: it does not answer, or its host is not heard of.
+    Unhealthy,
+    /// Never: somebody took it out of service, or its host is shut out.
+    Drained,
 }

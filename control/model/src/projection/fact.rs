@@ -7,7 +7,8 @@ use crate::{
     id::ServiceName,
     policy::Policy,
     record::{
-        Attachment, Authority, Environment, Health, Host, Lost, Record, RecordError, Role, Service,
+        Attachment, Authority, Drain, Environment, Health, Host, Lost, Record, RecordError, Role,
+        Service,
     },
 };
 
@@ -35,6 +36,8 @@ pub enum EnvironmentFact {
     Service(ServiceName, Option<Service>),
     /// Of an attachment.
     Health(AttachmentName, Option<Health>),
+    /// Of an attachment.
+    Drain(AttachmentName, Option<Drain>),
     /// Of a service.
     Role(ServiceName, ServiceName, Option<Role>),
     /// See there.
@@ -77,6 +80,9 @@ impl EnvironmentFact {
             }
             (Health::KIND, [name]) => {
                 name.parse().ok().map(|name| read(change, |r| Self::Health(name, r)))
+            }
+            (Drain::KIND, [name]) => {
+                name.parse().ok().map(|name| read(change, |r| Self::Drain(name, r)))
             }
             (Service::KIND, [name]) => {
                 name.parse().ok().map(|name| read(change, |r| Self::Service(name, r)))

@@ -6,15 +6,16 @@ use weft_store::Revision;
 use weft_types::{AttachmentName, EnvironmentId, HostId};
 
 use super::{
-    AttachmentDocument, Document, DocumentId, EnvironmentDocument, Instance, PeerDocument,
-    ServiceDocument, Update, fact::EnvironmentFact, gone::Gone, takes_part,
+    AttachmentDocument, Document, DocumentId, EnvironmentDocument, Instance, InstanceState,
+    PeerDocument, RoleHolder, ServiceDocument, Update, fact::EnvironmentFact, gone::Gone,
+    takes_part,
 };
 use crate::{
     id::ServiceName,
     policy::Policy,
     record::{
-        Attachment, Authority, Endpoint, Environment, EnvironmentState, Health, HealthState, Host,
-        Role, Service,
+        Attachment, Authority, Drain, Endpoint, Environment, EnvironmentState, Health, HealthState,
+        Host, Role, Service,
     },
 };
 
@@ -84,6 +85,7 @@ pub(super) struct Tenancy {
     attachments: BTreeMap<AttachmentName, Attachment>,
     services: BTreeMap<ServiceName, Service>,
     health: BTreeMap<AttachmentName, Health>,
+    drains: BTreeMap<AttachmentName, Drain>,
     roles: BTreeMap<ServiceName, BTreeMap<ServiceName, Role>>,
     policy: Option<Policy>,
     on_host: BTreeMap<HostId, BTreeSet<AttachmentName>>,
@@ -122,9 +124,12 @@ impl Tenancy {
                 self.stale.services.insert(name);
             }
             EnvironmentFact::Health(name, health) => {
-                let attachment = self.attachments.get(&name);
-                self.stale.services.extend(attachment.map(|a| a.slot.service.clone()));
+                self.service_of_is_stale(&name);
                 put(&mut self.health, name, health);
+            }
+            EnvironmentFact::Drain(name, drain) => {
+                self.service_of_is_stale(&name);
+                put(&mut self.drains, name, drain);
             }
             EnvironmentFact::Role(service, role, holder) => {
                 put(self.roles.entry(service.clone()).or_default(), role, holder);
@@ -132,6 +137,11 @@ impl Tenancy {
                 self.stale.services.insert(service);
             }
         }
+    }
+
+    fn service_of_is_stale(&mut self, attachment: &AttachmentName) {
+        let attachment = self.attachments.get(attachment);
+        self.stale.services.extend(attachment.map(|a| a.slot.service.clone()));
     }
 
     fn learn_attachment(&mut self, name: AttachmentName, attachment: Option<Attachment>) {
@@ -179,6 +189,7 @@ impl Tenancy {
             && self.attachments.is_empty()
             && self.services.is_empty()
             && self.health.is_empty()
+            && self.drains.is_empty()
             && self.roles.is_empty()
     }
 
@@ -293,25 +304,55 @@ impl Tenancy {
         }
         let attachments = names.into_iter().flatten().filter_map(|name| self.attachments.get(name));
         let instances = attachments.clone().map(|attachment| {
-            let here = around.hosts.get(&attachment.host).is_some_and(takes_part);
-            let healthy = here
-                && !around.lost.contains(&attachment.host)
-                && self.health.get(&attachment.name).is_none_or(|health| health.allows(attachment));
-            (attachment.slot.slot, Instance { addresses: attachment.addresses.clone(), healthy })
+            let instance = Instance {
+                attachment: attachment.name.clone(),
+                generation: attachment.generation,
+                addresses: attachment.addresses.clone(),
+                state: self.state_of(attachment, around),
+            };
+            (attachment.slot.slot, instance)
         });
-        let roles = self.roles.get(&name).into_iter().flatten().filter_map(|(role, holder)| {
+        let roles = self.roles.get(&name).into_iter().flatten().filter_map(|(role, held)| {
             let mut holders =
-                attachments.clone().filter(|attachment| attachment.name == holder.holder);
-            holders.next().map(|attachment| (role.clone(), attachment.slot.slot))
+                attachments.clone().filter(|attachment| attachment.name == held.holder);
+            holders.next().map(|attachment| {
+                let (slot, attachment) = (attachment.slot.slot, attachment.name.clone());
+                (role.clone(), RoleHolder { slot, attachment, epoch: held.epoch })
+            })
         });
         let document = ServiceDocument {
             environment: id.clone(),
             name: name.clone(),
+            version: service.map_or(0, |service| service.version),
             ports: service.map(|service| service.ports.clone()).unwrap_or_default(),
+            metadata: service.map(|service| service.metadata.clone()).unwrap_or_default(),
             instances: instances.collect(),
             roles: roles.collect(),
         };
         set(self.offers.entry(name).or_default(), document, around.revision);
+    }
+
+    /// Whether others are sent to an attachment; what is said of another generation of it says nothing.
+    fn state_of(&self, attachment: &Attachment, around: &Around<'_>) -> InstanceState {
+        let Attachment { name, generation, host, .. } = attachment;
+        let is_drained = self.drains.get(name).is_some_and(|drain| drain.generation == *generation);
+        if is_drained || !around.hosts.get(host).is_some_and(takes_part) {
+            return InstanceState::Drained;
+        }
+        if around.lost.contains(host) {
+            return InstanceState::Unhealthy;
+        }
+        let health = self.health.get(name).filter(|health| health.generation == *generation);
+        match health.map(|health| health.state) {
+            None | Some(HealthState::Healthy) => InstanceState::Healthy,
+            Some(HealthState::Starting) => InstanceState::Starting,
+            Some(HealthState::Unhealthy) => InstanceState::Unhealthy,
+        }
+    }
+
+    /// Its services that changed after `after`, by name.
+    pub(super) fn services(&self, after: Revision) -> impl Iterator<Item = &ServiceDocument> {
+        self.offers.values().filter_map(move |offer| newer(offer, after))
     }
 
     /// Whether members can know this now.
@@ -353,16 +394,9 @@ impl Tenancy {
                 addresses: row.addresses.clone(),
             }));
         }
-        for offer in self.offers.values().filter_map(|offer| newer(offer, after)) {
+        for offer in self.services(after) {
             put(Document::Service(offer.clone()));
         }
-    }
-}
-
-impl Health {
-    /// Whether others may be sent to an attachment; what is said of another generation says nothing.
-    fn allows(&self, attachment: &Attachment) -> bool {
-        self.generation != attachment.generation || self.state == HealthState::Healthy
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     id::{OrganisationId, ServiceName, SlotName},
     policy::{Policy, Verdict},
     record::{
-        Attachment, Authority, AuthorityState, Basis, Capacity, Endpoint, Environment,
+        Attachment, Authority, AuthorityState, Basis, Capacity, Drain, Endpoint, Environment,
         EnvironmentState, Health, HealthState, Lifetimes, Place, Port, Protocol, Quotas, Record,
         Role, Service, Share, SlotKey, UnixMs,
     },
@@ -206,22 +206,34 @@ fn only_what_answers_is_healthy() {
         since: UnixMs(0),
     };
     let lost = Lost { host: "host-a".parse().unwrap(), since: UnixMs(0) };
+    let drain = |generation| Drain {
+        environment: "env-a".parse().unwrap(),
+        attachment: "web-0".parse().unwrap(),
+        generation,
+        since: UnixMs(0),
+    };
     let mut revision = 1;
     for (change, expected) in [
-        (put(&health(HealthState::Starting, 7)), false),
-        (put(&health(HealthState::Healthy, 7)), true),
-        (put(&health(HealthState::Unhealthy, 7)), false),
-        (put(&health(HealthState::Unhealthy, 6)), true),
-        (put(&lost), false),
-        (deleted::<Lost>("host-a"), true),
-        (deleted::<Health>("env-a/web-0"), true),
+        (put(&health(HealthState::Starting, 7)), InstanceState::Starting),
+        (put(&health(HealthState::Healthy, 7)), InstanceState::Healthy),
+        (put(&health(HealthState::Unhealthy, 7)), InstanceState::Unhealthy),
+        (put(&health(HealthState::Unhealthy, 6)), InstanceState::Healthy),
+        (put(&lost), InstanceState::Unhealthy),
+        (put(&drain(7)), InstanceState::Drained),
+        (put(&drain(6)), InstanceState::Unhealthy),
+        (deleted::<Lost>("host-a"), InstanceState::Healthy),
+        (put(&drain(7)), InstanceState::Drained),
+        (put(&health(HealthState::Healthy, 7)), InstanceState::Drained),
+        (deleted::<Drain>("env-a/web-0"), InstanceState::Healthy),
+        (deleted::<Health>("env-a/web-0"), InstanceState::Healthy),
+        (put(&host(0, HostState::Cordoned, "p", 1)), InstanceState::Healthy),
     ] {
         revision += 1;
         projection.apply(Revision(revision), [fact(&change)]);
         let known = Replica::of(&projection, &"host-a".parse().unwrap()).known;
         let id = DocumentId::Service("env-a".parse().unwrap(), "web".parse().unwrap());
         let Document::Service(service) = &known[&id] else { panic!("{known:?}") };
-        assert_eq!(service.instances[&SlotName::Stable(0)].healthy, expected, "{change:?}");
+        assert_eq!(service.instances[&SlotName::Stable(0)].state, expected, "{change:?}");
     }
 }
 
@@ -276,7 +288,8 @@ fn changes() -> impl Strategy<Value = Change> {
             environment: id(e),
             name: if web { "web" } else { "db" }.parse().unwrap(),
             ports: [("http".parse().unwrap(), Port { protocol: Protocol::Tcp, port })].into(),
-            metadata: BTreeMap::new(),
+            metadata: [("port".to_owned(), port.to_string())].into(),
+            version: port.into(),
         })),
         1 => e.clone().prop_map(|e| deleted::<Service>(&format!("{}/web", ENVIRONMENTS[e]))),
         1 => (e.clone(), a.clone(), 1u64..3).prop_map(move |(e, a, generation)| put(&Health {
@@ -286,13 +299,22 @@ fn changes() -> impl Strategy<Value = Change> {
             state: HealthState::Unhealthy,
             since: UnixMs(0),
         })),
-        1 => (e, a).prop_map(move |(e, a)| put(&Role {
+        1 => (e.clone(), a.clone(), 1u64..3).prop_map(move |(e, a, generation)| put(&Drain {
+            environment: id(e),
+            attachment: ATTACHMENTS[a].parse().unwrap(),
+            generation,
+            since: UnixMs(0),
+        })),
+        1 => (e.clone(), a.clone())
+            .prop_map(|(e, a)| deleted::<Drain>(&format!("{}/{}", ENVIRONMENTS[e], ATTACHMENTS[a]))),
+        2 => (e.clone(), a, 1u64..4).prop_map(move |(e, a, epoch)| put(&Role {
             environment: id(e),
             service: "db".parse().unwrap(),
             role: "primary".parse().unwrap(),
             holder: ATTACHMENTS[a].parse().unwrap(),
-            epoch: 1,
+            epoch,
         })),
+        1 => e.prop_map(|e| deleted::<Role>(&format!("{}/db/primary", ENVIRONMENTS[e]))),
     ]
 }
 
@@ -341,7 +363,150 @@ fn expected(records: &BTreeMap<Key, Change>, of: &str) -> Vec<DocumentId> {
     ids.into_iter().collect()
 }
 
+/// What whoever watches an environment's services has of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Catalogue(BTreeMap<ServiceName, ServiceDocument>);
+
+impl Catalogue {
+    fn of(projection: &Projection, environment: &EnvironmentId) -> Self {
+        let services = projection.services(environment);
+        Self(services.map(|service| (service.name.clone(), service.clone())).collect())
+    }
+
+    fn apply(&mut self, updates: Vec<Update>) {
+        for update in updates {
+            match update {
+                Update::Put(Document::Service(service)) => {
+                    self.0.insert(service.name.clone(), service);
+                }
+                Update::Remove(DocumentId::Service(_, name)) => {
+                    self.0.remove(&name);
+                }
+                other => panic!("{other:?} is of no service"),
+            }
+        }
+    }
+
+    /// What it should be, said in another way: from all records at once.
+    fn expected(records: &BTreeMap<Key, Change>, of: &EnvironmentId) -> Self {
+        let mut services: BTreeMap<ServiceName, ServiceDocument> = BTreeMap::new();
+        let document = |name: &ServiceName| ServiceDocument {
+            environment: of.clone(),
+            name: name.clone(),
+            version: 0,
+            ports: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            roles: BTreeMap::new(),
+        };
+        let facts = || records.values().map(fact);
+        let mut of_attachment = BTreeMap::new();
+        for known in facts() {
+            let Fact::Of(environment, known) = known else { continue };
+            match known {
+                _ if environment != *of => {}
+                EnvironmentFact::Service(name, Some(service)) => {
+                    let entry = services.entry(name.clone()).or_insert_with(|| document(&name));
+                    (entry.version, entry.ports, entry.metadata) =
+                        (service.version, service.ports, service.metadata);
+                }
+                EnvironmentFact::Attachment(name, Some(attachment)) => {
+                    let SlotKey { service, slot } = attachment.slot.clone();
+                    services.entry(service.clone()).or_insert_with(|| document(&service));
+                    of_attachment.insert(name, (service, slot, attachment));
+                }
+                _ => {}
+            }
+        }
+        for (name, (service, slot, attachment)) in &of_attachment {
+            let said = |record: Option<Change>| record.map(|change| fact(&change));
+            let at = |kind: &str| records.get(format!("{kind}/{of}/{name}").as_str()).cloned();
+            let host = records.get(format!("host/{}", attachment.host).as_str());
+            let lost = records.contains_key(format!("lost/{}", attachment.host).as_str());
+            let state = match (host.map(fact), said(at("drain")), said(at("health"))) {
+                (Some(Fact::Host(_, Some(host))), _, _) if host.state == HostState::Revoked => {
+                    InstanceState::Drained
+                }
+                (None, _, _) => InstanceState::Drained,
+                (_, Some(Fact::Of(_, EnvironmentFact::Drain(_, Some(drain)))), _)
+                    if drain.generation == attachment.generation =>
+                {
+                    InstanceState::Drained
+                }
+                _ if lost => InstanceState::Unhealthy,
+                (_, _, Some(Fact::Of(_, EnvironmentFact::Health(_, Some(health)))))
+                    if health.generation == attachment.generation =>
+                {
+                    InstanceState::Unhealthy
+                }
+                _ => InstanceState::Healthy,
+            };
+            let instance = Instance {
+                attachment: name.clone(),
+                generation: attachment.generation,
+                addresses: attachment.addresses.clone(),
+                state,
+            };
+            services.get_mut(service).unwrap().instances.insert(*slot, instance);
+        }
+        for known in facts() {
+            let Fact::Of(environment, EnvironmentFact::Role(service, role, Some(held))) = known
+            else {
+                continue;
+            };
+            if environment == *of
+                && let Some((of_service, slot, _)) = of_attachment.get(&held.holder)
+                && *of_service == service
+            {
+                let (slot, attachment) = (*slot, held.holder.clone());
+                let holder = RoleHolder { slot, attachment, epoch: held.epoch };
+                services.get_mut(&service).unwrap().roles.insert(role, holder);
+            }
+        }
+        Self(services)
+    }
+}
+
 proptest! {
+    /// Whoever watches an environment's services, and asks now and then, knows what a snapshot says, also where no
+    /// host is a member; a snapshot is what is made of all records at once, of this environment alone.
+    #[test]
+    fn whenever_services_are_asked_for_they_are_what_a_snapshot_says(
+        batches in prop::collection::vec(prop::collection::vec(changes(), 1..4), 0..40),
+        asks in prop::collection::vec((0..ENVIRONMENTS.len(), any::<bool>()), 40),
+        forgets in any::<bool>(),
+    ) {
+        let mut projection = Projection::of(Revision(0), []);
+        let mut records: BTreeMap<Key, Change> = BTreeMap::new();
+        let mut catalogues = vec![(Catalogue::default(), Revision(0)); ENVIRONMENTS.len()];
+        for (n, batch) in batches.into_iter().enumerate() {
+            let revision = Revision(n as u64 + 1);
+            let batch: BTreeMap<Key, Change> =
+                batch.into_iter().map(|change| (change.key().clone(), change)).collect();
+            projection.apply(revision, batch.values().map(fact));
+            if forgets {
+                projection.gone.trim(2);
+            }
+            for (key, change) in batch {
+                match change {
+                    Change::Put(_) => records.insert(key, change),
+                    Change::Deleted(_) => records.remove(&key),
+                };
+            }
+            let (asks, anew) = asks[n];
+            let environment: EnvironmentId = ENVIRONMENTS[asks].parse().unwrap();
+            let now = Catalogue::of(&projection, &environment);
+            prop_assert_eq!(&now, &Catalogue::expected(&records, &environment));
+            let (catalogue, at) = &mut catalogues[asks];
+            match projection.service_changes(&environment, *at) {
+                Ok(updates) if !anew => catalogue.apply(updates),
+                _ => *catalogue = now.clone(),
+            }
+            *at = revision;
+            prop_assert_eq!(&*catalogue, &now);
+        }
+    }
+
     /// Facts in batches; hosts that ask now and then, or after long, or from the beginning. Whenever one has
     /// asked, it has what a snapshot has; who is not told that there is something new has missed nothing; and a
     /// snapshot is what is made of all records at once.

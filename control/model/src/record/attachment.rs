@@ -1,12 +1,12 @@
 //! Slots, their addresses, and the attachments that fill them.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 use weft_types::{AttachmentName, EnvironmentId, HostId};
 
 use super::{Record, UnixMs};
-use crate::id::{GrantId, ServiceName, SlotName};
+use crate::id::{GrantId, SecretName, ServiceName, SlotName};
 
 /// Which slot of an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -91,7 +91,8 @@ pub struct Usage {
     pub addresses_v4: u32,
     /// Addresses of IPv6: of slots and in quarantine.
     pub addresses_v6: u32,
-    /// The generation that was given last, to any attachment; it only grows.
+    /// The number that was given last: as the generation of an attachment, the epoch of a role, or the version of a
+    /// service. It only grows, so none of them is ever given twice.
     pub generation: u64,
 }
 
@@ -213,6 +214,9 @@ pub struct Grant {
     pub attempt: u32,
     /// Until when it may be used; an attachment that was made with it stays.
     pub expires: UnixMs,
+    /// Secrets that are released to the host for this attachment.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub secrets: BTreeSet<SecretName>,
     /// The attachment that was made with it: it serves once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_by: Option<AttachmentName>,

@@ -20,6 +20,8 @@ pub struct Service {
     pub ports: BTreeMap<ServiceName, Port>,
     /// What those who use it should know.
     pub metadata: BTreeMap<String, String>,
+    /// Unique in the environment, and higher than every earlier one; see [`super::Usage::generation`].
+    pub version: u64,
 }
 
 impl Record for Service {
@@ -86,7 +88,31 @@ pub enum HealthState {
     Unhealthy,
 }
 
-/// Who has a role of a service, for example `primary`. A failover is one compare-and-swap of this record.
+/// Somebody has taken an attachment out of service: nobody is sent to it, however it is. It goes when the attachment
+/// does, or moves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    /// Where.
+    pub environment: EnvironmentId,
+    /// Which attachment.
+    pub attachment: AttachmentName,
+    /// Which generation of it.
+    pub generation: u64,
+    /// Since when.
+    pub since: UnixMs,
+}
+
+impl Record for Drain {
+    const KIND: &'static str = "drain";
+
+    fn path(&self) -> String {
+        format!("{}/{}", self.environment, self.attachment)
+    }
+}
+
+/// Who has a role of a service, for example `primary`. A failover is one compare-and-swap of this record. It is there
+/// while somebody has the role, and that attachment is there and where it was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Role {
@@ -98,7 +124,8 @@ pub struct Role {
     pub role: ServiceName,
     /// Who has it.
     pub holder: AttachmentName,
-    /// Grows with every change of hands; whoever acts in the role shows it, and who has seen a higher one refuses.
+    /// Higher than every earlier one of the environment, also after nobody had the role for a while; see
+    /// [`super::Usage::generation`]. Whoever acts in the role shows it, and who has seen a higher one refuses.
     pub epoch: u64,
 }
 

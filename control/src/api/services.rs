@@ -1,0 +1,313 @@
+//! Calls about services, roles, and what is out of service.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use prost::Message;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, async_trait};
+use weft_control_api::v1::{self, services_server::Services};
+use weft_model::{
+    ServiceName,
+    projection::{InstanceState, RoleHolder, ServiceDocument},
+    record::{Port, Protocol},
+    registry::{RoleWish, ServiceWish},
+};
+
+use super::{Api, convert, status::status};
+use crate::{
+    app::{ServiceNews, ServicesWatch},
+    error::AppError,
+};
+
+/// Most services of a page: each has up to 4 KiB of metadata, 32 ports, and instances of which an environment has
+/// a thousand.
+const PAGE_LEN_MAX: usize = 100;
+/// Bytes of services in a message of a watch, after which another one begins.
+const MESSAGE_BYTES: usize = 1 << 20;
+/// Messages that wait for whoever is slow; what is newer is made when these are taken.
+const MESSAGES_WAIT_MAX: usize = 2;
+
+fn ports(ports: &[v1::ServicePort]) -> Result<BTreeMap<ServiceName, Port>, AppError> {
+    let mut by_name = BTreeMap::new();
+    for port in ports {
+        let name: ServiceName = convert::parse("ports.name", &port.name)?;
+        let protocol = match port.protocol() {
+            v1::Protocol::Tcp => Protocol::Tcp,
+            v1::Protocol::Udp => Protocol::Udp,
+            v1::Protocol::Unspecified => {
+                return Err(AppError::invalid("ports.protocol", "is missing; expected TCP or UDP"));
+            }
+        };
+        let number = u16::try_from(port.port);
+        let number = number.map_err(|_| {
+            AppError::invalid("ports.port", format!("{}; expected 1 to 65535", port.port))
+        })?;
+        if by_name.insert(name.clone(), Port { protocol, port: number }).is_some() {
+            return Err(AppError::invalid("ports.name", format!("{name} is there twice")));
+        }
+    }
+    Ok(by_name)
+}
+
+/// A port as it is sent.
+pub(super) fn port_message(name: &ServiceName, port: Port) -> v1::ServicePort {
+    let protocol = match port.protocol {
+        Protocol::Tcp => v1::Protocol::Tcp,
+        Protocol::Udp => v1::Protocol::Udp,
+    };
+    v1::ServicePort { name: name.to_string(), protocol: protocol.into(), port: port.port.into() }
+}
+
+/// How an instance is, as it is sent.
+pub(super) fn state_message(state: InstanceState) -> v1::InstanceState {
+    match state {
+        InstanceState::Starting => v1::InstanceState::Starting,
+        InstanceState::Healthy => v1::InstanceState::Healthy,
+        InstanceState::Unhealthy => v1::InstanceState::Unhealthy,
+        InstanceState::Drained => v1::InstanceState::Drained,
+    }
+}
+
+fn role_message(role: &ServiceName, holder: &RoleHolder) -> v1::Role {
+    v1::Role {
+        role: role.to_string(),
+        slot: holder.slot.to_string(),
+        holder: holder.attachment.to_string(),
+        epoch: holder.epoch,
+    }
+}
+
+fn message(service: ServiceDocument) -> v1::Service {
+    let instances = service.instances.into_iter().map(|(slot, instance)| v1::Instance {
+        slot: slot.to_string(),
+        attachment: instance.attachment.to_string(),
+        generation: instance.generation,
+        addresses: convert::addresses(&instance.addresses),
+        state: state_message(instance.state).into(),
+    });
+    v1::Service {
+        environment: service.environment.to_string(),
+        name: service.name.to_string(),
+        ports: service.ports.iter().map(|(name, port)| port_message(name, *port)).collect(),
+        metadata: service.metadata.into_iter().collect(),
+        instances: instances.collect(),
+        roles: service.roles.iter().map(|(role, holder)| role_message(role, holder)).collect(),
+        revision: service.version,
+    }
+}
+
+fn service_wish(request: &v1::PutServiceRequest) -> Result<ServiceWish, AppError> {
+    Ok(ServiceWish {
+        name: convert::parse("name", &request.name)?,
+        ports: ports(&request.ports)?,
+        metadata: request.metadata.clone().into_iter().collect(),
+    })
+}
+
+fn role_wish(service: &str, role: &str, epoch: u64) -> Result<RoleWish, AppError> {
+    let (service, role) = (convert::parse("service", service)?, convert::parse("role", role)?);
+    Ok(RoleWish { service, role, epoch })
+}
+
+/// An epoch at which somebody has the role.
+fn present(epoch: u64) -> Result<u64, AppError> {
+    if epoch == 0 {
+        return Err(AppError::invalid("epoch", "is missing; expected the role's present one"));
+    }
+    Ok(epoch)
+}
+
+/// News in messages that are not too long; the last one says so.
+fn messages(news: ServiceNews) -> Vec<v1::WatchServicesResponse> {
+    let ServiceNews { revision, is_snapshot, services, removed } = news;
+    let first = v1::WatchServicesResponse {
+        revision: revision.0,
+        is_snapshot,
+        removed: removed.iter().map(ToString::to_string).collect(),
+        ..Default::default()
+    };
+    let (mut messages, mut bytes) = (vec![first], 0);
+    for service in services.into_iter().map(message) {
+        let len = service.encoded_len();
+        if bytes > 0 && bytes + len > MESSAGE_BYTES {
+            messages.push(v1::WatchServicesResponse { revision: revision.0, ..Default::default() });
+            bytes = 0;
+        }
+        bytes += len;
+        if let Some(last) = messages.last_mut() {
+            last.services.push(service);
+        }
+    }
+    let last = messages.len() - 1;
+    messages[..last].iter_mut().for_each(|message| message.more = true);
+    messages
+}
+
+impl Api {
+    async fn take_role(
+        &self,
+        request: &Request<impl Send + Sync>,
+        environment: Option<&v1::EnvironmentName>,
+        wish: Result<RoleWish, AppError>,
+        holder: &str,
+    ) -> Result<Response<v1::Role>, Status> {
+        let caller = self.caller(request).await?;
+        let environment = convert::environment_name(environment).map_err(status)?;
+        let wish = wish.map_err(status)?;
+        let holder = convert::parse("holder", holder).map_err(status)?;
+        let taken = self.app.take_role(&caller, &environment, &wish, &holder).await;
+        let (role, attachment) = taken.map_err(status)?;
+        let (slot, attachment) = (attachment.slot.slot, attachment.name);
+        let holder = RoleHolder { slot, attachment, epoch: role.epoch };
+        Ok(Response::new(role_message(&role.role, &holder)))
+    }
+}
+
+#[async_trait]
+impl Services for Api {
+    type WatchServicesStream = ReceiverStream<Result<v1::WatchServicesResponse, Status>>;
+
+    async fn put_service(
+        &self,
+        request: Request<v1::PutServiceRequest>,
+    ) -> Result<Response<v1::Service>, Status> {
+        let caller = self.caller(&request).await?;
+        let request = request.get_ref();
+        let environment =
+            convert::environment_name(request.environment.as_ref()).map_err(status)?;
+        let wish = service_wish(request).map_err(status)?;
+        let put = self.app.put_service(&caller, &environment, &wish, request.revision).await;
+        Ok(Response::new(message(put.map_err(status)?)))
+    }
+
+    async fn get_service(
+        &self,
+        request: Request<v1::GetServiceRequest>,
+    ) -> Result<Response<v1::Service>, Status> {
+        let caller = self.caller(&request).await?;
+        let request = request.get_ref();
+        let environment =
+            convert::environment_name(request.environment.as_ref()).map_err(status)?;
+        let name = convert::parse("name", &request.name).map_err(status)?;
+        let found = self.app.get_service(&caller, &environment, &name).await.map_err(status)?;
+        Ok(Response::new(message(found)))
+    }
+
+    async fn list_services(
+        &self,
+        request: Request<v1::ListServicesRequest>,
+    ) -> Result<Response<v1::ListServicesResponse>, Status> {
+        let caller = self.caller(&request).await?;
+        let request = request.get_ref();
+        let environment =
+            convert::environment_name(request.environment.as_ref()).map_err(status)?;
+        let (len_max, after) = convert::page(request.page.as_ref()).map_err(status)?;
+        let len_max = len_max.min(PAGE_LEN_MAX);
+        let listed = self.app.list_services(&caller, &environment, after, len_max).await;
+        let found = listed.map_err(status)?;
+        let last = found.last().map(|last| last.name.to_string());
+        let page = convert::page_info(found.len(), len_max, last);
+        let services = found.into_iter().map(message).collect();
+        Ok(Response::new(v1::ListServicesResponse { services, page }))
+    }
+
+    async fn delete_service(
+        &self,
+        request: Request<v1::DeleteServiceRequest>,
+    ) -> Result<Response<v1::DeleteServiceResponse>, Status> {
+        let caller = self.caller(&request).await?;
+        let request = request.get_ref();
+        let environment =
+            convert::environment_name(request.environment.as_ref()).map_err(status)?;
+        let name = convert::parse("name", &request.name).map_err(status)?;
+        let deleted = self.app.delete_service(&caller, &environment, &name, request.revision);
+        deleted.await.map_err(status)?;
+        Ok(Response::new(v1::DeleteServiceResponse {}))
+    }
+
+    async fn watch_services(
+        &self,
+        request: Request<v1::WatchServicesRequest>,
+    ) -> Result<Response<Self::WatchServicesStream>, Status> {
+        let caller = self.caller(&request).await?;
+        let (metadata, extensions, request) = request.into_parts();
+        let environment =
+            convert::environment_name(request.environment.as_ref()).map_err(status)?;
+        let after = weft_store::Revision(request.revision);
+        let watch = ServicesWatch::begin(Arc::clone(&self.app), &caller, &environment, after);
+        let mut watch = watch.await.map_err(status)?;
+        // What the caller has shown says later on, too, who it is.
+        let (api, shown) = (self.clone(), Request::from_parts(metadata, extensions, ()));
+        let (sender, receiver) = mpsc::channel(MESSAGES_WAIT_MAX);
+        tokio::spawn(async move {
+            let caller =
+                || async { api.actor(&shown).await.map(|actor| crate::app::Caller { actor }) };
+            loop {
+                let messages = match watch.next(sender.closed(), caller).await {
+                    Ok(Some(news)) => messages(news),
+                    Ok(None) => return,
+                    Err(error) => {
+                        // Whoever has gone needs no reason.
+                        let _ = sender.send(Err(status(error))).await;
+                        return;
+                    }
+                };
+                for message in messages {
+                    if sender.send(Ok(message)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn set_drained(
+        &self,
+        request: Request<v1::SetDrainedRequest>,
+    ) -> Result<Response<v1::SetDrainedResponse>, Status> {
+        let caller = self.caller(&request).await?;
+        let request = request.get_ref();
+        let environment =
+            convert::environment_name(request.environment.as_ref()).map_err(status)?;
+        let name = convert::parse("attachment", &request.attachment).map_err(status)?;
+        let generation = Some(request.generation).filter(|generation| *generation > 0);
+        let set = self.app.set_drained(&caller, &environment, &name, generation, request.drained);
+        set.await.map_err(status)?;
+        Ok(Response::new(v1::SetDrainedResponse {}))
+    }
+
+    async fn acquire_role(
+        &self,
+        request: Request<v1::AcquireRoleRequest>,
+    ) -> Result<Response<v1::Role>, Status> {
+        let v1::AcquireRoleRequest { environment, service, role, holder } = request.get_ref();
+        let wish = role_wish(service, role, 0);
+        self.take_role(&request, environment.as_ref(), wish, holder).await
+    }
+
+    async fn transfer_role(
+        &self,
+        request: Request<v1::TransferRoleRequest>,
+    ) -> Result<Response<v1::Role>, Status> {
+        let v1::TransferRoleRequest { environment, service, role, holder, epoch } =
+            request.get_ref();
+        let wish = present(*epoch).and_then(|epoch| role_wish(service, role, epoch));
+        self.take_role(&request, environment.as_ref(), wish, holder).await
+    }
+
+    async fn release_role(
+        &self,
+        request: Request<v1::ReleaseRoleRequest>,
+    ) -> Result<Response<v1::ReleaseRoleResponse>, Status> {
+        let caller = self.caller(&request).await?;
+        let request = request.get_ref();
+        let environment =
+            convert::environment_name(request.environment.as_ref()).map_err(status)?;
+        let epoch = present(request.epoch).map_err(status)?;
+        let wish = role_wish(&request.service, &request.role, epoch).map_err(status)?;
+        self.app.release_role(&caller, &environment, &wish).await.map_err(status)?;
+        Ok(Response::new(v1::ReleaseRoleResponse {}))
+    }
+}
