@@ -12,7 +12,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::oneshot};
-use weft_control::{Clock, init::Opened, serve};
+use weft_control::{Clock, audit::AuditPlace, init::Opened, serve};
 use weft_keys::{KeyFile, Keyring};
 use weft_store::Memory;
 
@@ -32,6 +32,8 @@ impl Desk {
         let (started, start) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let master = folder.path().join("master.key");
+        let process = "control".parse().unwrap();
+        let audit = AuditPlace { folder: folder.path().join("audit"), replica: None, process };
         std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -42,7 +44,8 @@ impl Desk {
                 let opened = Opened::new(Arc::new(Memory::default()), Arc::new(keyring));
                 let clock = Clock::default();
                 opened.create(&"weft".parse().unwrap(), &clock).await.unwrap();
-                let app = Arc::new(opened.app(clock).await.unwrap());
+                let (app, _) = opened.app(clock, &audit).await.unwrap();
+                let app = Arc::new(app);
                 let invitation = app.invite_operator("operator@weft.example").await.unwrap();
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 let server = listener.local_addr().unwrap().to_string();

@@ -3,16 +3,18 @@
 
 mod agent;
 mod attachments;
+mod call;
 mod convert;
 mod environments;
 mod hosts;
 mod identity;
+mod object;
 mod policies;
 mod status;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
-use tonic::{Request, Status, transport::server::Router};
+use tonic::{Request, transport::server::Router};
 use weft_control_api::{
     DESCRIPTORS, MESSAGE_BYTES_MAX,
     v1::{
@@ -28,12 +30,9 @@ use weft_model::{
 };
 use weft_pki::installation::{Member, VerifiedMember};
 
-use self::status::status;
-use crate::{
-    app::{App, Caller},
-    error::AppError,
-    secret::hex,
-};
+use self::call::Answer;
+pub use self::object::CALLS;
+use crate::{app::App, error::AppError, secret::hex};
 
 /// Largest request, bytes: a policy of 500 rules, with room.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
@@ -41,6 +40,8 @@ const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
+    /// From where it is connected.
+    pub address: IpAddr,
     /// By its certificate, if it showed one.
     pub member: Option<VerifiedMember>,
 }
@@ -53,10 +54,6 @@ pub(crate) struct Api {
 
 impl Api {
     /// Who calls.
-    async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
-        self.actor(request).await.map(|actor| Caller { actor }).map_err(status)
-    }
-
     async fn actor<T>(&self, request: &Request<T>) -> Result<Actor, AppError> {
         let peer = request.extensions().get::<Peer>();
         if let Some(member) = peer.and_then(|peer| peer.member.as_ref()) {

@@ -39,6 +39,7 @@ use std::{
 };
 
 use tokio::{sync::Semaphore, time::sleep};
+use weft_audit::Audit;
 use weft_keys::Keyring;
 use weft_model::{
     Decoded, Record, UnixMs,
@@ -62,6 +63,7 @@ pub use self::{
     watch::{HostWatch, News},
 };
 use crate::{
+    audit::{Call, Recorder},
     clock::Clock,
     error::AppError,
     view::{View, decode},
@@ -79,6 +81,8 @@ const ATTEMPT_PAUSE: Duration = Duration::from_millis(4);
 pub struct Caller {
     /// Who.
     pub actor: Actor,
+    /// The call, as the audit has it.
+    pub call: Arc<Call>,
 }
 
 /// The application: everything that calls need.
@@ -87,6 +91,7 @@ pub struct App {
     keyring: Arc<Keyring>,
     view: View,
     clock: Clock,
+    recorder: Arc<Recorder>,
     authority: InstallationAuthority,
     /// The authority's certificate, PEM.
     anchor: String,
@@ -99,19 +104,21 @@ pub struct App {
 }
 
 impl App {
-    /// Puts it together; `view` follows `store`.
+    /// Puts it together; `view` follows `store`, what is done is recorded in `audit`.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
         keyring: Arc<Keyring>,
         view: View,
         clock: Clock,
+        audit: Audit,
         authority: InstallationAuthority,
         anchor: String,
     ) -> Self {
+        let recorder = Arc::new(Recorder::new(audit, clock.clone()));
         let passwords = Semaphore::new(PASSWORDS_MAX);
         let (lockout, heard) = (Mutex::default(), Mutex::default());
-        Self { store, keyring, view, clock, authority, anchor, passwords, lockout, heard }
+        Self { store, keyring, view, clock, recorder, authority, anchor, passwords, lockout, heard }
     }
 
     /// The live copy of the store.
@@ -129,6 +136,12 @@ impl App {
     /// Forgets keys that are destroyed by another process, as long as it is polled.
     pub async fn follow_keys(&self) -> std::convert::Infallible {
         self.keyring.follow().await
+    }
+
+    /// What records calls.
+    #[must_use]
+    pub fn recorder(&self) -> &Arc<Recorder> {
+        &self.recorder
     }
 
     /// What time it is.

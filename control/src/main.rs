@@ -1,12 +1,13 @@
 //! `weft-control`: makes an installation, and serves it.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    time::timeout,
 };
 use tracing_subscriber::EnvFilter;
 use weft_control::{
@@ -15,6 +16,9 @@ use weft_control::{
     init, serve,
 };
 use weft_types::InstallationId;
+
+/// How long the end of the program waits for the audit's last head.
+const AUDIT_CLOSE_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Parser)]
 #[command(name = "weft-control", version, about = "The control plane of Weft")]
@@ -102,7 +106,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::Serve => {
             let opened = init::open_stores(&config).await?;
-            let app = Arc::new(opened.app(Clock::default()).await?);
+            let (app, auditing) = opened.app(Clock::default(), &config.audit).await?;
+            let app = Arc::new(app);
             let listener = TcpListener::bind(config.listen)
                 .await
                 .with_context(|| format!("listen: {}", config.listen))?;
@@ -115,7 +120,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
                     _ = interrupt.recv() => {}
                 }
             };
-            serve::serve(listener, app, &config.server_names, stop).await
+            let served = serve::serve(listener, app, &config.server_names, stop).await;
+            // The head of the last line is anchored, unless a call that is given up still holds the log.
+            let _ = timeout(AUDIT_CLOSE_MAX, auditing.finished()).await;
+            served
         }
     }
 }

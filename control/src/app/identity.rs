@@ -10,6 +10,7 @@ use argon2::{
     Argon2,
     password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString},
 };
+use weft_audit::Word;
 use weft_model::{
     Decoded, OrganisationId, Record, ServiceName, UserId,
     access::{Action, Actor, Object, OrganisationRole},
@@ -31,6 +32,8 @@ const PASSWORD_LEN_MIN: usize = 15;
 const PASSWORD_LEN_MAX: usize = 1_024;
 /// Bytes of a password's salt (RFC 9106 section 3.1).
 const SALT_LEN: usize = 16;
+/// The first operator of an installation is invited, by whoever has the machine.
+const INVITE_OPERATOR: Word = Word::new("installation.invite-operator");
 /// How long a session lasts.
 const SESSION_LASTS: Duration = Duration::from_secs(12 * 3_600);
 /// How long an invitation lasts.
@@ -95,7 +98,12 @@ impl App {
     ///
     /// # Errors
     /// [`AppError::Unauthenticated`].
-    pub async fn login(&self, email: &str, password: Zeroizing<String>) -> Result<Login, AppError> {
+    pub async fn login(
+        &self,
+        caller: &Caller,
+        email: &str,
+        password: Zeroizing<String>,
+    ) -> Result<Login, AppError> {
         let found = match self.read::<UserEmail>(&email_hash(email)).await? {
             Some(known) => self.read::<User>(known.record.id.as_str()).await?,
             None => None,
@@ -119,6 +127,7 @@ impl App {
             lockout.succeed(&address);
         }
         let user = user.ok_or(AppError::Unauthenticated)?;
+        caller.call.begin().await?;
         let (secret, secret_hash) = secret::new("weft_session");
         let now = self.now();
         let session = Session {
@@ -145,8 +154,13 @@ impl App {
     ///
     /// # Errors
     /// [`AppError`].
-    pub async fn logout(&self, secret: &str) -> Result<(), AppError> {
-        let key = Session::key_at(&secret::hash(secret))?;
+    pub async fn logout(&self, caller: &Caller, secret: &str) -> Result<(), AppError> {
+        let path = secret::hash(secret);
+        if self.read::<Session>(&path).await?.is_none() {
+            return Ok(());
+        }
+        caller.call.begin().await?;
+        let key = Session::key_at(&path)?;
         transact!(self, Ok(Decision::Commit(Transaction::new().delete(key.clone()), ())))
     }
 
@@ -156,6 +170,7 @@ impl App {
     /// [`AppError`].
     pub async fn accept_invitation(
         &self,
+        caller: &Caller,
         invitation: &str,
         name: &str,
         password: Zeroizing<String>,
@@ -192,6 +207,7 @@ impl App {
                     "there is an account with this address already".into(),
                 ));
             }
+            caller.call.begin().await?;
             let mut transaction = rests_on(Transaction::new(), &invited)?
                 .absent(email.key()?)
                 .absent(user.key()?)
@@ -303,13 +319,16 @@ impl App {
     /// [`AppError`].
     pub async fn invite_operator(&self, email: &str) -> Result<Zeroizing<String>, AppError> {
         let (invitation, secret) = self.new_invitation(InvitedTo::Installation, email)?;
-        transact!(self, {
+        let call = self.recorder.command(INVITE_OPERATOR, "installation");
+        call.begin().await?;
+        let invited = transact!(self, {
             let transaction = Transaction::new()
                 .absent(invitation.key()?)
                 .put(invitation.key()?, invitation.encode()?);
             Ok(Decision::Commit(transaction, ()))
-        })?;
-        Ok(secret)
+        });
+        call.end(invited.as_ref().map(|()| None)).await?;
+        invited.map(|()| secret)
     }
 }
 

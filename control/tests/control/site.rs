@@ -12,7 +12,7 @@ use tonic::{
     Code, Request, Status,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
-use weft_control::{App, Clock, init::Opened, serve};
+use weft_control::{App, Clock, audit::AuditPlace, init::Opened, serve};
 use weft_control_api::v1::{
     self, enrolment_client::EnrolmentClient, environments_client::EnvironmentsClient,
     host_agent_client::HostAgentClient, hosts_client::HostsClient,
@@ -31,6 +31,7 @@ pub(crate) struct Site {
     pub(crate) address: SocketAddr,
     pub(crate) anchor: String,
     pub(crate) operator: String,
+    pub(crate) audit: AuditPlace,
     _stop: oneshot::Sender<()>,
     _served: JoinHandle<()>,
     _folder: TempDir,
@@ -57,7 +58,10 @@ impl Site {
         let keyring = Keyring::open(Arc::new(Memory::default()), kms).await.unwrap();
         let opened = Opened::new(Arc::new(Memory::default()), Arc::new(keyring));
         opened.create(&"weft".parse().unwrap(), &clock).await.unwrap();
-        let app = Arc::new(opened.app(clock).await.unwrap());
+        let process = "control".parse().unwrap();
+        let audit = AuditPlace { folder: folder.path().join("audit"), replica: None, process };
+        let (app, _) = opened.app(clock, &audit).await.unwrap();
+        let app = Arc::new(app);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -72,8 +76,16 @@ impl Site {
         let anchor = app.anchor().to_owned();
         let invitation = app.invite_operator("operator@weft.example").await.unwrap();
         let operator = String::new();
-        let mut site =
-            Self { app, address, anchor, operator, _stop: stop, _served: served, _folder: folder };
+        let mut site = Self {
+            app,
+            address,
+            anchor,
+            operator,
+            audit,
+            _stop: stop,
+            _served: served,
+            _folder: folder,
+        };
         site.operator = site.accept(&invitation, "operator@weft.example").await;
         site
     }
