@@ -5,8 +5,8 @@ use std::{env, error::Error, fs, path::Path};
 
 use prost::Message;
 
-const SERVICES: [&str; 7] =
-    ["agent", "attachments", "environments", "hosts", "identity", "policies", "services"];
+const SERVICES: [&str; 8] =
+    ["agent", "attachments", "audit", "environments", "hosts", "identity", "policies", "services"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");

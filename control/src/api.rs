@@ -3,6 +3,7 @@
 
 mod agent;
 mod attachments;
+mod audit;
 mod call;
 mod convert;
 mod environments;
@@ -18,10 +19,11 @@ use tonic::{Request, transport::server::Router};
 use weft_control_api::{
     DESCRIPTORS, MESSAGE_BYTES_MAX,
     v1::{
-        attachments_server::AttachmentsServer, enrolment_server::EnrolmentServer,
-        environments_server::EnvironmentsServer, host_agent_server::HostAgentServer,
-        hosts_server::HostsServer, organisations_server::OrganisationsServer,
-        policies_server::PoliciesServer, sessions_server::SessionsServer,
+        attachments_server::AttachmentsServer, audit_server::AuditServer,
+        enrolment_server::EnrolmentServer, environments_server::EnvironmentsServer,
+        host_agent_server::HostAgentServer, hosts_server::HostsServer,
+        organisations_server::OrganisationsServer, policies_server::PoliciesServer,
+        sessions_server::SessionsServer,
     },
 };
 use weft_model::{
@@ -116,6 +118,7 @@ pub(crate) async fn services(
         .add_service(healthy)
         .add_service(described)
         .add_service(bounded!(AttachmentsServer))
+        .add_service(bounded!(AuditServer))
         .add_service(bounded!(EnrolmentServer))
         .add_service(bounded!(EnvironmentsServer))
         .add_service(bounded!(HostAgentServer))

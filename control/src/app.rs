@@ -21,6 +21,7 @@ macro_rules! transact {
 }
 
 mod attachments;
+mod audit;
 mod environments;
 mod hosts;
 mod identity;
@@ -39,7 +40,6 @@ use std::{
 };
 
 use tokio::{sync::Semaphore, time::sleep};
-use weft_audit::Audit;
 use weft_keys::Keyring;
 use weft_model::{
     Decoded, Record, UnixMs,
@@ -54,6 +54,7 @@ use weft_types::{HostId, InstallationId};
 use self::lockout::Lockout;
 pub use self::{
     attachments::{AttachWish, GRANT_SECONDS_MAX, Host as HostWish},
+    audit::{AuditPage, AuditScope},
     environments::{NewEnvironment, StateChange},
     hosts::{Enrolled, Enrolment, HostChange, JOIN_TOKEN_SECONDS_MAX, NewJoinToken},
     identity::Login,
@@ -63,7 +64,7 @@ pub use self::{
     watch::{HostWatch, News},
 };
 use crate::{
-    audit::{Call, Recorder},
+    audit::{Call, Log, Reader, Recorder},
     clock::Clock,
     error::AppError,
     view::{View, decode},
@@ -92,6 +93,7 @@ pub struct App {
     view: View,
     clock: Clock,
     recorder: Arc<Recorder>,
+    reader: Reader,
     authority: InstallationAuthority,
     /// The authority's certificate, PEM.
     anchor: String,
@@ -104,21 +106,34 @@ pub struct App {
 }
 
 impl App {
-    /// Puts it together; `view` follows `store`, what is done is recorded in `audit`.
+    /// Puts it together; `view` follows `store`, what is done is recorded in `log`.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
         keyring: Arc<Keyring>,
         view: View,
         clock: Clock,
-        audit: Audit,
+        log: Log,
         authority: InstallationAuthority,
         anchor: String,
     ) -> Self {
-        let recorder = Arc::new(Recorder::new(audit, clock.clone()));
+        let recorder = Arc::new(Recorder::new(log.audit, clock.clone()));
         let passwords = Semaphore::new(PASSWORDS_MAX);
         let (lockout, heard) = (Mutex::default(), Mutex::default());
-        Self { store, keyring, view, clock, recorder, authority, anchor, passwords, lockout, heard }
+        let reader = log.reader;
+        Self {
+            store,
+            keyring,
+            view,
+            clock,
+            recorder,
+            reader,
+            authority,
+            anchor,
+            passwords,
+            lockout,
+            heard,
+        }
     }
 
     /// The live copy of the store.

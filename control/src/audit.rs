@@ -12,26 +12,28 @@
 
 mod bounds;
 mod installed;
+mod reader;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use weft_audit::{
-    Actor as Who, Audit, Event, Fact, Facts, Name, Object, Origin, Outcome, Pending, Refused,
-    RequestId, Word,
+    Actor as Who, Audit, Event, ExpireError, Fact, Facts, Name, Object, Origin, Outcome, Pending,
+    Refused, RequestId, Word,
 };
 use weft_model::access::Actor;
 
 use self::bounds::Bounds;
 pub use self::{
     bounds::{ACTOR_REFUSALS_MAX, ADDRESS_REFUSALS_MAX, BOUNDS_INTERVAL, STRANGERS_REFUSALS_MAX},
-    installed::{AuditPlace, open},
+    installed::{AuditPlace, Log, open},
+    reader::{Checked, Reader},
 };
 use crate::{clock::Clock, error::AppError};
 
 /// What a call has made: the id of it.
-const MADE: Word = Word::new("made");
+pub(crate) const MADE: Word = Word::new("made");
 /// How many refusals were left out.
-const COUNT: Word = Word::new("count");
+pub(crate) const COUNT: Word = Word::new("count");
 /// Refusals were left out.
 const LEFT_OUT: Word = Word::new("audit.left-out");
 
@@ -62,6 +64,18 @@ impl Recorder {
     #[must_use]
     pub fn new(audit: Audit, clock: Clock) -> Self {
         Self { audit, clock, bounds: Mutex::default() }
+    }
+
+    /// Removes what was kept long enough.
+    ///
+    /// # Errors
+    /// [`ExpireError`].
+    pub async fn expire(&self) -> Result<(), ExpireError> {
+        if let Some(stub) = self.audit.expire().await? {
+            let expired = stub.unverified();
+            tracing::info!(segment = expired.segment, line = expired.seq, "old audit is removed");
+        }
+        Ok(())
     }
 
     /// A call that is to be recorded as `event`, whose outcome does not matter.

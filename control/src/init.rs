@@ -120,12 +120,12 @@ impl Opened {
         let pem: Zeroizing<Vec<u8>> = key
             .open(Purpose::CertificateAuthority, &[context], &sealed)
             .context("the key of the installation's authority")?;
-        let (audit, running) = audit::open(&store, &installation, &key, place, &clock).await?;
+        let (log, running) = audit::open(&store, &installation, &key, place, &clock).await?;
         let anchor = installation.certificate;
         let authority = InstallationAuthority::from_pem(anchor.as_bytes(), &pem)?;
         let view = View::follow(Arc::clone(&store));
         view.ready().await;
-        Ok((App::new(store, keyring, view, clock, audit, authority, anchor), running))
+        Ok((App::new(store, keyring, view, clock, log, authority, anchor), running))
     }
 }
 

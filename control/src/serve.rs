@@ -51,6 +51,8 @@ const KEEPALIVE_ANSWER_MAX: Duration = Duration::from_secs(20);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often what is over is removed.
 const TIDY_INTERVAL: Duration = Duration::from_secs(30);
+/// How often what was kept long enough of the audit is removed.
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 /// How often the server gives itself a new certificate.
 const RENEW_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 
@@ -80,6 +82,7 @@ pub async fn serve(
     let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(config), connections));
     let renewing = tokio::spawn(renew(own, Arc::clone(&app), names.to_vec()));
     let tidying = tokio::spawn(tidy(Arc::clone(&app)));
+    let expiring = tokio::spawn(expire(Arc::clone(&app)));
     let counting = tokio::spawn(record_left_out(Arc::clone(&app)));
     let keys = {
         let app = Arc::clone(&app);
@@ -96,6 +99,7 @@ pub async fn serve(
     accepting.abort();
     renewing.abort();
     tidying.abort();
+    expiring.abort();
     counting.abort();
     keys.abort();
     Ok(served?)
@@ -136,6 +140,15 @@ async fn tidy(app: Arc<App>) {
             tracing::warn!(%error, "what is over is not removed yet");
         }
         sleep(TIDY_INTERVAL).await;
+    }
+}
+
+async fn expire(app: Arc<App>) {
+    loop {
+        if let Err(error) = app.recorder().expire().await {
+            tracing::error!(%error, "what is old of the audit is not removed");
+        }
+        sleep(EXPIRE_INTERVAL).await;
     }
 }
 

@@ -217,6 +217,15 @@ calls! {
     RevokeGrantRequest => v1::RevokeGrantResponse, "attachments.revoke-grant", Change,
         |on, asked| part(on.environment(asked.environment.as_ref()), "grant", &asked.id);
 
+    // The audit.
+    ListAuditRecordsRequest => v1::ListAuditRecordsResponse, "audit.list-audit-records", Sensitive,
+        |on, asked| match &asked.environment {
+            Some(_) => part(on.environment(asked.environment.as_ref()), "audit", ""),
+            None => part(on.within(&asked.organisation), "audit", ""),
+        };
+    VerifyAuditRequest => v1::VerifyAuditResponse, "audit.verify-audit", Sensitive,
+        |_, _| object("audit");
+
     // Policies.
     GetPolicyRequest => v1::Policy, "policies.get-policy", Plain,
         |on, asked| part(on.environment(asked.environment.as_ref()), "policy", "");

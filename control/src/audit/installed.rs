@@ -12,6 +12,7 @@ use weft_model::{
 };
 use weft_store::{CommitError, Store, Transaction};
 
+use super::Reader;
 use crate::{clock::Clock, view::decode};
 
 /// Where the log of this process is.
@@ -33,6 +34,15 @@ impl AuditPlace {
     }
 }
 
+/// The log of this process, and what reads those of all.
+#[derive(Debug)]
+pub struct Log {
+    /// What it is written with.
+    pub audit: Audit,
+    /// What it is read with.
+    pub reader: Reader,
+}
+
 /// Opens the log of this process. Its heads are anchored in `store`, and signed with the installation's key for that,
 /// which is made when there is none yet.
 ///
@@ -44,17 +54,19 @@ pub async fn open(
     key: &OwnerKey,
     place: &AuditPlace,
     clock: &Clock,
-) -> anyhow::Result<(Audit, Running)> {
+) -> anyhow::Result<(Log, Running)> {
     let signer = signer(&**store, installation, key, clock).await?;
     let folder = place.own();
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("audit.folder: {}", folder.display()))?;
-    let anchors = Arc::new(StoreAnchors::new(Arc::clone(store)));
-    let mut options = Options::new(folder, place.process.clone(), signer, anchors);
+    let anchors = StoreAnchors::new(Arc::clone(store));
+    let reader = Reader::new(place.folder.clone(), anchors.clone(), signer.public_key());
+    let mut options = Options::new(folder, place.process.clone(), signer, Arc::new(anchors));
     options.replica = place.replica.clone().map(|folder| Arc::new(FolderReplica::new(folder)) as _);
     let clock = clock.clone();
     options.clock = Arc::new(move || clock.system_time());
-    Audit::open(options).await.context("the audit log")
+    let (audit, running) = Audit::open(options).await.context("the audit log")?;
+    Ok((Log { audit, reader }, running))
 }
 
 async fn signer(

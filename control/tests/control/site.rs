@@ -51,7 +51,15 @@ impl Site {
     }
 
     pub(crate) async fn start_at(clock: Clock) -> Self {
-        let folder = TempDir::new().unwrap();
+        Self::start_in(TempDir::new().unwrap(), clock, false).await
+    }
+
+    /// With a second host for the audit.
+    pub(crate) async fn start_replicated() -> Self {
+        Self::start_in(TempDir::new().unwrap(), Clock::default(), true).await
+    }
+
+    async fn start_in(folder: TempDir, clock: Clock, is_replicated: bool) -> Self {
         let master = folder.path().join("master.key");
         KeyFile::init(&master, SystemTime::now()).unwrap();
         let kms = Arc::new(KeyFile::open(&master).unwrap());
@@ -59,7 +67,8 @@ impl Site {
         let opened = Opened::new(Arc::new(Memory::default()), Arc::new(keyring));
         opened.create(&"weft".parse().unwrap(), &clock).await.unwrap();
         let process = "control".parse().unwrap();
-        let audit = AuditPlace { folder: folder.path().join("audit"), replica: None, process };
+        let replica = is_replicated.then(|| folder.path().join("replica"));
+        let audit = AuditPlace { folder: folder.path().join("audit"), replica, process };
         let (app, _) = opened.app(clock, &audit).await.unwrap();
         let app = Arc::new(app);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
