@@ -20,7 +20,8 @@ use weft_audit::{
     Actor as Who, Audit, Event, ExpireError, Fact, Facts, Name, Object, Origin, Outcome, Pending,
     Refused, RequestId, Word,
 };
-use weft_model::access::Actor;
+use weft_model::{OrganisationId, access::Actor};
+use weft_types::EnvironmentId;
 
 use self::bounds::Bounds;
 pub use self::{
@@ -85,20 +86,18 @@ impl Recorder {
         Call { recorder, manner, event, pending: tokio::sync::Mutex::default() }
     }
 
-    /// What a command on this machine does, on all of this kind.
+    /// What a command on this machine does.
     #[must_use]
-    pub fn command(self: &Arc<Self>, action: Word, kind: &str) -> Call {
+    pub fn command(self: &Arc<Self>, action: Word, object: Object) -> Call {
         let user = rustix::process::getuid().as_raw().to_string();
-        let event = Event {
-            who: Who::Operator(Name::asked(&user)),
-            from: Origin::Local,
-            action,
-            object: Object::named(&Name::asked(kind)),
-            outcome: Outcome::Begun,
-            request: RequestId::random(),
-            facts: Facts::none(),
-        };
-        self.call(Manner::Change, event)
+        let who = Who::Operator(Name::asked(&user));
+        self.call(Manner::Change, event(who, Origin::Local, action, object))
+    }
+
+    /// What the control plane does by itself.
+    #[must_use]
+    pub fn own(self: &Arc<Self>, action: Word, object: Object) -> Call {
+        self.call(Manner::Change, event(Who::System, Origin::Internal, action, object))
     }
 
     /// Records how many refusals were left out since the last time, if there were any.
@@ -110,16 +109,9 @@ impl Recorder {
         if count == 0 {
             return Ok(());
         }
-        let event = Event {
-            who: Who::System,
-            from: Origin::Internal,
-            action: LEFT_OUT,
-            object: Object::named(&Name::asked("audit")),
-            outcome: Outcome::Done,
-            request: RequestId::random(),
-            facts: Facts::none().with(COUNT, Fact::Number(count)),
-        };
-        self.audit.record(event).await?;
+        let event = event(Who::System, Origin::Internal, LEFT_OUT, named("audit"));
+        let facts = Facts::none().with(COUNT, Fact::Number(count));
+        self.audit.record(Event { outcome: Outcome::Done, facts, ..event }).await?;
         self.bounds().told(count);
         Ok(())
     }
@@ -170,6 +162,9 @@ impl Call {
     /// [`AppError::Unrecorded`], or [`AppError::Unknown`] when something may have been done: do not answer with
     /// success.
     pub async fn end(&self, ended: Result<Option<&str>, &AppError>) -> Result<(), AppError> {
+        if matches!(ended, Err(AppError::Unrecorded)) {
+            return Ok(());
+        }
         let outcome = outcome(ended.err());
         let is_denied = matches!(outcome, Outcome::Denied(_));
         if let Some(pending) = self.pending.lock().await.take() {
@@ -209,6 +204,29 @@ impl From<Refused> for AppError {
         tracing::error!(%refused, "the audit takes no records");
         Self::Unrecorded
     }
+}
+
+fn event(who: Who, from: Origin, action: Word, object: Object) -> Event {
+    let (outcome, request, facts) = (Outcome::Begun, RequestId::random(), Facts::none());
+    Event { who, from, action, object, outcome, request, facts }
+}
+
+/// All of a kind.
+#[must_use]
+pub fn named(kind: &str) -> Object {
+    Object::named(&Name::asked(kind))
+}
+
+/// An organisation.
+#[must_use]
+pub fn organisation(id: &OrganisationId) -> Object {
+    named("organisation").with(&Name::asked(id.as_str()))
+}
+
+/// An environment.
+#[must_use]
+pub fn environment(id: &EnvironmentId, of: &OrganisationId) -> Object {
+    organisation(of).with(&Name::asked("environment")).with(&Name::asked(id.as_str()))
 }
 
 /// Who, as the audit has it.

@@ -43,15 +43,15 @@ enum Command {
     },
     /// Serve the API
     Serve,
-    /// Copy store or keyring to new files, while a server runs or not
+    /// Copy store, keyring or audit to new files, while a server runs or not
     Backup(Files),
-    /// Make store or keyring of copies, where there is none
+    /// Make store, keyring or audit of copies, where there is none
     Restore(Files),
     /// Print the certificate of the installation's authority, by which clients know this control plane
     Authority,
 }
 
-/// Files with copies, of either or both.
+/// Files with copies.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 struct Files {
@@ -61,11 +61,18 @@ struct Files {
     /// Copy of the keyring; keep the newest only, apart from the store's
     #[arg(long, value_name = "FILE")]
     keyring: Option<PathBuf>,
+    /// Copy of this process's audit log, a folder; no older than the store's
+    #[arg(long, value_name = "FOLDER")]
+    audit: Option<PathBuf>,
 }
 
 impl Files {
     fn each(&self) -> impl Iterator<Item = (Part, &PathBuf)> {
-        let parts = [(Part::Store, &self.store), (Part::Keyring, &self.keyring)];
+        let parts = [
+            (Part::Store, &self.store),
+            (Part::Keyring, &self.keyring),
+            (Part::Audit, &self.audit),
+        ];
         parts.into_iter().filter_map(|(part, file)| file.as_ref().map(|file| (part, file)))
     }
 }

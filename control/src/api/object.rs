@@ -10,22 +10,18 @@
 
 use weft_audit::{Name, Object};
 use weft_control_api::v1;
-use weft_model::{OrganisationId, access::Actor};
+use weft_model::access::Actor;
 
 use super::{agent::WatchStream, call::Asked};
 use crate::{
     app::{App, EnvironmentReference},
-    audit::Manner,
+    audit::{self, Manner, named},
 };
 
 /// What objects are found with.
 pub(super) struct On<'a> {
     pub(super) app: &'a App,
     pub(super) actor: &'a Actor,
-}
-
-fn object(kind: &str) -> Object {
-    Object::named(&Name::asked(kind))
 }
 
 /// A part of a kind; all of that kind, where it has no name.
@@ -35,7 +31,7 @@ fn part(whole: Object, kind: &str, name: &str) -> Object {
 }
 
 fn thing(kind: &str, name: &str) -> Object {
-    let all = object(kind);
+    let all = named(kind);
     if name.is_empty() { all } else { all.with(&Name::asked(name)) }
 }
 
@@ -48,11 +44,7 @@ fn slot(whole: Object, slot: Option<&v1::SlotName>) -> Object {
 fn account(email: &str) -> Object {
     let is_address =
         email.split_once('@').is_some_and(|(local, at)| !local.is_empty() && !at.is_empty());
-    object("account").with(&Name::asked(if is_address { email } else { "" }))
-}
-
-fn in_organisation(id: &OrganisationId) -> Object {
-    thing("organisation", id.as_str())
+    named("account").with(&Name::asked(if is_address { email } else { "" }))
 }
 
 impl On<'_> {
@@ -63,7 +55,7 @@ impl On<'_> {
     fn environment_called(&self, text: &str) -> Object {
         let reference = text.parse::<EnvironmentReference>().ok();
         if let Some((organisation, id)) = reference.and_then(|named| self.app.locate(&named)) {
-            return part(in_organisation(&organisation), "environment", id.as_str());
+            return audit::environment(&id, &organisation);
         }
         match text.split_once('/') {
             Some((organisation, name)) => {
@@ -75,13 +67,13 @@ impl On<'_> {
 
     fn organisation(&self, text: &str) -> Object {
         let id = self.app.locate_organisation(text);
-        id.map_or_else(|| thing("organisation", text), |id| in_organisation(&id))
+        id.map_or_else(|| thing("organisation", text), |id| audit::organisation(&id))
     }
 
     /// Of whoever has left out which organisation: all that are there.
     fn within(&self, organisation: &str) -> Object {
         if organisation.is_empty() {
-            object("installation")
+            named("installation")
         } else {
             self.organisation(organisation)
         }
@@ -89,11 +81,11 @@ impl On<'_> {
 
     fn caller(&self) -> Object {
         match self.actor {
-            Actor::Nobody => object("session"),
+            Actor::Nobody => named("session"),
             Actor::User { id, .. } => thing("user", id.as_str()),
             Actor::Token { id, .. } => thing("token", id.as_str()),
             Actor::Host(id) => thing("host", id.as_str()),
-            Actor::Component(_) => object("service"),
+            Actor::Component(_) => named("service"),
         }
     }
 }
@@ -129,24 +121,24 @@ calls! {
     LogoutRequest => v1::LogoutResponse, "sessions.logout", Admission, |on, _| on.caller();
     WhoAmIRequest => v1::WhoAmIResponse, "sessions.who-am-i", Plain, |on, _| on.caller();
     AcceptInvitationRequest => v1::User, "sessions.accept-invitation", Admission,
-        |_, _| object("invitation"), made |made| Some(&made.id);
+        |_, _| named("invitation"), made |made| Some(&made.id);
     CreateOrganisationRequest => v1::CreateOrganisationResponse,
         "organisations.create-organisation", Change, |_, asked| thing("organisation", &asked.name),
         made |made| made.organisation.as_ref().map(|made| made.id.as_str());
     GetOrganisationRequest => v1::Organisation, "organisations.get-organisation", Plain,
         |on, asked| on.organisation(&asked.organisation);
     ListOrganisationsRequest => v1::ListOrganisationsResponse,
-        "organisations.list-organisations", Plain, |_, _| object("installation");
+        "organisations.list-organisations", Plain, |_, _| named("installation");
 
     // Hosts, by operators.
     CreateJoinTokenRequest => v1::CreateJoinTokenResponse, "hosts.create-join-token", Change,
-        |_, asked| part(object("join-token"), "host", &asked.host), made |made| Some(&made.id);
+        |_, asked| part(named("join-token"), "host", &asked.host), made |made| Some(&made.id);
     ListJoinTokensRequest => v1::ListJoinTokensResponse, "hosts.list-join-tokens", Sensitive,
-        |_, _| object("join-token");
+        |_, _| named("join-token");
     RevokeJoinTokenRequest => v1::RevokeJoinTokenResponse, "hosts.revoke-join-token", Change,
         |_, asked| thing("join-token", &asked.id);
     GetHostRequest => v1::Host, "hosts.get-host", Plain, |_, asked| thing("host", &asked.id);
-    ListHostsRequest => v1::ListHostsResponse, "hosts.list-hosts", Plain, |_, _| object("host");
+    ListHostsRequest => v1::ListHostsResponse, "hosts.list-hosts", Plain, |_, _| named("host");
     UpdateHostRequest => v1::Host, "hosts.update-host", Change, |_, asked| thing("host", &asked.id);
     SetHostStateRequest => v1::Host, "hosts.set-host-state", Change,
         |_, asked| thing("host", &asked.id);
@@ -224,7 +216,7 @@ calls! {
             None => part(on.within(&asked.organisation), "audit", ""),
         };
     VerifyAuditRequest => v1::VerifyAuditResponse, "audit.verify-audit", Sensitive,
-        |_, _| object("audit");
+        |_, _| named("audit");
 
     // Policies.
     GetPolicyRequest => v1::Policy, "policies.get-policy", Plain,

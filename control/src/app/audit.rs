@@ -1,12 +1,12 @@
 //! Who reads what of the audit.
 
 use data_encoding::BASE64URL_NOPAD;
-use weft_audit::{Cursor, Name, Object, Query};
+use weft_audit::{Cursor, Object, Query};
 use weft_keys::{Owner, Purpose};
 use weft_model::access::{self, Action};
 
 use super::{App, AppError, Caller, EnvironmentReference};
-use crate::audit::{Checked, Reader};
+use crate::audit::{self, Checked, Reader};
 
 /// Of what records are asked for.
 #[derive(Debug, Clone)]
@@ -97,14 +97,12 @@ impl App {
             AuditScope::Organisation(text) => {
                 let action = or(Action::ReadOrganisationAudit, Action::SeeOrganisation);
                 let found = self.organisation(caller, action, text).await?;
-                Ok(Some(named("organisation", found.record.id.as_str())))
+                Ok(Some(audit::organisation(&found.record.id)))
             }
             AuditScope::Environment(reference) => {
                 let action = or(Action::ReadEnvironmentAudit, Action::SeeEnvironment);
                 let found = self.environment(caller, action, reference).await?.record;
-                let organisation = named("organisation", found.organisation.as_str());
-                let environment = organisation.with(&Name::asked("environment"));
-                Ok(Some(environment.with(&Name::asked(found.id.as_str()))))
+                Ok(Some(audit::environment(&found.id, &found.organisation)))
             }
         }
     }
@@ -127,10 +125,6 @@ impl App {
         let text = std::str::from_utf8(&opened).map_err(|_| invalid())?;
         text.parse().map_err(|_| invalid())
     }
-}
-
-fn named(kind: &str, id: &str) -> Object {
-    Object::named(&Name::asked(kind)).with(&Name::asked(id))
 }
 
 fn cursor_context(scope: &str) -> [&[u8]; 2] {

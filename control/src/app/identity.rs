@@ -24,7 +24,10 @@ use weft_store::Transaction;
 use zeroize::Zeroizing;
 
 use super::{App, AppError, Caller, environments::rests_on, lockout::Lockout};
-use crate::secret::{self, random};
+use crate::{
+    audit,
+    secret::{self, random},
+};
 
 /// Shortest password, bytes (NIST SP 800-63B section 3.1.1.2 asks for 15 where it is the only factor, 8 with a second).
 const PASSWORD_LEN_MIN: usize = 15;
@@ -319,7 +322,7 @@ impl App {
     /// [`AppError`].
     pub async fn invite_operator(&self, email: &str) -> Result<Zeroizing<String>, AppError> {
         let (invitation, secret) = self.new_invitation(InvitedTo::Installation, email)?;
-        let call = self.recorder.command(INVITE_OPERATOR, "installation");
+        let call = self.recorder.command(INVITE_OPERATOR, audit::named("installation"));
         call.begin().await?;
         let invited = transact!(self, {
             let transaction = Transaction::new()

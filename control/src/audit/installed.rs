@@ -56,12 +56,9 @@ pub async fn open(
     clock: &Clock,
 ) -> anyhow::Result<(Log, Running)> {
     let signer = signer(&**store, installation, key, clock).await?;
-    let folder = place.own();
-    std::fs::create_dir_all(&folder)
-        .with_context(|| format!("audit.folder: {}", folder.display()))?;
     let anchors = StoreAnchors::new(Arc::clone(store));
     let reader = Reader::new(place.folder.clone(), anchors.clone(), signer.public_key());
-    let mut options = Options::new(folder, place.process.clone(), signer, Arc::new(anchors));
+    let mut options = Options::new(place.own(), place.process.clone(), signer, Arc::new(anchors));
     options.replica = place.replica.clone().map(|folder| Arc::new(FolderReplica::new(folder)) as _);
     let clock = clock.clone();
     options.clock = Arc::new(move || clock.system_time());

@@ -12,7 +12,7 @@ use weft_audit::{Event, PAGE_LEN_MAX, Query, query};
 use weft_control::{
     Clock,
     api::CALLS,
-    audit::{ADDRESS_REFUSALS_MAX, Manner},
+    audit::{ACTOR_REFUSALS_MAX, ADDRESS_REFUSALS_MAX, Manner},
 };
 use weft_control_api::{
     DESCRIPTORS,
@@ -104,6 +104,7 @@ async fn every_call_of_the_protocol_leaves_a_record() {
 
         // What changes something is recorded before it is decided, whatever comes of it.
         let manner = manners[rpc.action.as_str()];
+        // A watch that is good has no end: it has a test of its own.
         if manner == Manner::Change && rpc.action != "host-agent.watch" {
             let (code, id) = call(&known, rpc, Request::new(())).await;
             let records = of_request(&site, &id);
@@ -143,6 +144,43 @@ async fn a_record_says_who_what_on_what_and_what_was_made() {
     assert_eq!(facts["made"], "host-a");
     let from: Vec<_> = events.iter().map(|event| event.from.to_string()).collect();
     assert!(from.iter().all(|from| from == "127.0.0.1" || from == "local"), "{from:?}");
+}
+
+#[tokio::test]
+async fn hosts_that_watch_and_environments_that_go_are_recorded_and_reports_are_not() {
+    let clock = Clock::manual(Clock::default().now());
+    let site = Site::start_at(clock.clone()).await;
+    let owner = site.organisation("acme").await;
+    let shop = site.environment(&owner, "acme", "shop").await;
+    let host = site.enrol("host-a").await;
+    let mut agent = site.agent(&host).await;
+    let watch = agent.watch(v1::WatchRequest { revision: 0 }).await.unwrap();
+    let id = watch.metadata().get("weft-request-id").unwrap().to_str().unwrap().to_owned();
+    let begun = "host/host-a host-agent.watch begun".to_owned();
+    assert_eq!(of_request(&site, &id), [begun, "host/host-a host-agent.watch done".to_owned()]);
+    let before = log(&site).len();
+    agent.report(v1::ReportRequest::default()).await.unwrap();
+    assert_eq!(log(&site).len(), before);
+
+    let mut environments = EnvironmentsClient::new(site.connect(None).await);
+    let (environment, grace_seconds) = (name("acme/shop"), Some(60));
+    let delete = v1::DeleteEnvironmentRequest { environment, grace_seconds };
+    environments.delete_environment(with(delete, &owner)).await.unwrap();
+    clock.advance(Duration::from_secs(61));
+    site.app.tidy().await.unwrap();
+    site.app.tidy().await.unwrap();
+    let gone: Vec<_> = log(&site).into_iter().rev().take(2).collect();
+    for (event, outcome) in gone.iter().rev().zip(["begun", "done"]) {
+        assert_eq!(
+            (event.who.to_string(), event.from.to_string()),
+            ("system".into(), "internal".into())
+        );
+        assert_eq!(
+            (event.action.as_str(), event.outcome.to_string().as_str()),
+            ("environments.purge", outcome)
+        );
+        assert!(event.object.as_str().ends_with(&shop.id), "{}", event.object);
+    }
 }
 
 /// Where the second host's copy is, it is not any more: nothing can be recorded as it should.
@@ -298,6 +336,24 @@ async fn strangers_do_not_fill_the_log_and_how_many_were_left_out_is_in_it() {
     let token = v1::CreateJoinTokenRequest::default();
     assert_eq!(code(hosts.create_join_token(token).await), Code::Unauthenticated);
     assert_eq!(log(&site).len() - before, 1);
+}
+
+#[tokio::test]
+async fn who_is_refused_all_the_time_is_not_heard_for_the_rest_of_the_minute() {
+    let clock = Clock::manual(Clock::default().now());
+    let site = Site::start_at(clock.clone()).await;
+    let host = site.enrol("host-a").await;
+    let mut environments = EnvironmentsClient::new(site.connect(Some(&host)).await);
+    let suspend = || v1::SuspendEnvironmentRequest { environment: name("acme/shop") };
+    for _ in 0..ACTOR_REFUSALS_MAX {
+        assert_eq!(code(environments.suspend_environment(suspend()).await), Code::NotFound);
+    }
+    let refused = said(environments.suspend_environment(suspend()).await);
+    assert_eq!(refused, (Code::ResourceExhausted, "refused too often; wait a minute".to_owned()));
+    // Others are, and so is this one again.
+    site.join_token().await;
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(code(environments.suspend_environment(suspend()).await), Code::NotFound);
 }
 
 /// What somebody reads of a scope, part after part.
