@@ -1,6 +1,10 @@
 //! Reading logs: those of all processes that are in the folder.
 
-use std::{fs, io, path::PathBuf, sync::Arc};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tokio::{sync::Semaphore, task::spawn_blocking};
 use weft_audit::{
@@ -99,7 +103,7 @@ impl Reader {
 }
 
 /// The logs in a folder, by their processes.
-fn logs(folder: &PathBuf) -> io::Result<Vec<(ProcessId, PathBuf)>> {
+fn logs(folder: &Path) -> io::Result<Vec<(ProcessId, PathBuf)>> {
     let mut logs = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

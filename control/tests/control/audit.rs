@@ -223,7 +223,6 @@ impl Changes {
         let mut hosts = HostsClient::new(channel.clone());
         let mut enrolments = EnrolmentClient::new(channel.clone());
         let mut audit = AuditClient::new(channel);
-        let done = |answer: Result<(), Status>| answer;
         let suspend = v1::SuspendEnvironmentRequest { environment: name("acme/shop") };
         let accept = v1::AcceptInvitationRequest {
             secret: self.invitation.clone(),
@@ -235,13 +234,13 @@ impl Changes {
         let logout = with(v1::LogoutRequest {}, &self.session);
         let list = v1::ListAuditRecordsRequest::default();
         vec![
-            done(environments.suspend_environment(with(suspend, &self.owner)).await.map(drop)),
-            done(hosts.create_join_token(with(token, &site.operator)).await.map(drop)),
-            done(sessions.accept_invitation(accept).await.map(drop)),
-            done(enrolments.enrol(enrol).await.map(drop)),
-            done(site.login("operator@weft.example", PASSWORD).await.map(drop)),
-            done(sessions.logout(logout).await.map(drop)),
-            done(audit.list_audit_records(with(list, &site.operator)).await.map(drop)),
+            environments.suspend_environment(with(suspend, &self.owner)).await.map(drop),
+            hosts.create_join_token(with(token, &site.operator)).await.map(drop),
+            sessions.accept_invitation(accept).await.map(drop),
+            enrolments.enrol(enrol).await.map(drop),
+            site.login("operator@weft.example", PASSWORD).await.map(drop),
+            sessions.logout(logout).await.map(drop),
+            audit.list_audit_records(with(list, &site.operator)).await.map(drop),
         ]
     }
 }
