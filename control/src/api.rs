@@ -1,5 +1,5 @@
 //! The control API: who calls is found out, what is asked is converted, [`App`] is asked, its answer converted.
-//! Nothing is decided here. All calls go through [`Api::call`], which records them; a new one has a line in `object.rs`.
+//! Nothing is decided here. All calls go through `Api::call`, which records them; a new one has a line in `object.rs`.
 
 mod agent;
 mod attachments;
