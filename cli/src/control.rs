@@ -1,10 +1,11 @@
-//! `weft login`, `weft org`, `weft host`, `weft env`, `weft attachment`, `weft policy`, `weft service`, `weft secret`: what
-//! the control plane is asked.
+//! `weft login`, `weft org`, `weft host`, `weft env`, `weft attachment`, `weft policy`, `weft service`, `weft secret`,
+//! `weft audit`: what the control plane is asked.
 //!
 //! Everything here is one call of the control API; nothing is decided on this side. What is shown is made of one
 //! description of the answer ([`show::Item`]), as a table for people and as JSON for programs.
 
 mod attachment;
+mod audit;
 mod call;
 mod context;
 mod environment;
@@ -54,6 +55,9 @@ pub(crate) enum ControlCommand {
     /// Secrets of environments
     #[command(subcommand)]
     Secret(secret::SecretCommand),
+    /// What was done, by whom, and whether the log of it is what was written
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
 }
 
 /// How an answer is shown.
@@ -83,6 +87,10 @@ pub(crate) fn run(command: ControlCommand) -> Result<()> {
         ControlCommand::Policy(command) => asked(command.output(), |c| policy::run(c, command)),
         ControlCommand::Service(command) => asked(command.output(), |c| service::run(c, command)),
         ControlCommand::Secret(command) => asked(command.output(), |c| secret::run(c, command)),
+        ControlCommand::Audit(command) => match command.folder() {
+            Some(verified) => verified?.write(command.output().json, &mut io::stdout().lock()),
+            None => asked(command.output(), |c| audit::run(c, command)),
+        },
     }
 }
 

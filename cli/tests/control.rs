@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::oneshot};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
-use weft_control::{Clock, init::Opened, serve};
+use weft_control::{Clock, audit::AuditPlace, init::Opened, serve};
 use weft_control_api::v1::{self, enrolment_client::EnrolmentClient};
 use weft_keys::{KeyFile, Keyring};
 use weft_pki::{KeyKind, request};
@@ -36,6 +36,8 @@ impl Desk {
         let (started, start) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let master = folder.path().join("master.key");
+        let process = "control".parse().unwrap();
+        let audit = AuditPlace { folder: folder.path().join("audit"), replica: None, process };
         std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -46,7 +48,8 @@ impl Desk {
                 let opened = Opened::new(Arc::new(Memory::default()), Arc::new(keyring));
                 let clock = Clock::default();
                 opened.create(&"weft".parse().unwrap(), &clock).await.unwrap();
-                let app = Arc::new(opened.app(clock).await.unwrap());
+                let (app, _) = opened.app(clock, &audit).await.unwrap();
+                let app = Arc::new(app);
                 let invitation = app.invite_operator("operator@weft.example").await.unwrap();
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 let server = listener.local_addr().unwrap().to_string();
@@ -324,6 +327,60 @@ fn a_secret_from_its_first_version_to_its_end() {
     desk.ok(&format!("secret set acme/shop PASSWORD --file {file}"));
     desk.login("operator@weft.example");
     assert_eq!(desk.refused("secret release acme/shop PASSWORD"), "weft: this is not yours to do");
+}
+
+#[test]
+fn what_was_done_is_listed_and_its_log_verified_here_and_there() {
+    let desk = Desk::new();
+    assert_eq!(desk.ok("audit list --since 7d --action hosts.create-join-token"), "no records\n");
+    let made = desk.json("host token --pod one");
+    desk.refused("host show host-a");
+    let listed = desk.json("audit list --action hosts.create-join-token");
+    assert_eq!(
+        (listed[0]["outcome"].as_str(), listed[1]["outcome"].as_str()),
+        (Some("begun"), Some("done"))
+    );
+    assert_eq!((&listed[1]["made"], &listed[1]["source"]), (&made["id"], &"127.0.0.1".into()));
+    let table = desk.ok("audit list --outcome denied --limit 1");
+    assert!(table.starts_with("time  ") && table.lines().count() == 2, "{table}");
+    assert!(table.contains("hosts.get-host  host/host-a  denied/not-found"), "{table}");
+    assert_eq!(desk.ok("audit list --since 2020-01-01 --until 2020-01-02"), "no records\n");
+    let refused = desk.refused("audit list --since yesterday");
+    assert!(refused.contains("expected 15m, 24h or 7d ago"), "{refused}");
+    let owner = desk.json("org create acme --owner owner@acme.example");
+    let invited = desk.json("audit list --org acme");
+    assert_eq!(invited, Value::Array(Vec::new()), "it was made in no organisation");
+
+    let heads = desk.path("heads");
+    fs::create_dir(&heads).unwrap();
+    let there = desk.json(&format!("audit verify --save-heads {}", heads.display()));
+    assert_eq!(there[0]["process"], "control");
+    assert!(there[0]["anchored"].as_u64().unwrap() > 0);
+    let head = fs::read_dir(&heads).unwrap().next().unwrap().unwrap().path();
+    let log = desk.path("audit/control");
+    let here = format!(
+        "audit verify --folder {} --key {} --head {}",
+        log.display(),
+        there[0]["key"].as_str().unwrap(),
+        head.display()
+    );
+    let verified = desk.json(&here);
+    assert_eq!(verified[0]["anchored"], there[0]["anchored"]);
+    assert!(verified[0]["lines"].as_u64() >= there[0]["lines"].as_u64());
+    // Another's key, and a log that was changed.
+    let other = here.replace(there[0]["key"].as_str().unwrap(), &"0".repeat(64));
+    assert!(desk.refused(&other).contains("which is not trusted"));
+    let segment = log.join("0000000001.jsonl");
+    let text = fs::read_to_string(&segment).unwrap();
+    fs::write(&segment, text.replacen("\"from\":\"127.0.0.1\"", "\"from\":\"127.0.0.2\"", 1))
+        .unwrap();
+    for order in [here.as_str(), "audit verify"] {
+        let refused = desk.refused(order);
+        assert!(refused.contains("the log of control is not what was written: "), "{refused}");
+    }
+    desk.accept(owner["invitation"].as_str().unwrap(), "owner@acme.example");
+    assert_eq!(desk.refused("audit verify"), "weft: this is not yours to do");
+    assert_eq!(desk.refused("audit list"), "weft: this is not yours to do");
 }
 
 #[test]

@@ -5,9 +5,10 @@ use std::{env, error::Error, fs, path::Path};
 
 use prost::Message;
 
-const SERVICES: [&str; 8] = [
+const SERVICES: [&str; 9] = [
     "agent",
     "attachments",
+    "audit",
     "environments",
     "hosts",
     "identity",

@@ -1,28 +1,32 @@
 //! The control API: who calls is found out, what is asked is converted, [`App`] is asked, its answer converted.
-//! Nothing is decided here.
+//! Nothing is decided here. All calls go through `Api::call`, which records them; a new one has a line in `object.rs`.
 
 mod agent;
 mod attachments;
+mod audit;
+mod call;
 mod convert;
 mod environments;
 mod hosts;
 mod identity;
+mod object;
 mod policies;
 mod secrets;
 mod services;
 mod status;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
-use tonic::{Request, Status, transport::server::Router};
+use tonic::{Request, transport::server::Router};
 use weft_control_api::{
     DESCRIPTORS, MESSAGE_BYTES_MAX,
     v1::{
-        attachments_server::AttachmentsServer, enrolment_server::EnrolmentServer,
-        environments_server::EnvironmentsServer, host_agent_server::HostAgentServer,
-        hosts_server::HostsServer, organisations_server::OrganisationsServer,
-        policies_server::PoliciesServer, secrets_server::SecretsServer,
-        services_server::ServicesServer, sessions_server::SessionsServer,
+        attachments_server::AttachmentsServer, audit_server::AuditServer,
+        enrolment_server::EnrolmentServer, environments_server::EnvironmentsServer,
+        host_agent_server::HostAgentServer, hosts_server::HostsServer,
+        organisations_server::OrganisationsServer, policies_server::PoliciesServer,
+        secrets_server::SecretsServer, services_server::ServicesServer,
+        sessions_server::SessionsServer,
     },
 };
 use weft_model::{
@@ -31,12 +35,9 @@ use weft_model::{
 };
 use weft_pki::installation::{Member, VerifiedMember};
 
-use self::status::status;
-use crate::{
-    app::{App, Caller},
-    error::AppError,
-    secret::hex,
-};
+use self::call::Answer;
+pub use self::object::CALLS;
+use crate::{app::App, error::AppError, secret::hex};
 
 /// Largest request, bytes: a policy of 500 rules, with room.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
@@ -44,6 +45,8 @@ const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
+    /// From where it is connected.
+    pub address: IpAddr,
     /// By its certificate, if it showed one.
     pub member: Option<VerifiedMember>,
 }
@@ -56,10 +59,6 @@ pub(crate) struct Api {
 
 impl Api {
     /// Who calls.
-    async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
-        self.actor(request).await.map(|actor| Caller { actor }).map_err(status)
-    }
-
     async fn actor<T>(&self, request: &Request<T>) -> Result<Actor, AppError> {
         let peer = request.extensions().get::<Peer>();
         if let Some(member) = peer.and_then(|peer| peer.member.as_ref()) {
@@ -122,6 +121,7 @@ pub(crate) async fn services(
         .add_service(healthy)
         .add_service(described)
         .add_service(bounded!(AttachmentsServer))
+        .add_service(bounded!(AuditServer))
         .add_service(bounded!(EnrolmentServer))
         .add_service(bounded!(EnvironmentsServer))
         .add_service(bounded!(HostAgentServer))

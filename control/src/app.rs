@@ -21,6 +21,7 @@ macro_rules! transact {
 }
 
 mod attachments;
+mod audit;
 mod environments;
 mod hosts;
 mod identity;
@@ -55,6 +56,7 @@ use weft_types::{HostId, InstallationId};
 
 pub use self::{
     attachments::{AttachWish, GRANT_SECONDS_MAX, GrantWish, Host as HostWish},
+    audit::{AuditPage, AuditScope},
     environments::{NewEnvironment, StateChange},
     hosts::{Enrolled, Enrolment, HostChange, JOIN_TOKEN_SECONDS_MAX, NewJoinToken},
     identity::Login,
@@ -67,6 +69,7 @@ pub use self::{
 };
 use self::{lockout::Lockout, services_watch::Watches};
 use crate::{
+    audit::{Call, Log, Reader, Recorder},
     clock::Clock,
     error::AppError,
     view::{View, decode},
@@ -84,6 +87,8 @@ const ATTEMPT_PAUSE: Duration = Duration::from_millis(4);
 pub struct Caller {
     /// Who.
     pub actor: Actor,
+    /// The call, as the audit has it.
+    pub call: Arc<Call>,
 }
 
 /// The application: everything that calls need.
@@ -92,6 +97,8 @@ pub struct App {
     keyring: Arc<Keyring>,
     view: View,
     clock: Clock,
+    recorder: Arc<Recorder>,
+    reader: Reader,
     authority: InstallationAuthority,
     /// The authority's certificate, PEM.
     anchor: String,
@@ -106,19 +113,35 @@ pub struct App {
 }
 
 impl App {
-    /// Puts it together; `view` follows `store`.
+    /// Puts it together; `view` follows `store`, what is done is recorded in `log`.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
         keyring: Arc<Keyring>,
         view: View,
         clock: Clock,
+        log: Log,
         authority: InstallationAuthority,
         anchor: String,
     ) -> Self {
+        let recorder = Arc::new(Recorder::new(log.audit, clock.clone()));
         let passwords = Semaphore::new(PASSWORDS_MAX);
         let (lockout, heard, watches) = (Mutex::default(), Mutex::default(), Watches::default());
-        Self { store, keyring, view, clock, authority, anchor, passwords, lockout, heard, watches }
+        let reader = log.reader;
+        Self {
+            store,
+            keyring,
+            view,
+            clock,
+            recorder,
+            reader,
+            authority,
+            anchor,
+            passwords,
+            lockout,
+            heard,
+            watches,
+        }
     }
 
     /// The live copy of the store.
@@ -136,6 +159,12 @@ impl App {
     /// Forgets keys that are destroyed by another process, as long as it is polled.
     pub async fn follow_keys(&self) -> std::convert::Infallible {
         self.keyring.follow().await
+    }
+
+    /// What records calls.
+    #[must_use]
+    pub fn recorder(&self) -> &Arc<Recorder> {
+        &self.recorder
     }
 
     /// What time it is.

@@ -7,11 +7,19 @@ use std::{
 };
 
 use serde::Deserialize;
+use weft_audit::TextError;
 use weft_pki::installation::ServerName;
 use weft_store::StoreUrl;
 
+use crate::audit::AuditPlace;
+
 /// Where the API is unless the file says otherwise.
 const LISTEN_DEFAULT: &str = "0.0.0.0:7443";
+
+/// The audit's folder beside the store, unless the file says otherwise.
+const AUDIT_FOLDER: &str = "audit";
+/// Whose log it is unless the file says otherwise.
+const AUDIT_PROCESS: &str = "control";
 
 /// Everything that the control plane needs to run.
 #[derive(Debug, Clone)]
@@ -26,6 +34,8 @@ pub struct Config {
     pub keyring: StoreUrl,
     /// The file with the master key.
     pub master_key: PathBuf,
+    /// Where the audit is written.
+    pub audit: AuditPlace,
 }
 
 /// The file as it is written.
@@ -38,6 +48,38 @@ struct Document {
     store: String,
     keyring: String,
     master_key: PathBuf,
+    #[serde(default)]
+    audit: AuditTable,
+}
+
+/// Its table `audit`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditTable {
+    folder: Option<PathBuf>,
+    replica: Option<PathBuf>,
+    process: Option<String>,
+}
+
+impl AuditTable {
+    /// The place; what is wrong with which field otherwise.
+    fn place(self, store: &StoreUrl) -> Result<AuditPlace, (&'static str, String)> {
+        let beside = match store {
+            StoreUrl::Sqlite(path) => path.parent().map(|folder| folder.join(AUDIT_FOLDER)),
+            StoreUrl::Etcd { .. } => None,
+        };
+        let folder = self.folder.or(beside).ok_or_else(|| {
+            ("audit.folder", "is missing; expected a folder, for the store has none".to_owned())
+        })?;
+        if self.replica.as_ref() == Some(&folder) {
+            let problem = "is the same as audit.folder; expected a folder of a second host";
+            return Err(("audit.replica", problem.to_owned()));
+        }
+        let process = self.process.as_deref().unwrap_or(AUDIT_PROCESS).parse();
+        let process =
+            process.map_err(|problem: TextError| ("audit.process", problem.to_string()))?;
+        Ok(AuditPlace { folder, replica: self.replica, process })
+    }
 }
 
 fn listen_default() -> SocketAddr {
@@ -107,12 +149,14 @@ impl Config {
             let problem = "is the same as store; expected another place, so that a copy of the records opens nothing";
             return Err(value("keyring", problem.to_owned()));
         }
+        let audit = document.audit.place(&store);
         Ok(Self {
             listen: document.listen,
             server_names: names.map_err(|problem| value("server_names", problem.to_string()))?,
             store,
             keyring,
             master_key: document.master_key,
+            audit: audit.map_err(|(field, problem)| value(field, problem))?,
         })
     }
 }
@@ -142,7 +186,19 @@ mod tests {
             Config::parse(Path::new("control.toml"), &without).unwrap().listen,
             listen_default()
         );
+        assert_eq!(good.audit.own(), Path::new("/var/lib/weft-control/audit/control"));
         for (from, to, said) in [
+            (
+                "master.key\"",
+                "master.key\"\n[audit]\nprocess = \"A\"",
+                "audit.process: the id of a process is wrong",
+            ),
+            (
+                "master.key\"",
+                "master.key\"\n[audit]\nreplica = \"/var/lib/weft-control/audit\"",
+                "audit.replica: is the same as audit.folder",
+            ),
+            ("sqlite:/var/lib/weft-control/control.db", "etcd://h:1/p", "audit.folder: is missing"),
             (
                 "control.example",
                 "not a name",

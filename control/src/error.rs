@@ -51,6 +51,9 @@ pub enum AppError {
     /// Nothing was changed.
     #[error("the store takes no changes now; nothing was changed")]
     Unavailable,
+    /// What it would have done could not be recorded; nothing was done.
+    #[error("the audit takes no records now; nothing was done")]
+    Unrecorded,
     /// Nobody knows.
     #[error("it is not known whether the change was made")]
     Unknown,

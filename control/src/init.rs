@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use data_encoding::BASE64;
+use weft_audit::Running;
 use weft_keys::{KeyFile, Keyring, Owner, Purpose};
 use weft_model::{Decoded, Record, record::Installation};
 use weft_pki::{
@@ -15,7 +16,13 @@ use weft_store::{SqliteOptions, Store, StoreOptions, StoreUrl, Transaction, open
 use weft_types::InstallationId;
 use zeroize::Zeroizing;
 
-use crate::{app::App, clock::Clock, config::Config, view::View, view::decode};
+use crate::{
+    app::App,
+    audit::{self, AuditPlace},
+    clock::Clock,
+    config::Config,
+    view::{View, decode},
+};
 
 /// How long the installation's authority is valid, days.
 const AUTHORITY_DAYS: u32 = 3_650;
@@ -95,11 +102,12 @@ impl Opened {
         Ok(found.record)
     }
 
-    /// The application over these stores, once it knows what is in them.
+    /// The application over these stores, once it knows what is in them, and what writes its audit: when the last of
+    /// the application is dropped, that finishes.
     ///
     /// # Errors
-    /// When there is no installation, or its authority does not open.
-    pub async fn app(self, clock: Clock) -> anyhow::Result<App> {
+    /// When there is no installation, its authority does not open, or its audit.
+    pub async fn app(self, clock: Clock, place: &AuditPlace) -> anyhow::Result<(App, Running)> {
         let Self { store, keyring } = self;
         let found = store.get(&Installation::key_at("this")?).await?;
         let found: Option<Decoded<Installation>> = decode(found)?;
@@ -112,11 +120,12 @@ impl Opened {
         let pem: Zeroizing<Vec<u8>> = key
             .open(Purpose::CertificateAuthority, &[context], &sealed)
             .context("the key of the installation's authority")?;
+        let (log, running) = audit::open(&store, &installation, &key, place, &clock).await?;
         let anchor = installation.certificate;
         let authority = InstallationAuthority::from_pem(anchor.as_bytes(), &pem)?;
         let view = View::follow(Arc::clone(&store));
         view.ready().await;
-        Ok(App::new(store, keyring, view, clock, authority, anchor))
+        Ok((App::new(store, keyring, view, clock, log, authority, anchor), running))
     }
 }
 
@@ -136,6 +145,9 @@ pub async fn init(
     }
     let opened = open_stores(config).await?;
     opened.create(name, &clock).await?;
-    let app = opened.app(clock).await?;
-    Ok(app.invite_operator(operator_email).await?)
+    let (app, running) = opened.app(clock, &config.audit).await?;
+    let invitation = app.invite_operator(operator_email).await?;
+    drop(app);
+    running.finished().await;
+    Ok(invitation)
 }

@@ -1,12 +1,13 @@
 //! `weft-control`: makes an installation, and serves it.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    time::timeout,
 };
 use tracing_subscriber::EnvFilter;
 use weft_control::{
@@ -15,6 +16,9 @@ use weft_control::{
     init, serve,
 };
 use weft_types::InstallationId;
+
+/// How long the end of the program waits for the audit's last head.
+const AUDIT_CLOSE_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Parser)]
 #[command(name = "weft-control", version, about = "The control plane of Weft")]
@@ -39,15 +43,15 @@ enum Command {
     },
     /// Serve the API
     Serve,
-    /// Copy store or keyring to new files, while a server runs or not
+    /// Copy store, keyring or audit to new files, while a server runs or not
     Backup(Files),
-    /// Make store or keyring of copies, where there is none
+    /// Make store, keyring or audit of copies, where there is none
     Restore(Files),
     /// Print the certificate of the installation's authority, by which clients know this control plane
     Authority,
 }
 
-/// Files with copies, of either or both.
+/// Files with copies.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 struct Files {
@@ -57,11 +61,18 @@ struct Files {
     /// Copy of the keyring; keep the newest only, apart from the store's
     #[arg(long, value_name = "FILE")]
     keyring: Option<PathBuf>,
+    /// Copy of this process's audit log, a folder; no older than the store's
+    #[arg(long, value_name = "FOLDER")]
+    audit: Option<PathBuf>,
 }
 
 impl Files {
     fn each(&self) -> impl Iterator<Item = (Part, &PathBuf)> {
-        let parts = [(Part::Store, &self.store), (Part::Keyring, &self.keyring)];
+        let parts = [
+            (Part::Store, &self.store),
+            (Part::Keyring, &self.keyring),
+            (Part::Audit, &self.audit),
+        ];
         parts.into_iter().filter_map(|(part, file)| file.as_ref().map(|file| (part, file)))
     }
 }
@@ -102,7 +113,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::Serve => {
             let opened = init::open_stores(&config).await?;
-            let app = Arc::new(opened.app(Clock::default()).await?);
+            let (app, auditing) = opened.app(Clock::default(), &config.audit).await?;
+            let app = Arc::new(app);
             let listener = TcpListener::bind(config.listen)
                 .await
                 .with_context(|| format!("listen: {}", config.listen))?;
@@ -115,7 +127,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
                     _ = interrupt.recv() => {}
                 }
             };
-            serve::serve(listener, app, &config.server_names, stop).await
+            let served = serve::serve(listener, app, &config.server_names, stop).await;
+            // The head of the last line is anchored, unless a call that is given up still holds the log.
+            let _ = timeout(AUDIT_CLOSE_MAX, auditing.finished()).await;
+            served
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     pin::Pin,
     sync::{Arc, PoisonError, RwLock},
     task::{Context, Poll},
@@ -31,6 +32,7 @@ use weft_pki::installation::{self, ServerName};
 use crate::{
     api::{self, Peer},
     app::App,
+    audit::BOUNDS_INTERVAL,
 };
 
 /// Connections at once.
@@ -49,6 +51,8 @@ const KEEPALIVE_ANSWER_MAX: Duration = Duration::from_secs(20);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often what is over is removed.
 const TIDY_INTERVAL: Duration = Duration::from_secs(30);
+/// How often what was kept long enough of the audit is removed.
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 /// How often the server gives itself a new certificate.
 const RENEW_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 
@@ -78,6 +82,8 @@ pub async fn serve(
     let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(config), connections));
     let renewing = tokio::spawn(renew(own, Arc::clone(&app), names.to_vec()));
     let tidying = tokio::spawn(tidy(Arc::clone(&app)));
+    let expiring = tokio::spawn(expire(Arc::clone(&app)));
+    let counting = tokio::spawn(record_left_out(Arc::clone(&app)));
     let keys = {
         let app = Arc::clone(&app);
         tokio::spawn(async move { app.follow_keys().await })
@@ -93,6 +99,8 @@ pub async fn serve(
     accepting.abort();
     renewing.abort();
     tidying.abort();
+    expiring.abort();
+    counting.abort();
     keys.abort();
     Ok(served?)
 }
@@ -135,6 +143,24 @@ async fn tidy(app: Arc<App>) {
     }
 }
 
+async fn expire(app: Arc<App>) {
+    loop {
+        if let Err(error) = app.recorder().expire().await {
+            tracing::error!(%error, "what is old of the audit is not removed");
+        }
+        sleep(EXPIRE_INTERVAL).await;
+    }
+}
+
+async fn record_left_out(app: Arc<App>) {
+    loop {
+        sleep(BOUNDS_INTERVAL).await;
+        if let Err(error) = app.recorder().record_left_out().await {
+            tracing::error!(%error, "how many refusals were left out of the audit is not recorded");
+        }
+    }
+}
+
 async fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
@@ -146,8 +172,8 @@ async fn accept(
         // Semaphores that nobody closes.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let Ok(handshake) = Arc::clone(&handshakes).acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections");
                 sleep(ACCEPT_PAUSE).await;
@@ -159,7 +185,8 @@ async fn accept(
             let _ = stream.set_nodelay(true);
             match timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => {
-                    let connection = Connection { peer: peer(&stream), stream, _place: place };
+                    let connection =
+                        Connection { peer: peer(&stream, from.ip()), stream, _place: place };
                     // The server is gone: so is the connection.
                     let _ = connections.send(Ok(connection)).await;
                 }
@@ -171,11 +198,12 @@ async fn accept(
     }
 }
 
-fn peer(stream: &TlsStream<TcpStream>) -> Peer {
+fn peer(stream: &TlsStream<TcpStream>, address: IpAddr) -> Peer {
     let chain = stream.get_ref().1.peer_certificates();
     let shown = chain.and_then(|chain| chain.first());
     // The library has judged the chain; a certificate that says nothing of a member makes nobody one.
-    Peer { member: shown.and_then(|certificate| installation::member(certificate).ok()) }
+    let member = shown.and_then(|certificate| installation::member(certificate).ok());
+    Peer { address: address.to_canonical(), member }
 }
 
 /// A connection with who is at its other end.

@@ -78,10 +78,13 @@ fn an_installation_is_there_again_after_its_copies() {
     let config = config(folder.path());
     assert!(run(&config, &INIT).status.success());
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let (store, keyring) = (at("store.copy"), at("keyring.copy"));
+    let (store, keyring, audit) = (at("store.copy"), at("keyring.copy"), at("audit.copy"));
     let nothing = refusal(&run(&config, &["backup"]));
-    assert!(nothing.contains("--store <FILE>|--keyring <FILE>"), "{nothing}");
-    assert!(run(&config, &["backup", "--store", &store, "--keyring", &keyring]).status.success());
+    assert!(nothing.contains("--store <FILE>|--keyring <FILE>|--audit <FOLDER>"), "{nothing}");
+    let all = ["backup", "--store", &store, "--keyring", &keyring, "--audit", &audit];
+    assert!(run(&config, &all).status.success());
+    let again = refusal(&run(&config, &["backup", "--audit", &audit]));
+    assert!(again.contains("audit.copy: entity already exists"), "{again}");
     let again = refusal(&run(&config, &["backup", "--store", &store]));
     assert!(again.contains("store.copy"), "{again}");
 
@@ -98,6 +101,21 @@ fn an_installation_is_there_again_after_its_copies() {
         }
     }
     assert!(run(&elsewhere, &["restore", "--keyring", &keyring]).status.success());
+    // A store whose audit is not there is not served.
+    let without = refusal(&run(&elsewhere, &["serve"]));
+    assert!(without.contains("is not the one that was anchored"), "{without}");
+    fs::remove_dir_all(other.path().join("audit")).unwrap();
+    assert!(run(&elsewhere, &["restore", "--audit", &audit]).status.success());
+    let records = fs::read_to_string(other.path().join("audit/control/0000000001.jsonl")).unwrap();
+    let invited = records.lines().filter(|line| line.contains("installation.invite-operator"));
+    assert_eq!(invited.count(), 2, "{records}");
+    // It opens there.
+    let opened = tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let config = weft_control::Config::load(&elsewhere).unwrap();
+        let opened = weft_control::init::open_stores(&config).await.unwrap();
+        opened.app(weft_control::Clock::default(), &config.audit).await.map(drop)
+    });
+    opened.unwrap();
     let there = refusal(&run(&elsewhere, &["restore", "--store", &store]));
     assert!(there.contains("control.db"), "{there}");
     assert_eq!(run(&elsewhere, &["authority"]).stdout, run(&config, &["authority"]).stdout);

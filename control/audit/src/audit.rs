@@ -27,13 +27,13 @@ use crate::{
     anchor::{AnchorError, Anchors},
     chain::Position,
     disk::{Disk, RealDisk},
-    event::{Event, Outcome},
+    event::{Event, Fact, Outcome},
     fault::Finding,
     log::SEGMENT_LEN_MAX,
     recover::{RecoverError, recover},
     replica::{Replica, Shipper},
     signed::{Expired, PublicKey, Signed, SignedError, Signer},
-    text::ProcessId,
+    text::{ProcessId, Word},
     time::Timestamp,
 };
 
@@ -330,6 +330,14 @@ pub struct Pending {
 }
 
 impl Pending {
+    /// With what is known now and was not when it began: what was made.
+    pub fn with(mut self, about: Word, fact: Fact) -> Self {
+        if let Some(event) = &mut self.event {
+            event.facts = std::mem::take(&mut event.facts).with(about, fact);
+        }
+        self
+    }
+
     /// Records what came of it.
     ///
     /// # Errors

@@ -25,6 +25,7 @@
 mod anchor;
 mod audit;
 mod chain;
+mod copy;
 mod digest;
 mod disk;
 mod event;
@@ -47,6 +48,7 @@ pub use self::{
         QUEUE_LEN_MAX, Refused, Running, Status,
     },
     chain::Position,
+    copy::copy,
     digest::Digest,
     event::{Actor, Event, FACTS_MAX, Fact, Facts, Origin, Outcome, RequestId},
     fault::{Fault, Finding},

@@ -145,6 +145,12 @@ impl fmt::Debug for Name {
 pub struct Object(Arc<str>);
 
 impl Object {
+    /// What has this name, and is not a part of anything.
+    #[must_use]
+    pub fn named(name: &Name) -> Self {
+        Self(Arc::clone(&name.0))
+    }
+
     /// The path as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -281,7 +287,7 @@ mod tests {
         assert!(secret.is_within(&object("environment/acme")) && secret.is_within(&secret));
         assert!(!secret.is_within(&object("environment/ac")));
         assert!(!object("environment/acme").is_within(&secret));
-        let acme = object("environment").with(&"acme".parse().unwrap());
+        let acme = Object::named(&Name::asked("environment")).with(&"acme".parse().unwrap());
         assert_eq!(acme, object("environment/acme"));
         let eight = object("a/b/c/d/e/f/g/h");
         assert_eq!(eight.clone().with(&"i".parse().unwrap()), eight);

@@ -22,9 +22,9 @@ pub use self::{
     environment::{Authority, AuthorityState, Environment, EnvironmentState, Lifetimes, Quotas},
     host::{Capacity, Endpoint, Host, HostState, LABELS_MAX, Lost, Place},
     identity::{
-        EMAIL_LEN_MAX, EnvironmentMembership, EnvironmentName, Installation, Invitation, InvitedTo,
-        JoinToken, JoinTokenUse, Membership, Organisation, OrganisationName, Session, Token, User,
-        UserEmail,
+        AuditKey, EMAIL_LEN_MAX, EnvironmentMembership, EnvironmentName, Installation, Invitation,
+        InvitedTo, JoinToken, JoinTokenUse, Membership, Organisation, OrganisationName, Session,
+        Token, User, UserEmail,
     },
     secret::{SealedSecret, Secret, SecretUsage, SecretVersion},
     service::{Drain, Health, HealthState, Port, Protocol, Role, Service},

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{Request, Status, async_trait};
 use weft_control_api::v1::{
     self, enrolment_server::Enrolment, host_agent_server::HostAgent, host_update, removed,
 };
@@ -14,11 +14,14 @@ use weft_model::{
 };
 use zeroize::Zeroizing;
 
-use super::{Api, convert, policies, status::status};
+use super::{Answer, Api, convert, policies, status::status};
 use crate::{
     app::{self, AttachWish, HostWish, News, ReportedHealth},
     error::AppError,
 };
+
+/// What a host is told.
+pub(super) type WatchStream = ReceiverStream<Result<v1::WatchResponse, Status>>;
 
 /// Updates in one message: of a few hundred bytes each.
 const UPDATES_LEN_MAX: usize = 500;
@@ -27,25 +30,27 @@ const MESSAGES_WAIT_MAX: usize = 2;
 
 #[async_trait]
 impl Enrolment for Api {
-    async fn enrol(
-        &self,
-        request: Request<v1::EnrolRequest>,
-    ) -> Result<Response<v1::EnrolResponse>, Status> {
-        let request = request.into_inner();
-        let enrolment = app::Enrolment {
-            token: Zeroizing::new(request.token),
-            host: convert::optional("host", &request.host).map_err(status)?,
-            signing_request: request.signing_request,
-            endpoints: convert::parse_all("endpoints", &request.endpoints).map_err(status)?,
-            capacity: Capacity { cpu_milli: request.cpu_milli, memory_bytes: request.memory_bytes },
-        };
-        let enrolled = self.app.enrol(&enrolment).await.map_err(status)?;
-        Ok(Response::new(v1::EnrolResponse {
-            host: enrolled.host.to_string(),
-            installation: self.app.installation().to_string(),
-            certificate: enrolled.certificate,
-            anchors: vec![self.app.anchor().to_owned()],
-        }))
+    async fn enrol(&self, request: Request<v1::EnrolRequest>) -> Answer<v1::EnrolResponse> {
+        self.call(request, |caller, request| async move {
+            let enrolment = app::Enrolment {
+                token: Zeroizing::new(request.token),
+                host: convert::optional("host", &request.host)?,
+                signing_request: request.signing_request,
+                endpoints: convert::parse_all("endpoints", &request.endpoints)?,
+                capacity: Capacity {
+                    cpu_milli: request.cpu_milli,
+                    memory_bytes: request.memory_bytes,
+                },
+            };
+            let enrolled = self.app.enrol(&caller, &enrolment).await?;
+            Ok(v1::EnrolResponse {
+                host: enrolled.host.to_string(),
+                installation: self.app.installation().to_string(),
+                certificate: enrolled.certificate,
+                anchors: vec![self.app.anchor().to_owned()],
+            })
+        })
+        .await
     }
 }
 
@@ -64,97 +69,93 @@ fn attach_wish(
 
 #[async_trait]
 impl HostAgent for Api {
-    type WatchStream = ReceiverStream<Result<v1::WatchResponse, Status>>;
+    type WatchStream = WatchStream;
 
     async fn renew_host_certificate(
         &self,
         request: Request<v1::RenewHostCertificateRequest>,
-    ) -> Result<Response<v1::RenewHostCertificateResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let renewed = self.app.renew_host(&caller, &request.get_ref().signing_request).await;
-        let (certificate, anchors) = (renewed.map_err(status)?, vec![self.app.anchor().to_owned()]);
-        Ok(Response::new(v1::RenewHostCertificateResponse { certificate, anchors }))
+    ) -> Answer<v1::RenewHostCertificateResponse> {
+        self.call(request, |caller, request| async move {
+            let renewed = self.app.renew_host(&caller, &request.signing_request).await;
+            let (certificate, anchors) = (renewed?, vec![self.app.anchor().to_owned()]);
+            Ok(v1::RenewHostCertificateResponse { certificate, anchors })
+        })
+        .await
     }
 
-    async fn watch(
-        &self,
-        request: Request<v1::WatchRequest>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
-        let caller = self.caller(&request).await?;
-        let after = weft_store::Revision(request.get_ref().revision);
-        let mut watch =
-            app::HostWatch::begin(Arc::clone(&self.app), &caller, after).map_err(status)?;
-        let (sender, receiver) = mpsc::channel(MESSAGES_WAIT_MAX);
-        tokio::spawn(async move {
-            loop {
-                let messages = match watch.next(sender.closed()).await {
-                    Ok(Some(news)) => messages(news),
-                    Ok(None) => return,
-                    Err(error) => {
-                        // Whoever has gone needs no reason.
-                        let _ = sender.send(Err(status(error))).await;
-                        return;
-                    }
-                };
-                for message in messages {
-                    if sender.send(Ok(message)).await.is_err() {
-                        return;
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Answer<WatchStream> {
+        self.call(request, |caller, request| async move {
+            let after = weft_store::Revision(request.revision);
+            let mut watch = app::HostWatch::begin(Arc::clone(&self.app), &caller, after)?;
+            let (sender, receiver) = mpsc::channel(MESSAGES_WAIT_MAX);
+            tokio::spawn(async move {
+                loop {
+                    let messages = match watch.next(sender.closed()).await {
+                        Ok(Some(news)) => messages(news),
+                        Ok(None) => return,
+                        Err(error) => {
+                            // Whoever has gone needs no reason.
+                            let _ = sender.send(Err(status(error))).await;
+                            return;
+                        }
+                    };
+                    for message in messages {
+                        if sender.send(Ok(message)).await.is_err() {
+                            return;
+                        }
                     }
                 }
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+            });
+            Ok(ReceiverStream::new(receiver))
+        })
+        .await
     }
 
     async fn issue_leaf(
         &self,
         request: Request<v1::IssueLeafRequest>,
-    ) -> Result<Response<v1::IssueLeafResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let request = request.get_ref();
-        let environment = convert::parse("environment", &request.environment).map_err(status)?;
-        let issued = self.app.issue_leaf(&caller, &environment, &request.signing_request).await;
-        let app::Leaf { certificate, anchors } = issued.map_err(status)?;
-        Ok(Response::new(v1::IssueLeafResponse { certificate, anchors }))
+    ) -> Answer<v1::IssueLeafResponse> {
+        self.call(request, |caller, request| async move {
+            let environment = convert::parse("environment", &request.environment)?;
+            let issued = self.app.issue_leaf(&caller, &environment, &request.signing_request).await;
+            let app::Leaf { certificate, anchors } = issued?;
+            Ok(v1::IssueLeafResponse { certificate, anchors })
+        })
+        .await
     }
 
-    async fn attach(
-        &self,
-        request: Request<v1::AttachRequest>,
-    ) -> Result<Response<v1::Attachment>, Status> {
-        let caller = self.caller(&request).await?;
-        let host = app::App::calling_host(&caller).map_err(status)?.clone();
-        let request = request.get_ref();
-        let environment = request.environment.parse().map_err(status)?;
-        let wish = attach_wish(host, request).map_err(status)?;
-        let made = self.app.attach_here(&caller, &environment, &wish).await.map_err(status)?;
-        Ok(Response::new(convert::attachment(made, None)))
+    async fn attach(&self, request: Request<v1::AttachRequest>) -> Answer<v1::Attachment> {
+        self.call(request, |caller, request| async move {
+            let host = app::App::calling_host(&caller)?.clone();
+            let environment = request.environment.parse()?;
+            let wish = attach_wish(host, &request)?;
+            let made = self.app.attach_here(&caller, &environment, &wish).await?;
+            Ok(convert::attachment(made, None))
+        })
+        .await
     }
 
-    async fn release(
-        &self,
-        request: Request<v1::ReleaseRequest>,
-    ) -> Result<Response<v1::ReleaseResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let request = request.get_ref();
-        let environment = convert::parse("environment", &request.environment).map_err(status)?;
-        let name = convert::parse("name", &request.name).map_err(status)?;
-        let released = self.app.release_here(&caller, &environment, &name, request.generation);
-        released.await.map_err(status)?;
-        Ok(Response::new(v1::ReleaseResponse {}))
+    async fn release(&self, request: Request<v1::ReleaseRequest>) -> Answer<v1::ReleaseResponse> {
+        self.call(request, |caller, request| async move {
+            let environment = convert::parse("environment", &request.environment)?;
+            let name = convert::parse("name", &request.name)?;
+            let released = self.app.release_here(&caller, &environment, &name, request.generation);
+            released.await?;
+            Ok(v1::ReleaseResponse {})
+        })
+        .await
     }
 
-    async fn report(
-        &self,
-        request: Request<v1::ReportRequest>,
-    ) -> Result<Response<v1::ReportResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let request = request.into_inner();
-        let health = request.attachments.iter().filter_map(|actual| reported(actual).transpose());
-        let health = health.collect::<Result<Vec<_>, _>>().map_err(status)?;
-        let next = self.app.report(&caller, request.version, &health).await.map_err(status)?;
-        let next_ms = u32::try_from(next.as_millis()).unwrap_or(u32::MAX);
-        Ok(Response::new(v1::ReportResponse { next_ms }))
+    async fn report(&self, request: Request<v1::ReportRequest>) -> Answer<v1::ReportResponse> {
+        self.call(request, |caller, request| async move {
+            let health =
+                request.attachments.iter().filter_map(|actual| reported(actual).transpose());
+            let health = health.collect::<Result<Vec<_>, _>>()?;
+            let next = self.app.report(&caller, request.version, &health).await?;
+            let next_ms = u32::try_from(next.as_millis()).unwrap_or(u32::MAX);
+            Ok(v1::ReportResponse { next_ms })
+        })
+        .await
     }
 }
 

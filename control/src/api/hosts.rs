@@ -1,10 +1,10 @@
 //! Calls of operators about hosts.
 
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{Request, async_trait};
 use weft_control_api::v1::{self, hosts_server::Hosts};
 use weft_model::record::{Endpoint, Place};
 
-use super::{Api, convert, status::status};
+use super::{Answer, Api, convert};
 use crate::{
     app::{HostChange, JOIN_TOKEN_SECONDS_MAX, NewJoinToken},
     error::AppError,
@@ -53,91 +53,94 @@ impl Hosts for Api {
     async fn create_join_token(
         &self,
         request: Request<v1::CreateJoinTokenRequest>,
-    ) -> Result<Response<v1::CreateJoinTokenResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let new = new_token(request.get_ref()).map_err(status)?;
-        let (token, secret) = self.app.create_join_token(&caller, &new).await.map_err(status)?;
-        let secret = self.app.join_secret(&secret).map_err(status)?;
-        let (id, expires_ms) = (token.id.to_string(), token.expires.0);
-        Ok(Response::new(v1::CreateJoinTokenResponse { id, secret, expires_ms }))
+    ) -> Answer<v1::CreateJoinTokenResponse> {
+        self.call(request, |caller, request| async move {
+            let new = new_token(&request)?;
+            let (token, secret) = self.app.create_join_token(&caller, &new).await?;
+            let secret = self.app.join_secret(&secret)?;
+            let (id, expires_ms) = (token.id.to_string(), token.expires.0);
+            Ok(v1::CreateJoinTokenResponse { id, secret, expires_ms })
+        })
+        .await
     }
 
     async fn list_join_tokens(
         &self,
         request: Request<v1::ListJoinTokensRequest>,
-    ) -> Result<Response<v1::ListJoinTokensResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let (len_max, after) = convert::page(request.get_ref().page.as_ref()).map_err(status)?;
-        let found = self.app.list_join_tokens(&caller, after, len_max).map_err(status)?;
-        let last = found.last().map(|last| last.id.to_string());
-        let page = convert::page_info(found.len(), len_max, last);
-        let tokens = found.into_iter().map(|token| v1::JoinToken {
-            id: token.id.to_string(),
-            host: token.host.map(|host| host.to_string()).unwrap_or_default(),
-            expires_ms: token.expires.0,
-            created_ms: token.created.0,
-        });
-        Ok(Response::new(v1::ListJoinTokensResponse { tokens: tokens.collect(), page }))
+    ) -> Answer<v1::ListJoinTokensResponse> {
+        self.call(request, |caller, request| async move {
+            let (len_max, after) = convert::page(request.page.as_ref())?;
+            let found = self.app.list_join_tokens(&caller, after, len_max)?;
+            let last = found.last().map(|last| last.id.to_string());
+            let page = convert::page_info(found.len(), len_max, last);
+            let tokens = found.into_iter().map(|token| v1::JoinToken {
+                id: token.id.to_string(),
+                host: token.host.map(|host| host.to_string()).unwrap_or_default(),
+                expires_ms: token.expires.0,
+                created_ms: token.created.0,
+            });
+            Ok(v1::ListJoinTokensResponse { tokens: tokens.collect(), page })
+        })
+        .await
     }
 
     async fn revoke_join_token(
         &self,
         request: Request<v1::RevokeJoinTokenRequest>,
-    ) -> Result<Response<v1::RevokeJoinTokenResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let id = convert::parse("id", &request.get_ref().id).map_err(status)?;
-        self.app.revoke_join_token(&caller, &id).await.map_err(status)?;
-        Ok(Response::new(v1::RevokeJoinTokenResponse {}))
+    ) -> Answer<v1::RevokeJoinTokenResponse> {
+        self.call(request, |caller, request| async move {
+            let id = convert::parse("id", &request.id)?;
+            self.app.revoke_join_token(&caller, &id).await?;
+            Ok(v1::RevokeJoinTokenResponse {})
+        })
+        .await
     }
 
-    async fn get_host(
-        &self,
-        request: Request<v1::GetHostRequest>,
-    ) -> Result<Response<v1::Host>, Status> {
-        let caller = self.caller(&request).await?;
-        let id = convert::parse("id", &request.get_ref().id).map_err(status)?;
-        let found = self.app.get_host(&caller, &id).await.map_err(status)?;
-        Ok(Response::new(convert::host(found, self.app.heard(&id))))
+    async fn get_host(&self, request: Request<v1::GetHostRequest>) -> Answer<v1::Host> {
+        self.call(request, |caller, request| async move {
+            let id = convert::parse("id", &request.id)?;
+            let found = self.app.get_host(&caller, &id).await?;
+            Ok(convert::host(found, self.app.heard(&id)))
+        })
+        .await
     }
 
     async fn list_hosts(
         &self,
         request: Request<v1::ListHostsRequest>,
-    ) -> Result<Response<v1::ListHostsResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let request = request.get_ref();
-        let (len_max, after) = convert::page(request.page.as_ref()).map_err(status)?;
-        let pod = Some(request.pod.as_str()).filter(|pod| !pod.is_empty());
-        let found = self.app.list_hosts(&caller, pod, after, len_max).map_err(status)?;
-        let last = found.last().map(|last| last.record.id.to_string());
-        let page = convert::page_info(found.len(), len_max, last);
-        let hosts = found.into_iter().map(|found| {
-            let heard = self.app.heard(&found.record.id);
-            convert::host(found, heard)
-        });
-        Ok(Response::new(v1::ListHostsResponse { hosts: hosts.collect(), page }))
+    ) -> Answer<v1::ListHostsResponse> {
+        self.call(request, |caller, request| async move {
+            let (len_max, after) = convert::page(request.page.as_ref())?;
+            let pod = Some(request.pod.as_str()).filter(|pod| !pod.is_empty());
+            let found = self.app.list_hosts(&caller, pod, after, len_max)?;
+            let last = found.last().map(|last| last.record.id.to_string());
+            let page = convert::page_info(found.len(), len_max, last);
+            let hosts = found.into_iter().map(|found| {
+                let heard = self.app.heard(&found.record.id);
+                convert::host(found, heard)
+            });
+            Ok(v1::ListHostsResponse { hosts: hosts.collect(), page })
+        })
+        .await
     }
 
-    async fn update_host(
-        &self,
-        request: Request<v1::UpdateHostRequest>,
-    ) -> Result<Response<v1::Host>, Status> {
-        let caller = self.caller(&request).await?;
-        let request = request.get_ref();
-        let id = convert::parse("id", &request.id).map_err(status)?;
-        let change = change(request).map_err(status)?;
-        let found = self.app.update_host(&caller, &id, &change).await.map_err(status)?;
-        Ok(Response::new(convert::host(found, self.app.heard(&id))))
+    async fn update_host(&self, request: Request<v1::UpdateHostRequest>) -> Answer<v1::Host> {
+        self.call(request, |caller, request| async move {
+            let id = convert::parse("id", &request.id)?;
+            let change = change(&request)?;
+            let found = self.app.update_host(&caller, &id, &change).await?;
+            Ok(convert::host(found, self.app.heard(&id)))
+        })
+        .await
     }
 
-    async fn set_host_state(
-        &self,
-        request: Request<v1::SetHostStateRequest>,
-    ) -> Result<Response<v1::Host>, Status> {
-        let caller = self.caller(&request).await?;
-        let state = convert::host_state(request.get_ref().state()).map_err(status)?;
-        let id = convert::parse("id", &request.get_ref().id).map_err(status)?;
-        let found = self.app.set_host_state(&caller, &id, state).await.map_err(status)?;
-        Ok(Response::new(convert::host(found, self.app.heard(&id))))
+    async fn set_host_state(&self, request: Request<v1::SetHostStateRequest>) -> Answer<v1::Host> {
+        self.call(request, |caller, request| async move {
+            let state = convert::host_state(request.state())?;
+            let id = convert::parse("id", &request.id)?;
+            let found = self.app.set_host_state(&caller, &id, state).await?;
+            Ok(convert::host(found, self.app.heard(&id)))
+        })
+        .await
     }
 }

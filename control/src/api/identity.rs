@@ -1,6 +1,6 @@
 //! Calls about people.
 
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{Request, async_trait};
 use weft_control_api::v1::{
     self, organisations_server::Organisations, sessions_server::Sessions,
     who_am_i_response::Actor as Who,
@@ -11,7 +11,7 @@ use weft_model::{
 };
 use zeroize::Zeroizing;
 
-use super::{Api, bearer, convert, status::status};
+use super::{Answer, Api, bearer, convert};
 use crate::error::AppError;
 
 fn user(user: User) -> v1::User {
@@ -51,69 +51,76 @@ fn environment_role(role: EnvironmentRole) -> v1::EnvironmentRole {
 
 #[async_trait]
 impl Sessions for Api {
-    async fn login(
-        &self,
-        request: Request<v1::LoginRequest>,
-    ) -> Result<Response<v1::LoginResponse>, Status> {
-        let v1::LoginRequest { email, password } = request.into_inner();
-        let login = self.app.login(&email, Zeroizing::new(password)).await.map_err(status)?;
-        Ok(Response::new(v1::LoginResponse {
-            token: login.secret.to_string(),
-            expires_ms: login.session.expires.0,
-            user: Some(user(login.user)),
-        }))
+    async fn login(&self, request: Request<v1::LoginRequest>) -> Answer<v1::LoginResponse> {
+        self.call(request, |caller, request| async move {
+            let v1::LoginRequest { email, password } = request;
+            let login = self.app.login(&caller, &email, Zeroizing::new(password)).await?;
+            Ok(v1::LoginResponse {
+                token: login.secret.to_string(),
+                expires_ms: login.session.expires.0,
+                user: Some(user(login.user)),
+            })
+        })
+        .await
     }
 
-    async fn logout(
-        &self,
-        request: Request<v1::LogoutRequest>,
-    ) -> Result<Response<v1::LogoutResponse>, Status> {
-        if let Some(secret) = bearer(&request).map_err(status)? {
-            self.app.logout(secret).await.map_err(status)?;
-        }
-        Ok(Response::new(v1::LogoutResponse {}))
+    async fn logout(&self, request: Request<v1::LogoutRequest>) -> Answer<v1::LogoutResponse> {
+        let shown = bearer(&request).map(|shown| shown.map(|it| Zeroizing::new(it.to_owned())));
+        self.call(request, |caller, _| async move {
+            if let Some(secret) = shown? {
+                self.app.logout(&caller, &secret).await?;
+            }
+            Ok(v1::LogoutResponse {})
+        })
+        .await
     }
 
-    async fn who_am_i(
-        &self,
-        request: Request<v1::WhoAmIRequest>,
-    ) -> Result<Response<v1::WhoAmIResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let mut answer = v1::WhoAmIResponse::default();
-        let who = match caller.actor {
-            Actor::Nobody => return Err(status(AppError::Unauthenticated)),
-            Actor::User { id, organisations, environments, .. } => {
-                let organisations = organisations.into_iter().map(|(id, role)| {
-                    let role = organisation_role(role).into();
-                    v1::OrganisationMembership { organisation: id.to_string(), role }
-                });
-                answer.organisations = organisations.collect();
-                let environments = environments.into_iter().map(|(id, role)| {
-                    let role = environment_role(role).into();
-                    v1::EnvironmentMembership { environment: id.to_string(), role }
-                });
-                answer.environments = environments.collect();
-                Who::User(user(self.app.user(&id).await.map_err(status)?))
-            }
-            Actor::Token { id, environment, role } => {
-                let (environment, role) = (environment.to_string(), environment_role(role).into());
-                answer.environments = vec![v1::EnvironmentMembership { environment, role }];
-                Who::Token(id.to_string())
-            }
-            Actor::Host(id) => Who::Host(id.to_string()),
-            Actor::Component(component) => Who::Component(format!("{component:?}").to_lowercase()),
-        };
-        answer.actor = Some(who);
-        Ok(Response::new(answer))
+    async fn who_am_i(&self, request: Request<v1::WhoAmIRequest>) -> Answer<v1::WhoAmIResponse> {
+        self.call(request, |caller, _| async move {
+            let mut answer = v1::WhoAmIResponse::default();
+            let who = match caller.actor {
+                Actor::Nobody => return Err(AppError::Unauthenticated),
+                Actor::User { id, organisations, environments, .. } => {
+                    let organisations = organisations.into_iter().map(|(id, role)| {
+                        let role = organisation_role(role).into();
+                        v1::OrganisationMembership { organisation: id.to_string(), role }
+                    });
+                    answer.organisations = organisations.collect();
+                    let environments = environments.into_iter().map(|(id, role)| {
+                        let role = environment_role(role).into();
+                        v1::EnvironmentMembership { environment: id.to_string(), role }
+                    });
+                    answer.environments = environments.collect();
+                    Who::User(user(self.app.user(&id).await?))
+                }
+                Actor::Token { id, environment, role } => {
+                    let (environment, role) =
+                        (environment.to_string(), environment_role(role).into());
+                    answer.environments = vec![v1::EnvironmentMembership { environment, role }];
+                    Who::Token(id.to_string())
+                }
+                Actor::Host(id) => Who::Host(id.to_string()),
+                Actor::Component(component) => {
+                    Who::Component(format!("{component:?}").to_lowercase())
+                }
+            };
+            answer.actor = Some(who);
+            Ok(answer)
+        })
+        .await
     }
 
     async fn accept_invitation(
         &self,
         request: Request<v1::AcceptInvitationRequest>,
-    ) -> Result<Response<v1::User>, Status> {
-        let v1::AcceptInvitationRequest { secret, name, password } = request.into_inner();
-        let made = self.app.accept_invitation(&secret, &name, Zeroizing::new(password)).await;
-        Ok(Response::new(user(made.map_err(status)?)))
+    ) -> Answer<v1::User> {
+        self.call(request, |caller, request| async move {
+            let v1::AcceptInvitationRequest { secret, name, password } = request;
+            let made =
+                self.app.accept_invitation(&caller, &secret, &name, Zeroizing::new(password)).await;
+            Ok(user(made?))
+        })
+        .await
     }
 }
 
@@ -122,40 +129,47 @@ impl Organisations for Api {
     async fn create_organisation(
         &self,
         request: Request<v1::CreateOrganisationRequest>,
-    ) -> Result<Response<v1::CreateOrganisationResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let request = request.get_ref();
-        let name = convert::parse("name", &request.name).map_err(status)?;
-        let made = self.app.create_organisation(&caller, &name, &request.owner_email).await;
-        let (made, invitation) = made.map_err(status)?;
-        let found = self.app.get_organisation(&caller, made.id.as_str()).await.map_err(status)?;
-        Ok(Response::new(v1::CreateOrganisationResponse {
-            organisation: Some(organisation(found.record, found.modified.0)),
-            invitation: invitation.to_string(),
-        }))
+    ) -> Answer<v1::CreateOrganisationResponse> {
+        self.call(request, |caller, request| async move {
+            let name = convert::parse("name", &request.name)?;
+            let made = self.app.create_organisation(&caller, &name, &request.owner_email).await;
+            let (made, invitation) = made?;
+            let found = self.app.get_organisation(&caller, made.id.as_str()).await?;
+            Ok(v1::CreateOrganisationResponse {
+                organisation: Some(organisation(found.record, found.modified.0)),
+                invitation: invitation.to_string(),
+            })
+        })
+        .await
     }
 
     async fn get_organisation(
         &self,
         request: Request<v1::GetOrganisationRequest>,
-    ) -> Result<Response<v1::Organisation>, Status> {
-        let caller = self.caller(&request).await?;
-        let found = self.app.get_organisation(&caller, &request.get_ref().organisation).await;
-        let found = found.map_err(status)?;
-        Ok(Response::new(organisation(found.record, found.modified.0)))
+    ) -> Answer<v1::Organisation> {
+        self.call(request, |caller, request| async move {
+            let found = self.app.get_organisation(&caller, &request.organisation).await;
+            let found = found?;
+            Ok(organisation(found.record, found.modified.0))
+        })
+        .await
     }
 
     async fn list_organisations(
         &self,
         request: Request<v1::ListOrganisationsRequest>,
-    ) -> Result<Response<v1::ListOrganisationsResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let (len_max, after) = convert::page(request.get_ref().page.as_ref()).map_err(status)?;
-        let found = self.app.list_organisations(&caller, after, len_max).map_err(status)?;
-        let last = found.last().map(|last| last.record.id.to_string());
-        let page = convert::page_info(found.len(), len_max, last);
-        let organisations =
-            found.into_iter().map(|found| organisation(found.record, found.modified.0)).collect();
-        Ok(Response::new(v1::ListOrganisationsResponse { organisations, page }))
+    ) -> Answer<v1::ListOrganisationsResponse> {
+        self.call(request, |caller, request| async move {
+            let (len_max, after) = convert::page(request.page.as_ref())?;
+            let found = self.app.list_organisations(&caller, after, len_max)?;
+            let last = found.last().map(|last| last.record.id.to_string());
+            let page = convert::page_info(found.len(), len_max, last);
+            let organisations = found
+                .into_iter()
+                .map(|found| organisation(found.record, found.modified.0))
+                .collect();
+            Ok(v1::ListOrganisationsResponse { organisations, page })
+        })
+        .await
     }
 }

@@ -1,10 +1,10 @@
 //! Calls about policies.
 
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{Request, async_trait};
 use weft_control_api::v1::{self, policies_server::Policies};
 use weft_model::policy::{Policy, PortRange, Rule, Selector, Transport, Verdict};
 
-use super::{Api, convert, status::status};
+use super::{Answer, Api, convert};
 use crate::error::AppError;
 
 fn verdict(field: &'static str, verdict: v1::Verdict) -> Result<Verdict, AppError> {
@@ -90,27 +90,23 @@ pub(super) fn message(policy: Policy) -> v1::Policy {
 
 #[async_trait]
 impl Policies for Api {
-    async fn get_policy(
-        &self,
-        request: Request<v1::GetPolicyRequest>,
-    ) -> Result<Response<v1::Policy>, Status> {
-        let caller = self.caller(&request).await?;
-        let name =
-            convert::environment_name(request.get_ref().environment.as_ref()).map_err(status)?;
-        let policy = self.app.get_policy(&caller, &name).await.map_err(status)?;
-        Ok(Response::new(message(policy)))
+    async fn get_policy(&self, request: Request<v1::GetPolicyRequest>) -> Answer<v1::Policy> {
+        self.call(request, |caller, request| async move {
+            let name = convert::environment_name(request.environment.as_ref())?;
+            let policy = self.app.get_policy(&caller, &name).await?;
+            Ok(message(policy))
+        })
+        .await
     }
 
-    async fn set_policy(
-        &self,
-        request: Request<v1::SetPolicyRequest>,
-    ) -> Result<Response<v1::Policy>, Status> {
-        let caller = self.caller(&request).await?;
-        let request = request.get_ref();
-        let name = convert::environment_name(request.environment.as_ref()).map_err(status)?;
-        let default = verdict("default", request.default()).map_err(status)?;
-        let rules = request.rules.iter().map(rule).collect::<Result<_, _>>().map_err(status)?;
-        let set = self.app.set_policy(&caller, &name, request.version, default, rules).await;
-        Ok(Response::new(message(set.map_err(status)?)))
+    async fn set_policy(&self, request: Request<v1::SetPolicyRequest>) -> Answer<v1::Policy> {
+        self.call(request, |caller, request| async move {
+            let name = convert::environment_name(request.environment.as_ref())?;
+            let default = verdict("default", request.default())?;
+            let rules = request.rules.iter().map(rule).collect::<Result<_, _>>()?;
+            let set = self.app.set_policy(&caller, &name, request.version, default, rules).await;
+            Ok(message(set?))
+        })
+        .await
     }
 }

@@ -1,10 +1,10 @@
 //! Calls about secrets. Values are moved, never copied, and wiped where they end.
 
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{Request, async_trait};
 use weft_control_api::v1::{self, secrets_server::Secrets};
 use weft_model::record::Secret;
 
-use super::{Api, convert, status::status};
+use super::{Answer, Api, convert};
 use crate::{app::Released, error::AppError};
 
 fn message(secret: Secret) -> v1::Secret {
@@ -31,92 +31,93 @@ fn released_message(released: Released) -> v1::ReleaseSecretResponse {
 
 #[async_trait]
 impl Secrets for Api {
-    async fn put_secret(
-        &self,
-        mut request: Request<v1::PutSecretRequest>,
-    ) -> Result<Response<v1::Secret>, Status> {
-        let value = request.get_mut().value.as_mut().map(v1::SecretValue::take);
-        let caller = self.caller(&request).await?;
-        let request = request.get_ref();
-        let environment =
-            convert::environment_name(request.environment.as_ref()).map_err(status)?;
-        let name = convert::parse("name", &request.name).map_err(status)?;
-        let missing = || status(AppError::invalid("value", "is missing"));
-        let value = value.ok_or_else(missing)?;
-        let put = self.app.put_secret(&caller, &environment, &name, request.version, &value).await;
-        Ok(Response::new(message(put.map_err(status)?)))
+    async fn put_secret(&self, request: Request<v1::PutSecretRequest>) -> Answer<v1::Secret> {
+        self.call(request, |caller, mut request| async move {
+            let value = request.value.as_mut().map(v1::SecretValue::take);
+            let environment = convert::environment_name(request.environment.as_ref())?;
+            let name = convert::parse("name", &request.name)?;
+            let value = value.ok_or_else(|| AppError::invalid("value", "is missing"))?;
+            let put = self.app.put_secret(&caller, &environment, &name, request.version, &value);
+            Ok(message(put.await?))
+        })
+        .await
     }
 
     async fn list_secrets(
         &self,
         request: Request<v1::ListSecretsRequest>,
-    ) -> Result<Response<v1::ListSecretsResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let request = request.get_ref();
-        let environment =
-            convert::environment_name(request.environment.as_ref()).map_err(status)?;
-        let (len_max, after) = convert::page(request.page.as_ref()).map_err(status)?;
-        let listed = self.app.list_secrets(&caller, &environment, after, len_max).await;
-        let found = listed.map_err(status)?;
-        let last = found.last().map(|last| last.name.to_string());
-        let page = convert::page_info(found.len(), len_max, last);
-        let secrets = found.into_iter().map(message).collect();
-        Ok(Response::new(v1::ListSecretsResponse { secrets, page }))
+    ) -> Answer<v1::ListSecretsResponse> {
+        self.call(request, |caller, request| async move {
+            let environment = convert::environment_name(request.environment.as_ref())?;
+            let (len_max, after) = convert::page(request.page.as_ref())?;
+            let listed = self.app.list_secrets(&caller, &environment, after, len_max).await;
+            let found = listed?;
+            let last = found.last().map(|last| last.name.to_string());
+            let page = convert::page_info(found.len(), len_max, last);
+            let secrets = found.into_iter().map(message).collect();
+            Ok(v1::ListSecretsResponse { secrets, page })
+        })
+        .await
     }
 
     async fn get_secret_metadata(
         &self,
         request: Request<v1::GetSecretMetadataRequest>,
-    ) -> Result<Response<v1::Secret>, Status> {
-        let caller = self.caller(&request).await?;
-        let request = request.get_ref();
-        let environment =
-            convert::environment_name(request.environment.as_ref()).map_err(status)?;
-        let name = convert::parse("name", &request.name).map_err(status)?;
-        let found = self.app.get_secret(&caller, &environment, &name).await.map_err(status)?;
-        Ok(Response::new(message(found)))
+    ) -> Answer<v1::Secret> {
+        self.call(request, |caller, request| async move {
+            let environment = convert::environment_name(request.environment.as_ref())?;
+            let name = convert::parse("name", &request.name)?;
+            let found = self.app.get_secret(&caller, &environment, &name).await?;
+            Ok(message(found))
+        })
+        .await
     }
 
     async fn release_secret(
         &self,
         request: Request<v1::ReleaseSecretRequest>,
-    ) -> Result<Response<v1::ReleaseSecretResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let request = request.get_ref();
-        let environment =
-            convert::environment_name(request.environment.as_ref()).map_err(status)?;
-        let name = convert::parse("name", &request.name).map_err(status)?;
-        let grant = convert::optional("grant", &request.grant).map_err(status)?;
-        let released =
-            self.app.release_secret(&caller, &environment, &name, request.version, grant.as_ref());
-        Ok(Response::new(released_message(released.await.map_err(status)?)))
+    ) -> Answer<v1::ReleaseSecretResponse> {
+        self.call(request, |caller, request| async move {
+            let environment = convert::environment_name(request.environment.as_ref())?;
+            let name = convert::parse("name", &request.name)?;
+            let grant = convert::optional("grant", &request.grant)?;
+            let released = self.app.release_secret(
+                &caller,
+                &environment,
+                &name,
+                request.version,
+                grant.as_ref(),
+            );
+            Ok(released_message(released.await?))
+        })
+        .await
     }
 
     async fn destroy_secret_versions(
         &self,
         request: Request<v1::DestroySecretVersionsRequest>,
-    ) -> Result<Response<v1::Secret>, Status> {
-        let caller = self.caller(&request).await?;
-        let request = request.get_ref();
-        let environment =
-            convert::environment_name(request.environment.as_ref()).map_err(status)?;
-        let name = convert::parse("name", &request.name).map_err(status)?;
-        let destroyed =
-            self.app.destroy_secret_versions(&caller, &environment, &name, &request.versions);
-        Ok(Response::new(message(destroyed.await.map_err(status)?)))
+    ) -> Answer<v1::Secret> {
+        self.call(request, |caller, request| async move {
+            let environment = convert::environment_name(request.environment.as_ref())?;
+            let name = convert::parse("name", &request.name)?;
+            let destroyed =
+                self.app.destroy_secret_versions(&caller, &environment, &name, &request.versions);
+            Ok(message(destroyed.await?))
+        })
+        .await
     }
 
     async fn delete_secret(
         &self,
         request: Request<v1::DeleteSecretRequest>,
-    ) -> Result<Response<v1::DeleteSecretResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let request = request.get_ref();
-        let environment =
-            convert::environment_name(request.environment.as_ref()).map_err(status)?;
-        let name = convert::parse("name", &request.name).map_err(status)?;
-        let deleted = self.app.delete_secret(&caller, &environment, &name, request.version);
-        deleted.await.map_err(status)?;
-        Ok(Response::new(v1::DeleteSecretResponse {}))
+    ) -> Answer<v1::DeleteSecretResponse> {
+        self.call(request, |caller, request| async move {
+            let environment = convert::environment_name(request.environment.as_ref())?;
+            let name = convert::parse("name", &request.name)?;
+            let deleted = self.app.delete_secret(&caller, &environment, &name, request.version);
+            deleted.await?;
+            Ok(v1::DeleteSecretResponse {})
+        })
+        .await
     }
 }

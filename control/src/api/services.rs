@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{Request, Status, async_trait};
 use weft_control_api::v1::{self, services_server::Services};
 use weft_model::{
     ServiceName,
@@ -14,9 +14,10 @@ use weft_model::{
     registry::{RoleWish, ServiceWish},
 };
 
-use super::{Api, convert, status::status};
+use super::{Answer, Api, convert, status::status};
 use crate::{
-    app::{ServiceNews, ServicesWatch},
+    app::{Caller, ServiceNews, ServicesWatch},
+    audit::Call,
     error::AppError,
 };
 
@@ -144,170 +145,174 @@ fn messages(news: ServiceNews) -> Vec<v1::WatchServicesResponse> {
     messages
 }
 
-impl Api {
-    async fn take_role(
-        &self,
-        request: &Request<impl Send + Sync>,
-        environment: Option<&v1::EnvironmentName>,
-        wish: Result<RoleWish, AppError>,
-        holder: &str,
-    ) -> Result<Response<v1::Role>, Status> {
-        let caller = self.caller(request).await?;
-        let environment = convert::environment_name(environment).map_err(status)?;
-        let wish = wish.map_err(status)?;
-        let holder = convert::parse("holder", holder).map_err(status)?;
-        let taken = self.app.take_role(&caller, &environment, &wish, &holder).await;
-        let (role, attachment) = taken.map_err(status)?;
-        let (slot, attachment) = (attachment.slot.slot, attachment.name);
-        let holder = RoleHolder { slot, attachment, epoch: role.epoch };
-        Ok(Response::new(role_message(&role.role, &holder)))
+/// Tells whoever watches, as long as it may and listens.
+async fn tell(
+    mut watch: ServicesWatch,
+    api: Api,
+    shown: Request<()>,
+    call: Arc<Call>,
+    sender: mpsc::Sender<Result<v1::WatchServicesResponse, Status>>,
+) {
+    let caller = || async {
+        let actor = api.actor(&shown).await?;
+        Ok(Caller { actor, call: Arc::clone(&call) })
+    };
+    loop {
+        let messages = match watch.next(sender.closed(), caller).await {
+            Ok(Some(news)) => messages(news),
+            Ok(None) => return,
+            Err(error) => {
+                // Whoever has gone needs no reason.
+                let _ = sender.send(Err(status(error))).await;
+                return;
+            }
+        };
+        for message in messages {
+            if sender.send(Ok(message)).await.is_err() {
+                return;
+            }
+        }
     }
 }
 
+impl Api {
+    async fn take_role(
+        &self,
+        caller: &Caller,
+        environment: Option<&v1::EnvironmentName>,
+        wish: &RoleWish,
+        holder: &str,
+    ) -> Result<v1::Role, AppError> {
+        let environment = convert::environment_name(environment)?;
+        let holder = convert::parse("holder", holder)?;
+        let (role, attachment) = self.app.take_role(caller, &environment, wish, &holder).await?;
+        let (slot, attachment) = (attachment.slot.slot, attachment.name);
+        let holder = RoleHolder { slot, attachment, epoch: role.epoch };
+        Ok(role_message(&role.role, &holder))
+    }
+}
+
+/// What whoever watches services is told.
+pub(super) type ServicesStream = ReceiverStream<Result<v1::WatchServicesResponse, Status>>;
+
 #[async_trait]
 impl Services for Api {
-    type WatchServicesStream = ReceiverStream<Result<v1::WatchServicesResponse, Status>>;
+    type WatchServicesStream = ServicesStream;
 
-    async fn put_service(
-        &self,
-        request: Request<v1::PutServiceRequest>,
-    ) -> Result<Response<v1::Service>, Status> {
-        let caller = self.caller(&request).await?;
-        let request = request.get_ref();
-        let environment =
-            convert::environment_name(request.environment.as_ref()).map_err(status)?;
-        let wish = service_wish(request).map_err(status)?;
-        let put = self.app.put_service(&caller, &environment, &wish, request.revision).await;
-        Ok(Response::new(message(put.map_err(status)?)))
+    async fn put_service(&self, request: Request<v1::PutServiceRequest>) -> Answer<v1::Service> {
+        self.call(request, |caller, request| async move {
+            let environment = convert::environment_name(request.environment.as_ref())?;
+            let wish = service_wish(&request)?;
+            let put = self.app.put_service(&caller, &environment, &wish, request.revision).await;
+            Ok(message(put?))
+        })
+        .await
     }
 
-    async fn get_service(
-        &self,
-        request: Request<v1::GetServiceRequest>,
-    ) -> Result<Response<v1::Service>, Status> {
-        let caller = self.caller(&request).await?;
-        let request = request.get_ref();
-        let environment =
-            convert::environment_name(request.environment.as_ref()).map_err(status)?;
-        let name = convert::parse("name", &request.name).map_err(status)?;
-        let found = self.app.get_service(&caller, &environment, &name).await.map_err(status)?;
-        Ok(Response::new(message(found)))
+    async fn get_service(&self, request: Request<v1::GetServiceRequest>) -> Answer<v1::Service> {
+        self.call(request, |caller, request| async move {
+            let environment = convert::environment_name(request.environment.as_ref())?;
+            let name = convert::parse("name", &request.name)?;
+            let found = self.app.get_service(&caller, &environment, &name).await?;
+            Ok(message(found))
+        })
+        .await
     }
 
     async fn list_services(
         &self,
         request: Request<v1::ListServicesRequest>,
-    ) -> Result<Response<v1::ListServicesResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let request = request.get_ref();
-        let environment =
-            convert::environment_name(request.environment.as_ref()).map_err(status)?;
-        let (len_max, after) = convert::page(request.page.as_ref()).map_err(status)?;
-        let len_max = len_max.min(PAGE_LEN_MAX);
-        let listed = self.app.list_services(&caller, &environment, after, len_max).await;
-        let found = listed.map_err(status)?;
-        let last = found.last().map(|last| last.name.to_string());
-        let page = convert::page_info(found.len(), len_max, last);
-        let services = found.into_iter().map(message).collect();
-        Ok(Response::new(v1::ListServicesResponse { services, page }))
+    ) -> Answer<v1::ListServicesResponse> {
+        self.call(request, |caller, request| async move {
+            let environment = convert::environment_name(request.environment.as_ref())?;
+            let (len_max, after) = convert::page(request.page.as_ref())?;
+            let len_max = len_max.min(PAGE_LEN_MAX);
+            let listed = self.app.list_services(&caller, &environment, after, len_max).await;
+            let found = listed?;
+            let last = found.last().map(|last| last.name.to_string());
+            let page = convert::page_info(found.len(), len_max, last);
+            let services = found.into_iter().map(message).collect();
+            Ok(v1::ListServicesResponse { services, page })
+        })
+        .await
     }
 
     async fn delete_service(
         &self,
         request: Request<v1::DeleteServiceRequest>,
-    ) -> Result<Response<v1::DeleteServiceResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let request = request.get_ref();
-        let environment =
-            convert::environment_name(request.environment.as_ref()).map_err(status)?;
-        let name = convert::parse("name", &request.name).map_err(status)?;
-        let deleted = self.app.delete_service(&caller, &environment, &name, request.revision);
-        deleted.await.map_err(status)?;
-        Ok(Response::new(v1::DeleteServiceResponse {}))
+    ) -> Answer<v1::DeleteServiceResponse> {
+        self.call(request, |caller, request| async move {
+            let environment = convert::environment_name(request.environment.as_ref())?;
+            let name = convert::parse("name", &request.name)?;
+            let deleted = self.app.delete_service(&caller, &environment, &name, request.revision);
+            deleted.await?;
+            Ok(v1::DeleteServiceResponse {})
+        })
+        .await
     }
 
     async fn watch_services(
         &self,
         request: Request<v1::WatchServicesRequest>,
-    ) -> Result<Response<Self::WatchServicesStream>, Status> {
-        let caller = self.caller(&request).await?;
-        let (metadata, extensions, request) = request.into_parts();
-        let environment =
-            convert::environment_name(request.environment.as_ref()).map_err(status)?;
-        let after = weft_store::Revision(request.revision);
-        let watch = ServicesWatch::begin(Arc::clone(&self.app), &caller, &environment, after);
-        let mut watch = watch.await.map_err(status)?;
+    ) -> Answer<ServicesStream> {
         // What the caller has shown says later on, too, who it is.
-        let (api, shown) = (self.clone(), Request::from_parts(metadata, extensions, ()));
-        let (sender, receiver) = mpsc::channel(MESSAGES_WAIT_MAX);
-        tokio::spawn(async move {
-            let caller =
-                || async { api.actor(&shown).await.map(|actor| crate::app::Caller { actor }) };
-            loop {
-                let messages = match watch.next(sender.closed(), caller).await {
-                    Ok(Some(news)) => messages(news),
-                    Ok(None) => return,
-                    Err(error) => {
-                        // Whoever has gone needs no reason.
-                        let _ = sender.send(Err(status(error))).await;
-                        return;
-                    }
-                };
-                for message in messages {
-                    if sender.send(Ok(message)).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        let (metadata, extensions) = (request.metadata().clone(), request.extensions().clone());
+        let shown = Request::from_parts(metadata, extensions, ());
+        self.call(request, |caller, request| async move {
+            let environment = convert::environment_name(request.environment.as_ref())?;
+            let after = weft_store::Revision(request.revision);
+            let watch = ServicesWatch::begin(Arc::clone(&self.app), &caller, &environment, after);
+            let watch = watch.await?;
+            let (sender, receiver) = mpsc::channel(MESSAGES_WAIT_MAX);
+            tokio::spawn(tell(watch, self.clone(), shown, caller.call, sender));
+            Ok(ReceiverStream::new(receiver))
+        })
+        .await
     }
 
     async fn set_drained(
         &self,
         request: Request<v1::SetDrainedRequest>,
-    ) -> Result<Response<v1::SetDrainedResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let request = request.get_ref();
-        let environment =
-            convert::environment_name(request.environment.as_ref()).map_err(status)?;
-        let name = convert::parse("attachment", &request.attachment).map_err(status)?;
-        let generation = Some(request.generation).filter(|generation| *generation > 0);
-        let set = self.app.set_drained(&caller, &environment, &name, generation, request.drained);
-        set.await.map_err(status)?;
-        Ok(Response::new(v1::SetDrainedResponse {}))
+    ) -> Answer<v1::SetDrainedResponse> {
+        self.call(request, |caller, request| async move {
+            let environment = convert::environment_name(request.environment.as_ref())?;
+            let name = convert::parse("attachment", &request.attachment)?;
+            let generation = Some(request.generation).filter(|generation| *generation > 0);
+            let set =
+                self.app.set_drained(&caller, &environment, &name, generation, request.drained);
+            set.await?;
+            Ok(v1::SetDrainedResponse {})
+        })
+        .await
     }
 
-    async fn acquire_role(
-        &self,
-        request: Request<v1::AcquireRoleRequest>,
-    ) -> Result<Response<v1::Role>, Status> {
-        let v1::AcquireRoleRequest { environment, service, role, holder } = request.get_ref();
-        let wish = role_wish(service, role, 0);
-        self.take_role(&request, environment.as_ref(), wish, holder).await
+    async fn acquire_role(&self, request: Request<v1::AcquireRoleRequest>) -> Answer<v1::Role> {
+        self.call(request, |caller, request| async move {
+            let wish = role_wish(&request.service, &request.role, 0)?;
+            self.take_role(&caller, request.environment.as_ref(), &wish, &request.holder).await
+        })
+        .await
     }
 
-    async fn transfer_role(
-        &self,
-        request: Request<v1::TransferRoleRequest>,
-    ) -> Result<Response<v1::Role>, Status> {
-        let v1::TransferRoleRequest { environment, service, role, holder, epoch } =
-            request.get_ref();
-        let wish = present(*epoch).and_then(|epoch| role_wish(service, role, epoch));
-        self.take_role(&request, environment.as_ref(), wish, holder).await
+    async fn transfer_role(&self, request: Request<v1::TransferRoleRequest>) -> Answer<v1::Role> {
+        self.call(request, |caller, request| async move {
+            let wish = role_wish(&request.service, &request.role, present(request.epoch)?)?;
+            self.take_role(&caller, request.environment.as_ref(), &wish, &request.holder).await
+        })
+        .await
     }
 
     async fn release_role(
         &self,
         request: Request<v1::ReleaseRoleRequest>,
-    ) -> Result<Response<v1::ReleaseRoleResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let request = request.get_ref();
-        let environment =
-            convert::environment_name(request.environment.as_ref()).map_err(status)?;
-        let epoch = present(request.epoch).map_err(status)?;
-        let wish = role_wish(&request.service, &request.role, epoch).map_err(status)?;
-        self.app.release_role(&caller, &environment, &wish).await.map_err(status)?;
-        Ok(Response::new(v1::ReleaseRoleResponse {}))
+    ) -> Answer<v1::ReleaseRoleResponse> {
+        self.call(request, |caller, request| async move {
+            let environment = convert::environment_name(request.environment.as_ref())?;
+            let epoch = present(request.epoch)?;
+            let wish = role_wish(&request.service, &request.role, epoch)?;
+            self.app.release_role(&caller, &environment, &wish).await?;
+            Ok(v1::ReleaseRoleResponse {})
+        })
+        .await
     }
 }

@@ -142,12 +142,20 @@ impl App {
     ///
     /// # Errors
     /// [`AppError`].
-    pub async fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, AppError> {
+    pub async fn enrol(
+        &self,
+        caller: &Caller,
+        enrolment: &Enrolment,
+    ) -> Result<Enrolled, AppError> {
         let key = SigningRequest::from_der(&enrolment.signing_request)?;
         let key_hash = hex(&key.key_hash());
         check_host(&BTreeMap::new(), enrolment.endpoints.len())?;
         let hash = secret::hash(&enrolment.token);
-        let host = transact!(self, self.decide_enrol(enrolment, &hash, &key_hash).await)?;
+        let host = transact!(self, {
+            let decision = self.decide_enrol(enrolment, &hash, &key_hash).await?;
+            caller.call.begin().await?;
+            Ok(decision)
+        })?;
         let certificate = self.host_certificate(&host, &key)?;
         Ok(Enrolled { host, certificate })
     }

@@ -10,6 +10,7 @@ use argon2::{
     Argon2,
     password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString},
 };
+use weft_audit::Word;
 use weft_model::{
     Decoded, OrganisationId, Record, ServiceName, UserId,
     access::{Action, Actor, Object, OrganisationRole},
@@ -23,7 +24,10 @@ use weft_store::Transaction;
 use zeroize::Zeroizing;
 
 use super::{App, AppError, Caller, environments::rests_on, lockout::Lockout};
-use crate::secret::{self, random};
+use crate::{
+    audit,
+    secret::{self, random},
+};
 
 /// Shortest password, bytes (NIST SP 800-63B section 3.1.1.2 asks for 15 where it is the only factor, 8 with a second).
 const PASSWORD_LEN_MIN: usize = 15;
@@ -31,6 +35,8 @@ const PASSWORD_LEN_MIN: usize = 15;
 const PASSWORD_LEN_MAX: usize = 1_024;
 /// Bytes of a password's salt (RFC 9106 section 3.1).
 const SALT_LEN: usize = 16;
+/// The first operator of an installation is invited, by whoever has the machine.
+const INVITE_OPERATOR: Word = Word::new("installation.invite-operator");
 /// How long a session lasts.
 const SESSION_LASTS: Duration = Duration::from_secs(12 * 3_600);
 /// How long an invitation lasts.
@@ -95,7 +101,12 @@ impl App {
     ///
     /// # Errors
     /// [`AppError::Unauthenticated`].
-    pub async fn login(&self, email: &str, password: Zeroizing<String>) -> Result<Login, AppError> {
+    pub async fn login(
+        &self,
+        caller: &Caller,
+        email: &str,
+        password: Zeroizing<String>,
+    ) -> Result<Login, AppError> {
         let found = match self.read::<UserEmail>(&email_hash(email)).await? {
             Some(known) => self.read::<User>(known.record.id.as_str()).await?,
             None => None,
@@ -119,6 +130,7 @@ impl App {
             lockout.succeed(&address);
         }
         let user = user.ok_or(AppError::Unauthenticated)?;
+        caller.call.begin().await?;
         let (secret, secret_hash) = secret::new("weft_session");
         let now = self.now();
         let session = Session {
@@ -145,8 +157,13 @@ impl App {
     ///
     /// # Errors
     /// [`AppError`].
-    pub async fn logout(&self, secret: &str) -> Result<(), AppError> {
-        let key = Session::key_at(&secret::hash(secret))?;
+    pub async fn logout(&self, caller: &Caller, secret: &str) -> Result<(), AppError> {
+        let path = secret::hash(secret);
+        if self.read::<Session>(&path).await?.is_none() {
+            return Ok(());
+        }
+        caller.call.begin().await?;
+        let key = Session::key_at(&path)?;
         transact!(self, Ok(Decision::Commit(Transaction::new().delete(key.clone()), ())))
     }
 
@@ -156,6 +173,7 @@ impl App {
     /// [`AppError`].
     pub async fn accept_invitation(
         &self,
+        caller: &Caller,
         invitation: &str,
         name: &str,
         password: Zeroizing<String>,
@@ -192,6 +210,7 @@ impl App {
                     "there is an account with this address already".into(),
                 ));
             }
+            caller.call.begin().await?;
             let mut transaction = rests_on(Transaction::new(), &invited)?
                 .absent(email.key()?)
                 .absent(user.key()?)
@@ -303,13 +322,16 @@ impl App {
     /// [`AppError`].
     pub async fn invite_operator(&self, email: &str) -> Result<Zeroizing<String>, AppError> {
         let (invitation, secret) = self.new_invitation(InvitedTo::Installation, email)?;
-        transact!(self, {
+        let call = self.recorder.command(INVITE_OPERATOR, audit::named("installation"));
+        call.begin().await?;
+        let invited = transact!(self, {
             let transaction = Transaction::new()
                 .absent(invitation.key()?)
                 .put(invitation.key()?, invitation.encode()?);
             Ok(Decision::Commit(transaction, ()))
-        })?;
-        Ok(secret)
+        });
+        call.end(invited.as_ref().map(|()| None)).await?;
+        invited.map(|()| secret)
     }
 }
 

@@ -92,6 +92,41 @@ impl App {
         self.read(id.as_str()).await
     }
 
+    /// Which environment of which organisation is called so, as far as this process knows, whoever asks.
+    pub(crate) fn locate(
+        &self,
+        reference: &EnvironmentReference,
+    ) -> Option<(OrganisationId, EnvironmentId)> {
+        let id = match &reference.0 {
+            Reference::Id(id) => id.clone(),
+            Reference::Name(organisation, name) => {
+                let organisation = self.locate_id(organisation)?;
+                let path = format!("{organisation}/{name}");
+                let named = self.view.read(|state| state.get::<EnvironmentName>(&path));
+                named.ok()??.record.id
+            }
+        };
+        let found = self.view.read(|state| state.get::<Environment>(id.as_str())).ok()??;
+        Some((found.record.organisation, id))
+    }
+
+    /// Which organisation is called so, as far as this process knows, whoever asks.
+    pub(crate) fn locate_organisation(&self, text: &str) -> Option<OrganisationId> {
+        let id = self.locate_id(&text.parse().ok()?)?;
+        let found = self.view.read(|state| state.get::<Organisation>(id.as_str())).ok()??;
+        Some(found.record.id)
+    }
+
+    fn locate_id(&self, reference: &OrganisationReference) -> Option<OrganisationId> {
+        match reference {
+            OrganisationReference::Id(id) => Some(id.clone()),
+            OrganisationReference::Name(name) => {
+                let named = self.view.read(|state| state.get::<OrganisationName>(name.as_str()));
+                Some(named.ok()??.record.id)
+            }
+        }
+    }
+
     async fn organisation_id(
         &self,
         reference: &OrganisationReference,

@@ -3,6 +3,7 @@
 //! Every step is a transaction that rests on what it removes, and may be done twice, so several processes may do this at
 //! once and each may be ended at any moment.
 
+use weft_audit::Word;
 use weft_keys::Owner;
 use weft_model::{
     Decoded, Record, UnixMs,
@@ -17,6 +18,10 @@ use weft_model::{
 use weft_store::{CommitError, LIST_LEN_MAX, OPERATIONS_MAX, Transaction};
 
 use super::{App, AppError, environments::rests_on};
+use crate::audit;
+
+/// The time of grace of an environment is over: it goes, with its key.
+const PURGE: Word = Word::new("environments.purge");
 
 /// What belongs to an environment: kinds whose paths begin with its id.
 const OWNED: [&str; 15] = [
@@ -89,7 +94,7 @@ impl App {
         }
     }
 
-    /// Removes an environment with everything of it, its key first.
+    /// Removes an environment with everything of it.
     async fn purge(&self, environment: &Decoded<Environment>) -> Result<(), AppError> {
         let id = &environment.record.id;
         if environment.record.state != EnvironmentState::Purging {
@@ -103,6 +108,17 @@ impl App {
                 Err(error) => Err(error.into()),
             };
         }
+        let object = audit::environment(id, &environment.record.organisation);
+        let call = self.recorder.own(PURGE, object);
+        call.begin().await?;
+        let purged = self.remove_environment(environment).await;
+        call.end(purged.as_ref().map(|()| None)).await?;
+        purged
+    }
+
+    /// Its key first.
+    async fn remove_environment(&self, environment: &Decoded<Environment>) -> Result<(), AppError> {
+        let id = &environment.record.id;
         self.keyring.destroy(&Owner::Environment(id.clone()), self.clock.system_time()).await?;
         for kind in OWNED {
             // Without the slash for what is one to an environment: ids have one length, so none begins another.

@@ -1,7 +1,10 @@
 //! The control plane as its callers meet it: over TLS, with certificates and tokens.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod audit;
 mod description;
+mod document;
+mod examples;
 mod hosts;
 mod registry;
 mod secrets;

@@ -14,7 +14,7 @@ use weft_control_api::v1::{
 use weft_model::{access::EnvironmentRole, registry::RoleWish};
 use weft_store::Revision;
 
-use crate::site::{Site, code, machine, name, next, said, with};
+use crate::site::{Site, code, name, next, said, with};
 
 /// A site with an environment `acme/shop` whose `db-0` and `db-1` are on two hosts.
 struct Shop {
@@ -268,7 +268,8 @@ async fn processes_that_race_for_a_role_never_give_one_epoch_twice() {
     let mut tasks = Vec::new();
     for n in 0..4_u64 {
         let app = shop.site.another_process().await;
-        let (id, caller) = (shop.id.clone(), machine(&shop.id, EnvironmentRole::Deployer));
+        let (id, caller) =
+            (shop.id.clone(), shop.site.machine(&shop.id, EnvironmentRole::Deployer));
         tasks.push(tokio::spawn(async move { race(&app, &caller, &id, n).await }));
     }
     let mut won: BTreeMap<u64, String> = BTreeMap::new();
@@ -388,7 +389,7 @@ async fn who_watches_slowly_gets_the_newest_state_and_not_each_step() {
 async fn a_watch_ends_when_its_caller_or_its_environment_does() {
     let shop = Shop::open().await;
     let app = Arc::clone(&shop.site.app);
-    let caller = machine(&shop.id, EnvironmentRole::Viewer);
+    let caller = shop.site.machine(&shop.id, EnvironmentRole::Viewer);
     let reference: EnvironmentReference = shop.id.parse().unwrap();
     let begin = || ServicesWatch::begin(Arc::clone(&app), &caller, &reference, Revision(0));
     let still = || async { Ok(caller.clone()) };
@@ -398,7 +399,7 @@ async fn a_watch_ends_when_its_caller_or_its_environment_does() {
     let ended = watch.next(std::future::pending(), || async { Err(AppError::Unauthenticated) });
     assert!(matches!(ended.await, Err(AppError::Unauthenticated)));
     drop(watch);
-    let stranger = machine("env-aaaaaaaaaaaaaaaa", EnvironmentRole::Admin);
+    let stranger = shop.site.machine("env-aaaaaaaaaaaaaaaa", EnvironmentRole::Admin);
     let mut watch = begin().await.unwrap();
     watch.next(std::future::pending(), still).await.unwrap();
     let ended = watch.next(std::future::pending(), || async { Ok(stranger.clone()) });

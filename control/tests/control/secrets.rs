@@ -26,7 +26,7 @@ use weft_model::{
 use weft_store::{Entry, Store};
 use zeroize::Zeroizing;
 
-use crate::site::{Host, Site, component, machine, name, said, with};
+use crate::site::{Host, Site, name, said, with};
 
 const CANARY: &str = "hunter2-canary-value";
 
@@ -89,7 +89,7 @@ impl Vault {
             lasts: Duration::from_secs(300),
             secrets: secrets.iter().map(|name| name.parse().unwrap()).collect(),
         };
-        let scheduler = component(Component::Scheduler);
+        let scheduler = self.site.component(Component::Scheduler);
         self.site.app.create_grant(&scheduler, &self.reference(), &wish).await.unwrap()
     }
 
@@ -187,7 +187,7 @@ async fn who_writes_secrets_does_not_read_them_and_who_looks_sees_none() {
         (EnvironmentRole::Deployer, true, true, false),
         (EnvironmentRole::Admin, true, true, true),
     ] {
-        let caller = machine(&vault.id, role);
+        let caller = vault.site.machine(&vault.id, role);
         let found = app.get_secret(&caller, &reference, &secret).await;
         let version = found.as_ref().map_or(0, |found| found.version);
         let listed = app.list_secrets(&caller, &reference, None, 10).await;
@@ -202,7 +202,7 @@ async fn who_writes_secrets_does_not_read_them_and_who_looks_sees_none() {
         }
     }
     // The scheduler names secrets in grants and reads none; an operator runs the installation and reads none.
-    for caller in [component(Component::Scheduler), component(Component::Edge)] {
+    for caller in [Component::Scheduler, Component::Edge].map(|c| vault.site.component(c)) {
         let read = app.release_secret(&caller, &reference, &secret, 0, None).await;
         assert!(matches!(read, Err(AppError::Refused)));
     }
@@ -294,14 +294,14 @@ async fn a_grant_names_so_many_secrets_and_is_the_schedulers_to_give() {
     let give = async |caller: &Caller, count| {
         vault.site.app.create_grant(caller, &vault.reference(), &wish(count)).await
     };
-    let scheduler = component(Component::Scheduler);
+    let scheduler = vault.site.component(Component::Scheduler);
     assert_eq!(give(&scheduler, 64).await.unwrap().secrets.len(), 64);
     let refused = give(&scheduler, 65).await.unwrap_err().to_string();
     assert_eq!(refused, "secrets: 65 of them; expected at most 64");
     // No deployer gives itself, by a host of its own, what it may not read.
-    let deployer = machine(&vault.id, EnvironmentRole::Admin);
+    let deployer = vault.site.machine(&vault.id, EnvironmentRole::Admin);
     assert!(matches!(give(&deployer, 1).await, Err(AppError::Refused)));
-    let host = Caller { actor: Actor::Host("host-a".parse().unwrap()) };
+    let host = vault.site.caller(Actor::Host("host-a".parse().unwrap()));
     assert!(matches!(give(&host, 1).await, Err(AppError::NotFound("environment"))));
 }
 

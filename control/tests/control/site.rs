@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::Arc,
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -12,7 +13,14 @@ use tonic::{
     Code, Request, Status,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
-use weft_control::{App, Clock, app::Caller, init::Opened, serve};
+use weft_audit::Word;
+use weft_control::{
+    App, Clock,
+    app::Caller,
+    audit::{AuditPlace, named},
+    init::Opened,
+    serve,
+};
 use weft_control_api::v1::{
     self, enrolment_client::EnrolmentClient, environments_client::EnvironmentsClient,
     host_agent_client::HostAgentClient, hosts_client::HostsClient,
@@ -37,6 +45,8 @@ pub(crate) struct Site {
     pub(crate) address: SocketAddr,
     pub(crate) anchor: String,
     pub(crate) operator: String,
+    pub(crate) audit: AuditPlace,
+    processes: AtomicU32,
     _stop: oneshot::Sender<()>,
     _served: JoinHandle<()>,
     _folder: TempDir,
@@ -56,7 +66,15 @@ impl Site {
     }
 
     pub(crate) async fn start_at(clock: Clock) -> Self {
-        let folder = TempDir::new().unwrap();
+        Self::start_in(TempDir::new().unwrap(), clock, false).await
+    }
+
+    /// With a second host for the audit.
+    pub(crate) async fn start_replicated() -> Self {
+        Self::start_in(TempDir::new().unwrap(), Clock::default(), true).await
+    }
+
+    async fn start_in(folder: TempDir, clock: Clock, is_replicated: bool) -> Self {
         let master = folder.path().join("master.key");
         KeyFile::init(&master, SystemTime::now()).unwrap();
         let kms = Arc::new(KeyFile::open(&master).unwrap());
@@ -64,7 +82,11 @@ impl Site {
         let store = Arc::new(Memory::default());
         let opened = Opened::new(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&keyring));
         opened.create(&"weft".parse().unwrap(), &clock).await.unwrap();
-        let app = Arc::new(opened.app(clock).await.unwrap());
+        let process = "control".parse().unwrap();
+        let replica = is_replicated.then(|| folder.path().join("replica"));
+        let audit = AuditPlace { folder: folder.path().join("audit"), replica, process };
+        let (app, _) = opened.app(clock, &audit).await.unwrap();
+        let app = Arc::new(app);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -80,8 +102,19 @@ impl Site {
         let invitation = app.invite_operator("operator@weft.example").await.unwrap();
         let operator = String::new();
         let (_stop, _served, _folder) = (stop, served, folder);
-        let mut site =
-            Self { app, store, keyring, address, anchor, operator, _stop, _served, _folder };
+        let mut site = Self {
+            app,
+            store,
+            keyring,
+            address,
+            anchor,
+            operator,
+            audit,
+            processes: AtomicU32::new(2),
+            _stop,
+            _served,
+            _folder,
+        };
         site.operator = site.accept(&invitation, "operator@weft.example").await;
         site
     }
@@ -90,7 +123,9 @@ impl Site {
     pub(crate) async fn another_process(&self) -> Arc<App> {
         let store = Arc::clone(&self.store) as Arc<dyn Store>;
         let opened = Opened::new(store, Arc::clone(&self.keyring));
-        Arc::new(opened.app(self.app.clock().clone()).await.unwrap())
+        let process = format!("control-{}", self.processes.fetch_add(1, Ordering::Relaxed));
+        let audit = AuditPlace { process: process.parse().unwrap(), ..self.audit.clone() };
+        Arc::new(opened.app(self.app.clock().clone(), &audit).await.unwrap().0)
     }
 
     /// A connection that shows a certificate, or none.
@@ -186,20 +221,26 @@ impl Site {
         environments.allow_host(with(allow, &self.operator)).await.unwrap();
     }
 
+    /// Somebody, in a call of which nothing is recorded.
+    pub(crate) fn caller(&self, actor: Actor) -> Caller {
+        let call = self.app.recorder().command(Word::new("tests.call"), named("tests"));
+        Caller { actor, call: Arc::new(call) }
+    }
+
+    /// A part of the platform.
+    pub(crate) fn component(&self, component: Component) -> Caller {
+        self.caller(Actor::Component(component))
+    }
+
+    /// A machine's token of an environment.
+    pub(crate) fn machine(&self, environment: &str, role: EnvironmentRole) -> Caller {
+        let environment = environment.parse().unwrap();
+        self.caller(Actor::Token { id: TokenId::from_random(&[0; 10]), environment, role })
+    }
+
     pub(crate) async fn agent(&self, host: &Host) -> HostAgentClient<Channel> {
         HostAgentClient::new(self.connect(Some(host)).await)
     }
-}
-
-/// A part of the platform.
-pub(crate) fn component(component: Component) -> Caller {
-    Caller { actor: Actor::Component(component) }
-}
-
-/// A machine's token of an environment.
-pub(crate) fn machine(environment: &str, role: EnvironmentRole) -> Caller {
-    let environment = environment.parse().unwrap();
-    Caller { actor: Actor::Token { id: TokenId::from_random(&[0; 10]), environment, role } }
 }
 
 pub(crate) fn enrolment(token: &str, host: &str, signing_request: &[u8]) -> v1::EnrolRequest {

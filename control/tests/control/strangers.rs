@@ -5,10 +5,11 @@ use std::time::Duration;
 use tonic::{Code, Request, Status, transport::Channel};
 use weft_control::Clock;
 use weft_control_api::v1::{
-    self, attachments_client::AttachmentsClient, environments_client::EnvironmentsClient,
-    hosts_client::HostsClient, organisations_client::OrganisationsClient,
-    policies_client::PoliciesClient, secrets_client::SecretsClient,
-    services_client::ServicesClient, sessions_client::SessionsClient,
+    self, attachments_client::AttachmentsClient, audit_client::AuditClient,
+    environments_client::EnvironmentsClient, hosts_client::HostsClient,
+    organisations_client::OrganisationsClient, policies_client::PoliciesClient,
+    secrets_client::SecretsClient, services_client::ServicesClient,
+    sessions_client::SessionsClient,
 };
 use weft_pki::{KeyKind, request};
 
@@ -46,7 +47,8 @@ async fn every_call(
     let channel = caller.channel(site).await;
     let mut environments = EnvironmentsClient::new(channel.clone());
     let mut attachments = AttachmentsClient::new(channel.clone());
-    let mut policies = PoliciesClient::new(channel);
+    let mut policies = PoliciesClient::new(channel.clone());
+    let mut audit = AuditClient::new(channel);
     let environment = || name(environment);
     let slot = || Some(v1::SlotName { service: "web".to_owned(), slot: "0".to_owned() });
     let (host, web) = (|| "host-a".to_owned(), || "web".to_owned());
@@ -127,6 +129,8 @@ async fn every_call(
         rules: Vec::new(),
     };
     call!(policies.set_policy(set));
+    let records = v1::ListAuditRecordsRequest { environment: environment(), ..Default::default() };
+    call!(audit.list_audit_records(records));
     answers
 }
 

@@ -41,7 +41,15 @@ fn slot(service: &v1::ServiceState, instance: &v1::ServiceInstance) -> Option<Sl
         index,
         name,
         addresses: addresses(instance),
-        health: if instance.healthy { Health::Healthy } else { Health::Unhealthy },
+        health: match instance.state() {
+            v1::InstanceState::Starting => Health::Starting,
+            v1::InstanceState::Healthy => Health::Healthy,
+            v1::InstanceState::Unhealthy => Health::Unhealthy,
+            v1::InstanceState::Drained => Health::Leaving,
+            // One that this version does not know.
+            v1::InstanceState::Unspecified if instance.healthy => Health::Healthy,
+            v1::InstanceState::Unspecified => Health::Unhealthy,
+        },
         roles: roles.map(|role| role.role.clone()).collect(),
     })
 }
@@ -114,11 +122,12 @@ fn rule(said: &v1::Rule, addresses: &BTreeMap<&str, Arc<[IpAddr]>>) -> Option<Ru
 mod tests {
     use super::*;
 
-    fn service(name: &str, slots: &[(&str, &str, bool)]) -> v1::ServiceState {
-        let instances = slots.iter().map(|(slot, address, healthy)| v1::ServiceInstance {
+    fn service(name: &str, slots: &[(&str, &str, v1::InstanceState)]) -> v1::ServiceState {
+        let instances = slots.iter().map(|(slot, address, state)| v1::ServiceInstance {
             slot: (*slot).to_owned(),
             addresses: vec![(*address).to_owned()],
-            healthy: *healthy,
+            healthy: *state == v1::InstanceState::Healthy,
+            state: (*state).into(),
         });
         v1::ServiceState {
             environment: "acme".to_owned(),
@@ -129,7 +138,11 @@ mod tests {
                 port: 5432,
             }],
             instances: instances.collect(),
-            roles: vec![v1::ServiceRole { role: "primary".to_owned(), slot: "1".to_owned() }],
+            roles: vec![v1::ServiceRole {
+                role: "primary".to_owned(),
+                slot: "1".to_owned(),
+                epoch: 7,
+            }],
         }
     }
 
@@ -162,7 +175,8 @@ mod tests {
         let expected = [
             (0, None, Health::Healthy, 0),
             (1, None, Health::Unhealthy, 1),
-            (10_004, Some("surge-4"), Health::Healthy, 0),
+            (2, None, Health::Leaving, 0),
+            (10_004, Some("surge-4"), Health::Starting, 0),
         ];
         assert_eq!(slots, expected);
         assert_eq!((record.ports[0].port, record.ports[0].protocol), (5432, Protocol::Tcp));
@@ -170,7 +184,13 @@ mod tests {
 
     #[test]
     fn rules_are_about_the_addresses_that_services_have() {
-        let services = [service("db", &[("0", "10.40.0.2", true), ("1", "10.40.0.3", false)])];
+        let services = [service(
+            "db",
+            &[
+                ("0", "10.40.0.2", v1::InstanceState::Healthy),
+                ("1", "10.40.0.3", v1::InstanceState::Unhealthy),
+            ],
+        )];
         let rules = rules(&policy(vec![web_to_db()]), services.iter()).unwrap();
         assert_eq!(rules.default, Verdict::Deny);
         let Selector::Addresses(to) = &rules.rules[0].to else { panic!("anybody") };

@@ -6,6 +6,7 @@ mod memory;
 
 mod anchored;
 mod broken_disk;
+mod copied;
 mod crashes;
 mod kept;
 mod replicated;

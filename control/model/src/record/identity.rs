@@ -307,6 +307,26 @@ pub struct Installation {
     pub created: UnixMs,
 }
 
+/// Who signs the audit's heads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditKey {
+    /// By which its signatures are verified: Ed25519, 64 hexadecimal digits.
+    pub public_key: String,
+    /// The private key in PKCS #8, sealed under the installation's key, base 64.
+    pub sealed_key: String,
+    /// When it was made.
+    pub created: UnixMs,
+}
+
+impl Record for AuditKey {
+    const KIND: &'static str = "audit-key";
+
+    fn path(&self) -> String {
+        "this".to_owned()
+    }
+}
+
 impl Record for Installation {
     const KIND: &'static str = "installation";
 

@@ -25,7 +25,7 @@ use weft_agent::{
     NewAttachment, Seal, Settings, State,
 };
 use weft_config::Attachment;
-use weft_control::{App, Clock, init::Opened, serve};
+use weft_control::{App, Clock, audit::AuditPlace, init::Opened, serve};
 use weft_control_api::v1::{
     self, environments_client::EnvironmentsClient, hosts_client::HostsClient,
     organisations_client::OrganisationsClient, sessions_client::SessionsClient,
@@ -59,7 +59,9 @@ impl Site {
         let opened = Opened::new(Arc::new(Memory::default()), Arc::new(keyring));
         let clock = Clock::default();
         opened.create(&"weft".parse().unwrap(), &clock).await.unwrap();
-        let app = Arc::new(opened.app(clock).await.unwrap());
+        let process = "control".parse().unwrap();
+        let audit = AuditPlace { folder: folder.path().join("audit"), replica: None, process };
+        let app = Arc::new(opened.app(clock, &audit).await.unwrap().0);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (operator, owner) = (String::new(), String::new());

@@ -1,0 +1,260 @@
+//! What calls are about, as the audit has it: a path whose first names say whose it is.
+//!
+//! ```text
+//!   organisation/org-…/environment/env-…/attachment/web/host/host-a
+//!   host/host-a    join-token/tok-…    account/you@example.com    installation
+//! ```
+//!
+//! What is there is named by its ids, however it was asked for; what is not, as somebody called it, as far as that is
+//! a name.
+
+use weft_audit::{Name, Object};
+use weft_control_api::v1;
+use weft_model::access::Actor;
+
+use super::{agent::WatchStream, call::Asked, services::ServicesStream};
+use crate::{
+    app::{App, EnvironmentReference},
+    audit::{self, Manner, named},
+};
+
+/// What objects are found with.
+pub(super) struct On<'a> {
+    pub(super) app: &'a App,
+    pub(super) actor: &'a Actor,
+}
+
+/// A part of a kind; all of that kind, where it has no name.
+fn part(whole: Object, kind: &str, name: &str) -> Object {
+    let whole = whole.with(&Name::asked(kind));
+    if name.is_empty() { whole } else { whole.with(&Name::asked(name)) }
+}
+
+fn thing(kind: &str, name: &str) -> Object {
+    let all = named(kind);
+    if name.is_empty() { all } else { all.with(&Name::asked(name)) }
+}
+
+fn slot(whole: Object, slot: Option<&v1::SlotName>) -> Object {
+    let Some(slot) = slot else { return whole };
+    part(whole, "slot", &slot.service).with(&Name::asked(&slot.slot))
+}
+
+/// An address that a person has given, and nothing else that was put in its place.
+fn account(email: &str) -> Object {
+    let is_address =
+        email.split_once('@').is_some_and(|(local, at)| !local.is_empty() && !at.is_empty());
+    named("account").with(&Name::asked(if is_address { email } else { "" }))
+}
+
+impl On<'_> {
+    fn environment(&self, name: Option<&v1::EnvironmentName>) -> Object {
+        self.environment_called(name.map_or("", |name| name.value.as_str()))
+    }
+
+    fn environment_called(&self, text: &str) -> Object {
+        let reference = text.parse::<EnvironmentReference>().ok();
+        if let Some((organisation, id)) = reference.and_then(|named| self.app.locate(&named)) {
+            return audit::environment(&id, &organisation);
+        }
+        match text.split_once('/') {
+            Some((organisation, name)) => {
+                part(self.organisation(organisation), "environment", name)
+            }
+            None => thing("environment", text),
+        }
+    }
+
+    fn organisation(&self, text: &str) -> Object {
+        let id = self.app.locate_organisation(text);
+        id.map_or_else(|| thing("organisation", text), |id| audit::organisation(&id))
+    }
+
+    /// Of whoever has left out which organisation: all that are there.
+    fn within(&self, organisation: &str) -> Object {
+        if organisation.is_empty() {
+            named("installation")
+        } else {
+            self.organisation(organisation)
+        }
+    }
+
+    fn caller(&self) -> Object {
+        match self.actor {
+            Actor::Nobody => named("session"),
+            Actor::User { id, .. } => thing("user", id.as_str()),
+            Actor::Token { id, .. } => thing("token", id.as_str()),
+            Actor::Host(id) => thing("host", id.as_str()),
+            Actor::Component(_) => named("service"),
+        }
+    }
+}
+
+/// Calls, one a line: what is asked, the answer, the name, how it is recorded, on what; and what it has made.
+macro_rules! calls {
+    ($($request:ident => $answer:ty, $name:literal, $manner:ident,
+        |$on:pat_param, $asked:pat_param| $object:expr $(, made |$made:ident| $id:expr)?;)+) => {
+        $(impl Asked for v1::$request {
+            type Answer = $answer;
+            const NAME: weft_audit::Word = weft_audit::Word::new($name);
+            const MANNER: Manner = Manner::$manner;
+
+            fn object(&self, $on: &On<'_>) -> Object {
+                let $asked = self;
+                $object
+            }
+
+            $(fn made($made: &Self::Answer) -> Option<&str> {
+                $id
+            })?
+        })+
+
+        /// How each call is recorded, by its name.
+        pub const CALLS: &[(&str, Manner)] = &[$(($name, Manner::$manner)),+];
+    };
+}
+
+calls! {
+    // People.
+    LoginRequest => v1::LoginResponse, "sessions.login", Admission,
+        |_, asked| account(&asked.email), made |made| made.user.as_ref().map(|user| user.id.as_str());
+    LogoutRequest => v1::LogoutResponse, "sessions.logout", Admission, |on, _| on.caller();
+    WhoAmIRequest => v1::WhoAmIResponse, "sessions.who-am-i", Plain, |on, _| on.caller();
+    AcceptInvitationRequest => v1::User, "sessions.accept-invitation", Admission,
+        |_, _| named("invitation"), made |made| Some(&made.id);
+    CreateOrganisationRequest => v1::CreateOrganisationResponse,
+        "organisations.create-organisation", Change, |_, asked| thing("organisation", &asked.name),
+        made |made| made.organisation.as_ref().map(|made| made.id.as_str());
+    GetOrganisationRequest => v1::Organisation, "organisations.get-organisation", Plain,
+        |on, asked| on.organisation(&asked.organisation);
+    ListOrganisationsRequest => v1::ListOrganisationsResponse,
+        "organisations.list-organisations", Plain, |_, _| named("installation");
+
+    // Hosts, by operators.
+    CreateJoinTokenRequest => v1::CreateJoinTokenResponse, "hosts.create-join-token", Change,
+        |_, asked| part(named("join-token"), "host", &asked.host), made |made| Some(&made.id);
+    ListJoinTokensRequest => v1::ListJoinTokensResponse, "hosts.list-join-tokens", Sensitive,
+        |_, _| named("join-token");
+    RevokeJoinTokenRequest => v1::RevokeJoinTokenResponse, "hosts.revoke-join-token", Change,
+        |_, asked| thing("join-token", &asked.id);
+    GetHostRequest => v1::Host, "hosts.get-host", Plain, |_, asked| thing("host", &asked.id);
+    ListHostsRequest => v1::ListHostsResponse, "hosts.list-hosts", Plain, |_, _| named("host");
+    UpdateHostRequest => v1::Host, "hosts.update-host", Change, |_, asked| thing("host", &asked.id);
+    SetHostStateRequest => v1::Host, "hosts.set-host-state", Change,
+        |_, asked| thing("host", &asked.id);
+
+    // Hosts, about themselves.
+    EnrolRequest => v1::EnrolResponse, "enrolment.enrol", Admission,
+        |_, asked| thing("host", &asked.host), made |made| Some(&made.host);
+    RenewHostCertificateRequest => v1::RenewHostCertificateResponse,
+        "host-agent.renew-host-certificate", Change, |on, _| on.caller();
+    WatchRequest => WatchStream, "host-agent.watch", Change, |on, _| on.caller();
+    IssueLeafRequest => v1::IssueLeafResponse, "host-agent.issue-leaf", Change,
+        |on, asked| on.environment_called(&asked.environment);
+    AttachRequest => v1::Attachment, "host-agent.attach", Change,
+        |on, asked| part(on.environment_called(&asked.environment), "attachment", &asked.name);
+    ReleaseRequest => v1::ReleaseResponse, "host-agent.release", Change,
+        |on, asked| part(on.environment_called(&asked.environment), "attachment", &asked.name);
+    ReportRequest => v1::ReportResponse, "host-agent.report", Plain, |on, _| on.caller();
+
+    // Environments.
+    CreateEnvironmentRequest => v1::Environment, "environments.create-environment", Change,
+        |on, asked| part(on.organisation(&asked.organisation), "environment", &asked.name),
+        made |made| Some(&made.id);
+    GetEnvironmentRequest => v1::Environment, "environments.get-environment", Plain,
+        |on, asked| on.environment(asked.environment.as_ref());
+    ListEnvironmentsRequest => v1::ListEnvironmentsResponse, "environments.list-environments", Plain,
+        |on, asked| on.within(&asked.organisation);
+    SuspendEnvironmentRequest => v1::Environment, "environments.suspend-environment", Change,
+        |on, asked| on.environment(asked.environment.as_ref());
+    ResumeEnvironmentRequest => v1::Environment, "environments.resume-environment", Change,
+        |on, asked| on.environment(asked.environment.as_ref());
+    DeleteEnvironmentRequest => v1::Environment, "environments.delete-environment", Change,
+        |on, asked| on.environment(asked.environment.as_ref());
+    SetQuotasRequest => v1::Environment, "environments.set-quotas", Change,
+        |on, asked| on.environment(asked.environment.as_ref());
+    AllowHostRequest => v1::AllowHostResponse, "environments.allow-host", Change,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "host", &asked.host);
+    DenyHostRequest => v1::DenyHostResponse, "environments.deny-host", Change,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "host", &asked.host);
+    ListAllowedHostsRequest => v1::ListAllowedHostsResponse, "environments.list-allowed-hosts", Plain,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "host", "");
+
+    // Attachments, slots, grants.
+    CreateAttachmentRequest => v1::Attachment, "attachments.create-attachment", Change,
+        |on, asked| {
+            let environment = on.environment(asked.environment.as_ref());
+            part(part(environment, "attachment", &asked.name), "host", &asked.host)
+        };
+    GetAttachmentRequest => v1::Attachment, "attachments.get-attachment", Plain,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "attachment", &asked.name);
+    ListAttachmentsRequest => v1::ListAttachmentsResponse, "attachments.list-attachments", Plain,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "attachment", "");
+    MoveAttachmentRequest => v1::Attachment, "attachments.move-attachment", Change,
+        |on, asked| {
+            let environment = on.environment(asked.environment.as_ref());
+            part(part(environment, "attachment", &asked.name), "host", &asked.host)
+        };
+    ReleaseAttachmentRequest => v1::ReleaseAttachmentResponse, "attachments.release-attachment", Change,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "attachment", &asked.name);
+    ReserveSlotRequest => v1::Slot, "attachments.reserve-slot", Change,
+        |on, asked| slot(on.environment(asked.environment.as_ref()), asked.slot.as_ref());
+    UnreserveSlotRequest => v1::UnreserveSlotResponse, "attachments.unreserve-slot", Change,
+        |on, asked| slot(on.environment(asked.environment.as_ref()), asked.slot.as_ref());
+    ListSlotsRequest => v1::ListSlotsResponse, "attachments.list-slots", Plain,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "slot", "");
+    CreateGrantRequest => v1::Grant, "attachments.create-grant", Change,
+        |on, asked| slot(on.environment(asked.environment.as_ref()), asked.slot.as_ref()),
+        made |made| Some(&made.id);
+    RevokeGrantRequest => v1::RevokeGrantResponse, "attachments.revoke-grant", Change,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "grant", &asked.id);
+
+    // The audit.
+    ListAuditRecordsRequest => v1::ListAuditRecordsResponse, "audit.list-audit-records", Sensitive,
+        |on, asked| match &asked.environment {
+            Some(_) => part(on.environment(asked.environment.as_ref()), "audit", ""),
+            None => part(on.within(&asked.organisation), "audit", ""),
+        };
+    VerifyAuditRequest => v1::VerifyAuditResponse, "audit.verify-audit", Sensitive,
+        |_, _| named("audit");
+
+    // Policies.
+    GetPolicyRequest => v1::Policy, "policies.get-policy", Plain,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "policy", "");
+    SetPolicyRequest => v1::Policy, "policies.set-policy", Change,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "policy", "");
+
+    // Services and roles.
+    PutServiceRequest => v1::Service, "services.put-service", Change,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "service", &asked.name);
+    GetServiceRequest => v1::Service, "services.get-service", Plain,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "service", &asked.name);
+    ListServicesRequest => v1::ListServicesResponse, "services.list-services", Plain,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "service", "");
+    DeleteServiceRequest => v1::DeleteServiceResponse, "services.delete-service", Change,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "service", &asked.name);
+    WatchServicesRequest => ServicesStream, "services.watch-services", Plain,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "service", "");
+    SetDrainedRequest => v1::SetDrainedResponse, "services.set-drained", Change,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "attachment", &asked.attachment);
+    AcquireRoleRequest => v1::Role, "services.acquire-role", Change,
+        |on, asked| part(part(on.environment(asked.environment.as_ref()), "service", &asked.service), "role", &asked.role);
+    TransferRoleRequest => v1::Role, "services.transfer-role", Change,
+        |on, asked| part(part(on.environment(asked.environment.as_ref()), "service", &asked.service), "role", &asked.role);
+    ReleaseRoleRequest => v1::ReleaseRoleResponse, "services.release-role", Change,
+        |on, asked| part(part(on.environment(asked.environment.as_ref()), "service", &asked.service), "role", &asked.role);
+
+    // Secrets.
+    PutSecretRequest => v1::Secret, "secrets.put-secret", Change,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "secret", &asked.name);
+    ListSecretsRequest => v1::ListSecretsResponse, "secrets.list-secrets", Plain,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "secret", "");
+    GetSecretMetadataRequest => v1::Secret, "secrets.get-secret-metadata", Plain,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "secret", &asked.name);
+    ReleaseSecretRequest => v1::ReleaseSecretResponse, "secrets.release-secret", Sensitive,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "secret", &asked.name);
+    DestroySecretVersionsRequest => v1::Secret, "secrets.destroy-secret-versions", Change,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "secret", &asked.name);
+    DeleteSecretRequest => v1::DeleteSecretResponse, "secrets.delete-secret", Change,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "secret", &asked.name);
+}

@@ -1,0 +1,132 @@
+//! Who reads what of the audit.
+
+use data_encoding::BASE64URL_NOPAD;
+use weft_audit::{Cursor, Object, Query};
+use weft_keys::{Owner, Purpose};
+use weft_model::access::{self, Action};
+
+use super::{App, AppError, Caller, EnvironmentReference};
+use crate::audit::{self, Checked, Reader};
+
+/// Of what records are asked for.
+#[derive(Debug, Clone)]
+pub enum AuditScope {
+    /// Everything.
+    Installation,
+    /// An organisation, by name or id.
+    Organisation(String),
+    /// An environment.
+    Environment(EnvironmentReference),
+}
+
+/// A part of the records.
+#[derive(Debug)]
+pub struct AuditPage {
+    /// The earliest first.
+    pub found: Vec<weft_audit::Found>,
+    /// For the next part; `None` after the last.
+    pub next: Option<String>,
+    /// Whether the reader may see what says something of others: places in logs, addresses of the platform.
+    pub reads_all: bool,
+}
+
+impl App {
+    /// Records that the caller may see, of `scope`; the object that is asked for is a part of it.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn audit_records(
+        &self,
+        caller: &Caller,
+        scope: &AuditScope,
+        asked: Query,
+        after: Option<&str>,
+        len_max: usize,
+    ) -> Result<AuditPage, AppError> {
+        let reads_all = caller.may(Action::ReadAllAudit, access::Object::Installation).is_ok();
+        let whole = self.audited(caller, scope, reads_all).await?;
+        let within = match (&whole, asked.object) {
+            (Some(whole), Some(part)) => Some(
+                format!("{whole}/{part}")
+                    .parse()
+                    .map_err(|problem| AppError::invalid("object", problem))?,
+            ),
+            (whole, part) => part.or_else(|| whole.clone()),
+        };
+        // A cursor tells how much others do, and is taken from nobody but who was given it.
+        let context = whole.map(|whole| whole.to_string()).unwrap_or_default();
+        let after = match after {
+            Some(after) => Some(self.open_cursor(&context, after).await?),
+            None => None,
+        };
+        let page = self.reader.page(Query { object: within, ..asked }, after, len_max).await?;
+        let next = match &page.next {
+            Some(next) => Some(self.seal_cursor(&context, next).await?),
+            None => None,
+        };
+        Ok(AuditPage { found: page.found, next, reads_all })
+    }
+
+    /// Whether all logs are what was written.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn verify_audit(&self, caller: &Caller) -> Result<Vec<Checked>, AppError> {
+        caller.may(Action::ReadAllAudit, access::Object::Installation)?;
+        self.reader.verify().await
+    }
+
+    /// What reads the audit.
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// What the scope is in records, if the caller may read those; `None` for all.
+    async fn audited(
+        &self,
+        caller: &Caller,
+        scope: &AuditScope,
+        reads_all: bool,
+    ) -> Result<Option<Object>, AppError> {
+        let or = |own, others| if reads_all { others } else { own };
+        match scope {
+            AuditScope::Installation => {
+                caller.may(Action::ReadAllAudit, access::Object::Installation)?;
+                Ok(None)
+            }
+            AuditScope::Organisation(text) => {
+                let action = or(Action::ReadOrganisationAudit, Action::SeeOrganisation);
+                let found = self.organisation(caller, action, text).await?;
+                Ok(Some(audit::organisation(&found.record.id)))
+            }
+            AuditScope::Environment(reference) => {
+                let action = or(Action::ReadEnvironmentAudit, Action::SeeEnvironment);
+                let found = self.environment(caller, action, reference).await?.record;
+                Ok(Some(audit::environment(&found.id, &found.organisation)))
+            }
+        }
+    }
+
+    async fn seal_cursor(&self, context: &str, cursor: &Cursor) -> Result<String, AppError> {
+        let (context, text) = (cursor_context(context), cursor.to_string());
+        let sealed =
+            self.keyring.seal(&Owner::Installation, Purpose::Audit, &context, text.as_bytes());
+        Ok(BASE64URL_NOPAD.encode(&sealed.await.map_err(AppError::internal)?))
+    }
+
+    async fn open_cursor(&self, context: &str, text: &str) -> Result<Cursor, AppError> {
+        let invalid =
+            || AppError::invalid("page.after", "expected what the part before named as `next`");
+        let sealed = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| invalid())?;
+        let context = cursor_context(context);
+        let opened =
+            self.keyring.open_sealed(&Owner::Installation, Purpose::Audit, &context, &sealed);
+        let opened = opened.await.map_err(|_| invalid())?;
+        let text = std::str::from_utf8(&opened).map_err(|_| invalid())?;
+        text.parse().map_err(|_| invalid())
+    }
+}
+
+fn cursor_context(scope: &str) -> [&[u8]; 2] {
+    [b"cursor", scope.as_bytes()]
+}

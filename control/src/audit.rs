@@ -1,0 +1,261 @@
+//! What calls leave in the audit, and that nothing is done without.
+//!
+//! ```text
+//!   Change      begin ─▶ decide, commit ─▶ finish ─▶ answer
+//!   Admission            decide ─▶ begin ─▶ commit ─▶ finish ─▶ answer     begun when the secret was good
+//!   Sensitive            decide ─▶ record ─▶ answer
+//!   Plain                decide ─▶ answer                                  recorded when refused
+//! ```
+//!
+//! When something cannot be recorded it is not done. Refusals alone are bounded, so that nobody fills the disk with
+//! them; how many were left out is recorded in turn.
+
+mod bounds;
+mod installed;
+mod reader;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use weft_audit::{
+    Actor as Who, Audit, Event, ExpireError, Fact, Facts, Name, Object, Origin, Outcome, Pending,
+    Refused, RequestId, Word,
+};
+use weft_model::{OrganisationId, access::Actor};
+use weft_types::EnvironmentId;
+
+use self::bounds::Bounds;
+pub use self::{
+    bounds::{ACTOR_REFUSALS_MAX, ADDRESS_REFUSALS_MAX, BOUNDS_INTERVAL, STRANGERS_REFUSALS_MAX},
+    installed::{AuditPlace, Log, open},
+    reader::{Checked, Reader},
+};
+use crate::{clock::Clock, error::AppError};
+
+/// What a call has made: the id of it.
+pub(crate) const MADE: Word = Word::new("made");
+/// How many refusals were left out.
+pub(crate) const COUNT: Word = Word::new("count");
+/// Refusals were left out.
+const LEFT_OUT: Word = Word::new("audit.left-out");
+
+/// How a call is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// It changes something, for whoever has shown who it is: recorded before it is decided, and what came of it.
+    Change,
+    /// It changes something for whoever shows a secret: recorded once that is good, before anything is done; as
+    /// refused when it is not.
+    Admission,
+    /// It tells what is sensitive: recorded before it does.
+    Sensitive,
+    /// It tells what is not, or is what hosts say every few seconds: recorded when it is refused.
+    Plain,
+}
+
+/// Records what calls do.
+#[derive(Debug)]
+pub struct Recorder {
+    audit: Audit,
+    clock: Clock,
+    bounds: Mutex<Bounds>,
+}
+
+impl Recorder {
+    /// Records in `audit`.
+    #[must_use]
+    pub fn new(audit: Audit, clock: Clock) -> Self {
+        Self { audit, clock, bounds: Mutex::default() }
+    }
+
+    /// Removes what was kept long enough.
+    ///
+    /// # Errors
+    /// [`ExpireError`].
+    pub async fn expire(&self) -> Result<(), ExpireError> {
+        if let Some(stub) = self.audit.expire().await? {
+            let expired = stub.unverified();
+            tracing::info!(segment = expired.segment, line = expired.seq, "old audit is removed");
+        }
+        Ok(())
+    }
+
+    /// A call that is to be recorded as `event`, whose outcome does not matter.
+    #[must_use]
+    pub fn call(self: &Arc<Self>, manner: Manner, event: Event) -> Call {
+        let recorder = Arc::clone(self);
+        Call { recorder, manner, event, pending: tokio::sync::Mutex::default() }
+    }
+
+    /// What a command on this machine does.
+    #[must_use]
+    pub fn command(self: &Arc<Self>, action: Word, object: Object) -> Call {
+        let user = rustix::process::getuid().as_raw().to_string();
+        let who = Who::Operator(Name::asked(&user));
+        self.call(Manner::Change, event(who, Origin::Local, action, object))
+    }
+
+    /// What the control plane does by itself.
+    #[must_use]
+    pub fn own(self: &Arc<Self>, action: Word, object: Object) -> Call {
+        self.call(Manner::Change, event(Who::System, Origin::Internal, action, object))
+    }
+
+    /// Records how many refusals were left out since the last time, if there were any.
+    ///
+    /// # Errors
+    /// [`Refused`]; they are counted on.
+    pub async fn record_left_out(&self) -> Result<(), Refused> {
+        let count = self.bounds().left_out();
+        if count == 0 {
+            return Ok(());
+        }
+        let event = event(Who::System, Origin::Internal, LEFT_OUT, named("audit"));
+        let facts = Facts::none().with(COUNT, Fact::Number(count));
+        self.audit.record(Event { outcome: Outcome::Done, facts, ..event }).await?;
+        self.bounds().told(count);
+        Ok(())
+    }
+
+    fn bounds(&self) -> MutexGuard<'_, Bounds> {
+        self.bounds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One call, as the audit has it.
+#[derive(Debug)]
+pub struct Call {
+    recorder: Arc<Recorder>,
+    manner: Manner,
+    event: Event,
+    /// What is recorded as begun, and has no outcome yet.
+    pending: tokio::sync::Mutex<Option<Pending>>,
+}
+
+impl Call {
+    /// Which request it is.
+    #[must_use]
+    pub fn request(&self) -> RequestId {
+        self.event.request
+    }
+
+    /// Records that something is about to be done; once is enough.
+    ///
+    /// # Errors
+    /// [`AppError::Unrecorded`]: do not do it. [`AppError::Exhausted`]: who calls is refused all the time.
+    pub async fn begin(&self) -> Result<(), AppError> {
+        let mut pending = self.pending.lock().await;
+        if pending.is_some() {
+            return Ok(());
+        }
+        if self.manner == Manner::Change
+            && !self.recorder.bounds().is_heard(&self.event, self.now())
+        {
+            return Err(AppError::Exhausted("refused too often; wait a minute".to_owned()));
+        }
+        *pending = Some(self.recorder.audit.begin(self.event.clone()).await?);
+        Ok(())
+    }
+
+    /// Records what came of it, with the id of what it has made.
+    ///
+    /// # Errors
+    /// [`AppError::Unrecorded`], or [`AppError::Unknown`] when something may have been done: do not answer with
+    /// success.
+    pub async fn end(&self, ended: Result<Option<&str>, &AppError>) -> Result<(), AppError> {
+        if matches!(ended, Err(AppError::Unrecorded)) {
+            return Ok(());
+        }
+        let outcome = outcome(ended.err());
+        let is_denied = matches!(outcome, Outcome::Denied(_));
+        if let Some(pending) = self.pending.lock().await.take() {
+            if is_denied {
+                // It is recorded, whatever the bound says; the next one may not be.
+                self.recorder.bounds().count(&self.event, self.now());
+            }
+            let made = ended.ok().flatten().map(|made| Fact::Name(Name::asked(made)));
+            let pending = made.into_iter().fold(pending, |pending, made| pending.with(MADE, made));
+            return pending.finish(outcome).await.map(|_| ()).map_err(|refused| {
+                tracing::error!(%refused, "what came of a call is not recorded");
+                AppError::Unknown
+            });
+        }
+        let is_bounded = match (self.manner, &outcome) {
+            (Manner::Sensitive, Outcome::Done) => false,
+            (Manner::Admission | Manner::Change, _) | (_, Outcome::Denied(_)) => true,
+            _ => return Ok(()),
+        };
+        if is_bounded && !self.recorder.bounds().admits(&self.event, self.now()) {
+            return Ok(());
+        }
+        let recorded = self.recorder.audit.record(Event { outcome, ..self.event.clone() }).await;
+        if recorded.is_err() && is_bounded {
+            self.recorder.bounds().leave_out();
+        }
+        recorded.map(|_| ()).map_err(AppError::from)
+    }
+
+    fn now(&self) -> weft_model::UnixMs {
+        self.recorder.clock.now()
+    }
+}
+
+impl From<Refused> for AppError {
+    fn from(refused: Refused) -> Self {
+        tracing::error!(%refused, "the audit takes no records");
+        Self::Unrecorded
+    }
+}
+
+fn event(who: Who, from: Origin, action: Word, object: Object) -> Event {
+    let (outcome, request, facts) = (Outcome::Begun, RequestId::random(), Facts::none());
+    Event { who, from, action, object, outcome, request, facts }
+}
+
+/// All of a kind.
+#[must_use]
+pub fn named(kind: &str) -> Object {
+    Object::named(&Name::asked(kind))
+}
+
+/// An organisation.
+#[must_use]
+pub fn organisation(id: &OrganisationId) -> Object {
+    named("organisation").with(&Name::asked(id.as_str()))
+}
+
+/// An environment.
+#[must_use]
+pub fn environment(id: &EnvironmentId, of: &OrganisationId) -> Object {
+    organisation(of).with(&Name::asked("environment")).with(&Name::asked(id.as_str()))
+}
+
+/// Who, as the audit has it.
+#[must_use]
+pub fn who(actor: &Actor) -> Who {
+    match actor {
+        Actor::Nobody => Who::Anonymous,
+        Actor::User { id, .. } => Who::User(Name::asked(id.as_str())),
+        Actor::Token { id, .. } => Who::Token(Name::asked(id.as_str())),
+        Actor::Host(id) => Who::Host(Name::asked(id.as_str())),
+        Actor::Component(component) => {
+            Who::Service(Name::asked(&format!("{component:?}").to_lowercase()))
+        }
+    }
+}
+
+fn outcome(error: Option<&AppError>) -> Outcome {
+    let Some(error) = error else { return Outcome::Done };
+    match error {
+        AppError::Unauthenticated => Outcome::Denied(Word::new("unauthenticated")),
+        AppError::Refused => Outcome::Denied(Word::new("permission-denied")),
+        AppError::NotFound(_) => Outcome::Denied(Word::new("not-found")),
+        AppError::Invalid { .. } => Outcome::Failed(Word::new("invalid-argument")),
+        AppError::Exists(_) => Outcome::Failed(Word::new("already-exists")),
+        AppError::State(_) => Outcome::Failed(Word::new("failed-precondition")),
+        AppError::Changed(_) => Outcome::Failed(Word::new("aborted")),
+        AppError::Exhausted(_) => Outcome::Failed(Word::new("resource-exhausted")),
+        AppError::Unavailable | AppError::Unrecorded => Outcome::Failed(Word::new("unavailable")),
+        AppError::Unknown => Outcome::Unknown,
+        AppError::Internal(_) => Outcome::Failed(Word::new("internal")),
+    }
+}
