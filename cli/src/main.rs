@@ -8,9 +8,13 @@ mod net;
 mod pki;
 mod text;
 
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 
 #[derive(Parser)]
 #[command(version, about = "Encrypted overlay networks, one for each environment")]
@@ -33,6 +37,11 @@ enum Command {
     Control(control::ControlCommand),
     /// Check whether this host can run the network daemon, and say what to do where it cannot
     Doctor(doctor::DoctorArguments),
+    /// Print what a shell needs to complete this command: `source <(weft completion bash)`
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
 }
 
 fn main() -> ExitCode {
@@ -42,6 +51,7 @@ fn main() -> ExitCode {
         Command::Bench(command) => bench::run(&command),
         Command::Control(command) => control::run(command),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Completion { shell } => complete(shell),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -52,6 +62,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn complete(shell: Shell) -> anyhow::Result<()> {
+    // The library panics when its output goes nowhere.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "weft", &mut script);
+    Ok(io::stdout().write_all(&script)?)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -68,7 +68,8 @@ pub struct ManagedNode {
 /// What runs: the file's part, and the control plane's.
 struct Running {
     config: Config,
-    services: BTreeMap<EnvironmentId, Vec<ServiceRecord>>,
+    /// What gateways answer from; the numbers of zones are left out.
+    zones: BTreeMap<EnvironmentId, ZoneRecords>,
     /// Of the newest zone.
     serial: u32,
 }
@@ -80,7 +81,7 @@ impl ManagedNode {
         // Serial numbers go on when another daemon begins, as far as anybody remembers those of this one.
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let serial = u32::try_from(since_1970.as_secs() % u64::from(u32::MAX)).unwrap_or(0);
-        let running = Running { config, services: BTreeMap::new(), serial };
+        let running = Running { config, zones: BTreeMap::new(), serial };
         Self { node, running: Arc::new(Mutex::new(running)) }
     }
 
@@ -107,7 +108,7 @@ impl ManagedNode {
             self.node.reload(Box::new(next.clone())).await?;
             running.config = next;
         }
-        self.name(&mut running, desired.services).await?;
+        self.name(&mut running, desired.services).await;
         judged
     }
 
@@ -116,24 +117,24 @@ impl ManagedNode {
         &self,
         running: &mut Running,
         services: BTreeMap<EnvironmentId, Vec<ServiceRecord>>,
-    ) -> Result<(), RequestError> {
-        let before = std::mem::take(&mut running.services);
+    ) {
+        let before = std::mem::take(&mut running.zones);
         for (id, services) in services {
             let environment = running.config.environments.iter().find(|e| e.id == id);
             let Some(environment) = environment else { continue };
-            if before.get(&id) != Some(&services) {
+            let subnets = environment.subnets.clone();
+            let zone = ZoneRecords { serial: 0, subnets, services, aliases: Vec::new() };
+            if before.get(&id) != Some(&zone) {
                 running.serial = running.serial.wrapping_add(1);
-                let records = ZoneRecords {
-                    serial: running.serial,
-                    subnets: environment.subnets.clone(),
-                    services: services.clone(),
-                    aliases: Vec::new(),
-                };
-                self.node.set_zone(id.clone(), Box::new(records)).await?;
+                let records = ZoneRecords { serial: running.serial, ..zone.clone() };
+                if let Err(error) = self.node.set_zone(id.clone(), Box::new(records)).await {
+                    // It is that environment's own matter, and is tried again with the next news.
+                    tracing::error!(environment = %id, %error, "names stay as they were");
+                    continue;
+                }
             }
-            running.services.insert(id, services);
+            running.zones.insert(id, zone);
         }
-        Ok(())
     }
 }
 
