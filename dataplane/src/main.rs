@@ -232,9 +232,12 @@ impl Ground {
         // What it knew last, until it hears more.
         let desired = agent.as_ref().map(Agent::desired).unwrap_or_default();
         config.environments.extend(desired.environments);
-        let node = node::prepare(config.clone(), desired.policies, Arc::clone(&helper), kept)?;
-        let managed = agent
-            .map(|agent| Managed { agent, node: ManagedNode::new(node.handle.clone(), config) });
+        let policies = desired.policies;
+        let node = node::prepare(config.clone(), policies.clone(), Arc::clone(&helper), kept)?;
+        let managed = agent.map(|agent| {
+            let node = ManagedNode::new(node.handle.clone(), config, policies);
+            Managed { agent, node }
+        });
         Ok(Self { api, metrics, node, helper, managed })
     }
 }
@@ -430,7 +433,7 @@ async fn reload_on(
                 }
                 let reloaded = match &managed {
                     Some(managed) => managed.reload(config).await,
-                    None => node.reload(Box::new(config)).await,
+                    None => node.reload(Box::new(config)).await.map(drop),
                 };
                 if let Err(error) = reloaded {
                     tracing::error!(%error, "configuration not reloaded");

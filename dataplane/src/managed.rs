@@ -7,7 +7,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use tokio::sync::Mutex;
 use weft_agent::{
     Actual, ActualAttachment, ActualPeer, Agent, AttachError, Dataplane, Desired, Seal, Settings,
@@ -15,6 +15,7 @@ use weft_agent::{
 };
 use weft_config::{Account, Attachment, Config, Control};
 use weft_dns::{ServiceRecord, ZoneRecords};
+use weft_proto::policy::Rules;
 use weft_types::{EnvironmentId, HostId};
 
 use crate::{
@@ -29,11 +30,11 @@ use crate::{
 /// When it cannot be made or read, or was sealed with another key; nothing of it is touched then.
 pub fn open(host: &HostId, control: &Control, user: Option<&Account>) -> anyhow::Result<Agent> {
     let folder = &control.state;
-    private_folder(folder, user)
-        .with_context(|| format!("control.state: cannot make the folder {}", folder.display()))?;
+    own(folder, user)
+        .with_context(|| format!("control.state: {} cannot be used", folder.display()))?;
     let seal = seal(folder, control).context("control.seal")?;
     // What was made here is the daemon's.
-    private_folder(folder, user)?;
+    own(folder, user)?;
     let settings = Settings {
         url: control.url.clone(),
         join_token: control.join_token.clone(),
@@ -42,6 +43,23 @@ pub fn open(host: &HostId, control: &Control, user: Option<&Account>) -> anyhow:
         version: VERSION.to_owned(),
     };
     Agent::open(settings, State::new(folder, seal)).context("control.state")
+}
+
+/// Makes the folder if it is missing, and gives it to the daemon's user, if nothing else is in it.
+fn own(folder: &Path, user: Option<&Account>) -> anyhow::Result<()> {
+    if let Ok(entries) = std::fs::read_dir(folder) {
+        for entry in entries {
+            let name = entry?.file_name();
+            let is_ours = name.to_str().is_some_and(State::is_own_file);
+            ensure!(is_ours, "it holds {name:?}; expected a folder for weftd alone");
+        }
+    }
+    private_folder(folder, user)?;
+    if let Some(user) = user {
+        let reached = user.run(|| std::fs::read_dir(folder)).and_then(|reached| reached);
+        reached.with_context(|| format!("user {user} does not reach it; expected a way to it"))?;
+    }
+    Ok(())
 }
 
 fn seal(folder: &Path, control: &Control) -> anyhow::Result<Seal> {
@@ -68,6 +86,7 @@ pub struct ManagedNode {
 /// What runs: the file's part, and the control plane's.
 struct Running {
     config: Config,
+    policies: BTreeMap<EnvironmentId, Rules>,
     /// What gateways answer from; the numbers of zones are left out.
     zones: BTreeMap<EnvironmentId, ZoneRecords>,
     /// Of the newest zone.
@@ -75,13 +94,13 @@ struct Running {
 }
 
 impl ManagedNode {
-    /// A node that runs `config` now.
+    /// A node that runs `config` now, judged by `policies`.
     #[must_use]
-    pub fn new(node: NodeHandle, config: Config) -> Self {
+    pub fn new(node: NodeHandle, config: Config, policies: BTreeMap<EnvironmentId, Rules>) -> Self {
         // Serial numbers go on when another daemon begins, as far as anybody remembers those of this one.
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let serial = u32::try_from(since_1970.as_secs() % u64::from(u32::MAX)).unwrap_or(0);
-        let running = Running { config, zones: BTreeMap::new(), serial };
+        let running = Running { config, policies, zones: BTreeMap::new(), serial };
         Self { node, running: Arc::new(Mutex::new(running)) }
     }
 
@@ -92,22 +111,23 @@ impl ManagedNode {
     pub async fn reload(&self, file: Config) -> Result<(), RequestError> {
         let mut running = self.running.lock().await;
         let environments = running.config.environments.clone();
-        let next = Config { environments, ..file };
-        self.node.reload(Box::new(next.clone())).await?;
-        running.config = next;
+        running.config = *self.node.reload(Box::new(Config { environments, ..file })).await?;
         Ok(())
     }
 
     async fn run(&self, desired: Desired) -> Result<(), RequestError> {
         let mut running = self.running.lock().await;
-        // Before anybody comes whom they are about.
-        let judged = self.node.set_policies(desired.policies).await;
+        // Before anybody comes whom they are about; and what goes is judged until it is gone.
+        let mut policies = std::mem::take(&mut running.policies);
+        policies.extend(desired.policies.clone());
+        running.policies = desired.policies.clone();
+        let mut judged = self.node.set_policies(policies).await;
         let next = Config { environments: desired.environments, ..running.config.clone() };
         let changes = weft_config::plan(&running.config, &next);
         if !changes.is_ok_and(|changes| changes.is_empty()) {
-            self.node.reload(Box::new(next.clone())).await?;
-            running.config = next;
+            running.config = *self.node.reload(Box::new(next)).await?;
         }
+        judged = judged.and(self.node.set_policies(desired.policies).await);
         self.name(&mut running, desired.services).await;
         judged
     }
@@ -148,6 +168,17 @@ impl Dataplane for ManagedNode {
         environment: EnvironmentId,
         attachment: Attachment,
     ) -> Result<(), AttachError> {
+        // Nothing comes or goes meanwhile.
+        let running = self.running.lock().await;
+        let mut environments = running.config.environments.iter();
+        let is_desired = environments
+            .find(|known| known.id == environment)
+            .is_some_and(|known| known.attachments.contains(&attachment));
+        if !is_desired {
+            let name = &attachment.name;
+            let gone = format!("attachment {name} of environment {environment} ended meanwhile");
+            return Err(AttachError::NotFound(gone));
+        }
         let made = self.node.attach(environment, (&attachment).into()).await;
         made.map(drop).map_err(attach_error)
     }

@@ -15,7 +15,7 @@ use std::{
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use weft_config::ControlUrl;
 use weft_types::{AttachmentName, EnvironmentId, HostId};
@@ -44,6 +44,8 @@ const KEEP_PAUSE: Duration = Duration::from_millis(50);
 const KEEP_SHARE: u32 = 20;
 /// How soon it is tried again when it could not be kept.
 const KEEP_AGAIN: Duration = Duration::from_secs(10);
+/// How often it is looked what is due.
+const TICK: Duration = Duration::from_secs(1);
 /// How long somebody waits for an attachment that was granted: a certificate and the next news.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -99,11 +101,15 @@ impl Agent {
     /// # Errors
     /// [`StateError`]; what is kept is not touched.
     pub fn open(settings: Settings, state: State) -> Result<Self, StateError> {
-        let (identity, cache, bindings) = (state.identity()?, state.cache()?, state.bindings()?);
+        let identity = state.identity(&settings.host)?;
+        let (cache, bindings) = (state.cache()?, state.bindings()?);
         let mut documents = Documents::default();
         let (mut leaves, mut contact) = (Leaves::default(), None);
         if let Some(cache) = cache {
             complain(documents.take(cache.snapshot));
+            if cache.version != settings.version {
+                documents.ask_anew();
+            }
             leaves = Leaves::restore(cache.leaves);
             contact = Some(UNIX_EPOCH + Duration::from_secs(cache.contact));
         }
@@ -140,7 +146,8 @@ impl Agent {
     /// What the host is to run with what it has kept.
     #[must_use]
     pub fn desired(&self) -> Desired {
-        Desired::new(&self.documents, &self.leaves, &self.bindings)
+        let is_ipv4 = self.settings.endpoints.first().is_none_or(SocketAddr::is_ipv4);
+        Desired::new(&self.documents, &self.leaves, &self.bindings, is_ipv4)
     }
 
     /// For the local API.
@@ -176,9 +183,14 @@ impl Agent {
 
     /// Waits without a control plane.
     async fn wait<D: Dataplane>(&mut self, until: Instant, dataplane: &D) {
-        self.sound_alarm();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                _ = ticks.tick() => {
+                    self.sound_alarm();
+                    self.give_up_waiting();
+                }
                 () = sleep_until(until) => return,
                 () = sleep_until(self.keep_after), if self.is_unkept => self.keep().await,
                 Some(request) = self.inbox.recv() => match request {
@@ -206,6 +218,20 @@ impl Agent {
         self.is_alarmed = is_alarming;
     }
 
+    fn give_up_waiting(&mut self) {
+        let now = Instant::now();
+        for waiting in self.waiting.extract_if(.., |waiting| waiting.until <= now) {
+            let Waiting { environment, name, reply, .. } = waiting;
+            let error = format!(
+                "attachment {name} of environment {environment} was granted, and what it needs has not \
+                 come in {} s; ask again",
+                WAIT_MAX.as_secs()
+            );
+            // Whoever asked may have gone.
+            let _ = reply.send(Err(AttachError::Unavailable(error)));
+        }
+    }
+
     /// Without a control plane only what was granted before is made.
     fn attach_alone<D: Dataplane>(
         &mut self,
@@ -217,6 +243,10 @@ impl Agent {
         let is_known = known.is_some_and(|b| b.netns == new.netns && b.interface == new.interface);
         let desired = self.desired();
         match desired.attachment(&new.environment, &new.name).filter(|_| is_known) {
+            Some(known) if new.addresses.iter().any(|wanted| !known.addresses.contains(wanted)) => {
+                let error = format!("attachment {} has other addresses; detach it first", new.name);
+                let _ = reply.send(Err(AttachError::Exists(error)));
+            }
             Some(attachment) => {
                 make(dataplane, new.environment.clone(), attachment.clone(), false, reply);
             }
@@ -250,6 +280,11 @@ impl Agent {
             self.bindings.releases.pop();
             self.bindings.bindings.push(binding);
             return Err(not_kept(&error));
+        }
+        let is_its =
+            |waiting: &mut Waiting| waiting.environment == *environment && waiting.name == *name;
+        for Waiting { reply, .. } in self.waiting.extract_if(.., is_its) {
+            let _ = reply.send(Err(ended_meanwhile(environment, name)));
         }
         self.apply(dataplane).await;
         Ok(release)
@@ -332,6 +367,7 @@ impl Agent {
             snapshot: self.documents.snapshot(),
             leaves: self.leaves.keep(),
             contact: contact.unwrap_or_default().as_secs(),
+            version: self.settings.version.clone(),
         };
         let (state, began) = (Arc::clone(&self.state), Instant::now());
         let kept = tokio::task::spawn_blocking(move || state.keep_cache(&cache)).await;
@@ -367,6 +403,11 @@ fn make<D: Dataplane>(
         let made = dataplane.make(environment, attachment).await;
         let _ = reply.send(made.map(|()| is_new));
     });
+}
+
+fn ended_meanwhile(environment: &EnvironmentId, name: &AttachmentName) -> AttachError {
+    let error = format!("attachment {name} of environment {environment} was ended meanwhile");
+    AttachError::Precondition(error)
 }
 
 fn not_kept(error: &StateError) -> AttachError {

@@ -1,6 +1,6 @@
 //! From what there is to know to what the data plane is to run.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use weft_config::{
     ADDRESSES_PER_PEER_MAX, ALTERNATIVES_MAX, Attachment, Environment, Names, Peer, Share,
@@ -30,7 +30,13 @@ pub struct Desired {
 }
 
 impl Desired {
-    pub(crate) fn new(documents: &Documents, leaves: &Leaves, bindings: &Bindings) -> Self {
+    /// For a host that others reach by IPv4, or by IPv6.
+    pub(crate) fn new(
+        documents: &Documents,
+        leaves: &Leaves,
+        bindings: &Bindings,
+        is_ipv4: bool,
+    ) -> Self {
         let mut desired = Self::default();
         for (id, known) in documents.environments() {
             // Without a certificate there is nobody to talk to yet.
@@ -66,7 +72,7 @@ impl Desired {
                 peers: known
                     .peers
                     .iter()
-                    .filter_map(|(host, peer)| self::peer(host, peer))
+                    .filter_map(|(host, peer)| self::peer(host, peer, is_ipv4))
                     .collect(),
             });
         }
@@ -115,14 +121,41 @@ fn attachment(binding: &Binding, known: &documents::Attachment) -> Attachment {
     }
 }
 
-/// A host that nobody can call is no peer.
-fn peer(host: &HostId, known: &documents::Peer) -> Option<Peer> {
-    let (endpoint, others) = known.endpoints.split_first()?;
+/// A host that cannot be called from here is no peer.
+fn peer(host: &HostId, known: &documents::Peer, is_ipv4: bool) -> Option<Peer> {
+    let can_be_called = |endpoint: &&SocketAddr| {
+        endpoint.is_ipv4() == is_ipv4
+            && endpoint.port() != 0
+            && !endpoint.ip().is_unspecified()
+            && !endpoint.ip().is_multicast()
+    };
+    let mut endpoints = known.endpoints.iter().filter(can_be_called).copied();
     Some(Peer {
         host: host.clone(),
-        endpoint: *endpoint,
-        alternatives: others.iter().take(ALTERNATIVES_MAX).copied().collect(),
+        endpoint: endpoints.next()?,
+        alternatives: endpoints.take(ALTERNATIVES_MAX).collect(),
         addresses: known.addresses.iter().take(ADDRESSES_PER_PEER_MAX).copied().collect(),
         keepalive_seconds: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_called_where_they_can_be() {
+        let host = "host-b".parse().unwrap();
+        let peer = |endpoints: &[&str], is_ipv4| {
+            let endpoints = endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect();
+            let known = documents::Peer { endpoints, addresses: Vec::new() };
+            let peer = self::peer(&host, &known, is_ipv4)?;
+            Some((peer.endpoint.to_string(), peer.alternatives.len()))
+        };
+        let mixed =
+            ["0.0.0.0:5820", "[2001:db8::2]:5820", "192.0.2.2:0", "192.0.2.2:5820", "192.0.2.3:1"];
+        assert_eq!(peer(&mixed, true), Some(("192.0.2.2:5820".to_owned(), 1)));
+        assert_eq!(peer(&mixed, false), Some(("[2001:db8::2]:5820".to_owned(), 0)));
+        assert_eq!(peer(&mixed[..3], true), None);
+    }
 }

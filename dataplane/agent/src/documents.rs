@@ -108,6 +108,8 @@ pub struct Documents {
     /// Updates of an answer that has not come whole.
     parts: Vec<v1::HostUpdate>,
     is_snapshot: bool,
+    /// Something since the last snapshot was not understood.
+    is_partial: bool,
 }
 
 impl Documents {
@@ -146,10 +148,13 @@ impl Documents {
         }
         if self.is_snapshot {
             self.environments.clear();
+            self.is_partial = false;
         }
         let parts = std::mem::take(&mut self.parts);
-        let errors = parts.into_iter().filter_map(|update| self.update(update).err()).collect();
+        let errors: Vec<_> =
+            parts.into_iter().filter_map(|update| self.update(update).err()).collect();
         self.revision = part.revision;
+        self.is_partial |= !errors.is_empty();
         Some(errors)
     }
 
@@ -159,12 +164,17 @@ impl Documents {
         self.is_snapshot = false;
     }
 
+    /// The next daemon asks for everything again: what this one has not understood, that one may.
+    pub(crate) fn ask_anew(&mut self) {
+        self.revision = 0;
+    }
+
     /// Everything as one answer.
     pub(crate) fn snapshot(&self) -> v1::WatchResponse {
         let said = self.environments.values().flat_map(|environment| environment.said.values());
         let updates = said.map(|update| v1::HostUpdate { update: Some(update.clone()) });
         v1::WatchResponse {
-            revision: self.revision,
+            revision: if self.is_partial { 0 } else { self.revision },
             is_snapshot: true,
             updates: updates.collect(),
             more: false,
@@ -405,6 +415,11 @@ pub(crate) mod tests {
             ..answer(6, vec![])
         };
         assert_eq!(documents.take(unknown), Some(vec![DocumentError::Kind]));
+        assert_eq!(
+            (documents.revision(), documents.snapshot().revision),
+            (6, 0),
+            "it is asked again"
+        );
         assert_eq!(acme(&documents).attachments.len(), 1);
     }
 

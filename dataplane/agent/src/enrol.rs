@@ -1,7 +1,8 @@
 //! How a machine becomes a host.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
+use tokio::time::timeout;
 use tonic::Status;
 use weft_config::ControlUrl;
 use weft_control_api::v1::{self, enrolment_client::EnrolmentClient};
@@ -18,6 +19,9 @@ use crate::{
     join::JoinToken,
     state::Identity,
 };
+
+/// How long the answer may take.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// Why a machine is no host yet.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +99,10 @@ pub(crate) async fn enrol(
         cpu_milli: candidate.cpu_milli,
         memory_bytes: candidate.memory_bytes,
     };
-    let enrolled = EnrolmentClient::new(channel).enrol(request).await?.into_inner();
+    let mut client = EnrolmentClient::new(channel);
+    let enrolled = timeout(ANSWER_MAX, client.enrol(request)).await;
+    let enrolled = enrolled.map_err(|_| EnrolError::Refused("no answer in time".to_owned()))?;
+    let enrolled = enrolled?.into_inner();
     let authority = enrolled
         .anchors
         .first()
@@ -110,6 +117,8 @@ pub(crate) async fn enrol(
     if member.identity.member != Member::Host(candidate.host.clone()) {
         return Err(EnrolError::Other("a certificate of somebody else".to_owned()));
     }
+    // It is of use, before it is kept.
+    connection::as_host(&enrolled.anchors, &enrolled.certificate, &key.key_pem)?;
     Ok(Identity {
         host: candidate.host.clone(),
         installation,

@@ -160,9 +160,10 @@ impl Leaves {
         due
     }
 
-    /// One has come.
-    pub(crate) fn insert(&mut self, environment: EnvironmentId, leaf: Leaf) {
-        self.asked.remove(&environment);
+    /// One has come. Whatever is wrong with it, another one is not asked for at once.
+    pub(crate) fn insert(&mut self, environment: EnvironmentId, leaf: Leaf, now: Instant) {
+        let asked = Asked { runs: false, pause: Duration::ZERO, again: now + AGAIN_MAX };
+        self.asked.insert(environment.clone(), asked);
         self.leaves.insert(environment, leaf);
     }
 
@@ -260,7 +261,8 @@ mod tests {
             let mut leaves = Leaves::default();
             assert_eq!(leaves.take_due(&documents, start, now, 16), [acme()]);
             assert_eq!(leaves.take_due(&documents, start, now, 16), [], "it runs");
-            leaves.insert(acme(), issuer.leaf(start, chance));
+            leaves.insert(acme(), issuer.leaf(start, chance), now);
+            let now = now + AGAIN_MAX;
             let at = |share: f64| start + DAY.mul_f64(share);
             assert_eq!(leaves.take_due(&documents, at(share - 0.01), now, 16), []);
             assert_eq!(leaves.take_due(&documents, at(share + 0.01), now, 16), [acme()]);
@@ -275,7 +277,7 @@ mod tests {
         issuer.tell(&mut documents, 1);
         let mut leaves = Leaves::default();
         assert_eq!(leaves.take_due(&documents, start, now, 16), []);
-        leaves.insert(acme(), issuer.leaf(start, 0.5));
+        leaves.insert(acme(), issuer.leaf(start, 0.5), now);
         leaves.retain(&documents);
         assert!(leaves.get(&acme()).is_none());
     }
@@ -303,18 +305,19 @@ mod tests {
         let (old, new) = (Issuer::new(start), Issuer::new(start));
         let mut documents = old.documents();
         let mut leaves = Leaves::default();
-        leaves.insert(acme(), old.leaf(start, 0.5));
+        leaves.insert(acme(), old.leaf(start, 0.5), now);
         assert_eq!(leaves.take_due(&documents, start, now, 16), []);
         new.tell(&mut documents, 3);
-        assert_eq!(leaves.take_due(&documents, start, now, 16), [acme()]);
+        assert_eq!(leaves.take_due(&documents, start, now, 16), [], "not at once");
+        assert_eq!(leaves.take_due(&documents, start, now + AGAIN_MAX, 16), [acme()]);
     }
 
     #[test]
     fn what_is_kept_is_the_same_again_and_foreign_keys_are_refused() {
-        let start = SystemTime::now();
+        let (start, now) = (SystemTime::now(), Instant::now());
         let issuer = Issuer::new(start);
         let mut leaves = Leaves::default();
-        leaves.insert(acme(), issuer.leaf(start, 0.5));
+        leaves.insert(acme(), issuer.leaf(start, 0.5), now);
         let again = Leaves::restore(leaves.keep());
         assert_eq!(again.first_end(), leaves.first_end());
         let seconds = |leaf: &Leaf| leaf.renew.duration_since(UNIX_EPOCH).unwrap().as_secs();

@@ -1,14 +1,15 @@
 //! What the host keeps is sealed: whoever has its disk and not its key has nothing.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
+
+use crate::files;
 
 /// Bytes of a key.
 const KEY_LEN: usize = 32;
@@ -60,16 +61,12 @@ impl Seal {
     /// [`SealError`].
     pub fn beside(path: &Path) -> Result<Self, SealError> {
         let failed = |cause| SealError::File { path: path.to_owned(), cause };
-        let mut bytes = Zeroizing::new([0; KEY_LEN]);
-        getrandom::fill(&mut *bytes).map_err(|error| failed(io::Error::other(error)))?;
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-            Ok(mut file) => {
-                file.write_all(&*bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-                Ok(Self::new(&*bytes))
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::read(path),
-            Err(error) => Err(failed(error)),
+        if !path.try_exists().map_err(failed)? {
+            let mut bytes = Zeroizing::new([0; KEY_LEN]);
+            getrandom::fill(&mut *bytes).map_err(|error| failed(io::Error::other(error)))?;
+            files::write(path, &*bytes).map_err(failed)?;
         }
+        Self::read(path)
     }
 
     fn new(key: &[u8]) -> Self {

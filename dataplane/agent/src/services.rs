@@ -1,6 +1,10 @@
 //! Services of an environment: what they are called, and who may talk to whom.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{AddrParseError, IpAddr},
+    sync::Arc,
+};
 
 use weft_control_api::v1;
 use weft_dns::{Health, PortRecord, Protocol, ServiceRecord, SlotRecord};
@@ -40,7 +44,7 @@ fn slot(service: &v1::ServiceState, instance: &v1::ServiceInstance) -> Option<Sl
     Some(SlotRecord {
         index,
         name,
-        addresses: addresses(instance),
+        addresses: addresses(instance).ok()?,
         health: match instance.state() {
             v1::InstanceState::Starting => Health::Starting,
             v1::InstanceState::Healthy => Health::Healthy,
@@ -54,8 +58,8 @@ fn slot(service: &v1::ServiceState, instance: &v1::ServiceInstance) -> Option<Sl
     })
 }
 
-fn addresses(instance: &v1::ServiceInstance) -> Vec<IpAddr> {
-    instance.addresses.iter().filter_map(|address| address.parse().ok()).collect()
+fn addresses(instance: &v1::ServiceInstance) -> Result<Vec<IpAddr>, AddrParseError> {
+    instance.addresses.iter().map(|address| address.parse()).collect()
 }
 
 /// By what an environment is judged; `None` when everything is allowed. What cannot be understood denies everything.
@@ -63,14 +67,16 @@ pub(crate) fn rules<'a>(
     policy: &v1::Policy,
     services: impl Iterator<Item = &'a v1::ServiceState>,
 ) -> Option<Rules> {
-    let addresses: BTreeMap<_, Arc<[IpAddr]>> = services
+    let addresses = services
         .map(|service| {
-            let all = service.instances.iter().flat_map(addresses);
-            (service.name.as_str(), all.collect())
+            let all = service.instances.iter().map(addresses).collect::<Result<Vec<_>, _>>();
+            Some((service.name.as_str(), Arc::from(all.ok()?.concat())))
         })
-        .collect();
+        .collect::<Option<BTreeMap<_, _>>>();
     let default = verdict(policy.default());
-    let rules = policy.rules.iter().map(|said| rule(said, &addresses)).collect::<Option<Vec<_>>>();
+    let rules = addresses.and_then(|addresses| {
+        policy.rules.iter().map(|said| rule(said, &addresses)).collect::<Option<Vec<_>>>()
+    });
     match (default, rules) {
         (Some(Verdict::Allow), Some(rules)) if rules.is_empty() => None,
         (Some(default), Some(rules)) => Some(Rules { default, rules }),
@@ -164,8 +170,12 @@ mod tests {
 
     #[test]
     fn a_service_has_its_slots_roles_and_ports() {
-        let slots =
-            [("0", "10.40.0.2", true), ("1", "10.40.0.3", false), ("surge-4", "10.40.0.4", true)];
+        let slots = [
+            ("0", "10.40.0.2", v1::InstanceState::Healthy),
+            ("1", "10.40.0.3", v1::InstanceState::Unhealthy),
+            ("2", "10.40.0.5", v1::InstanceState::Drained),
+            ("surge-4", "10.40.0.4", v1::InstanceState::Starting),
+        ];
         let record = record(&service("db", &slots));
         let slots: Vec<_> = record
             .slots
@@ -217,5 +227,8 @@ mod tests {
             spoil(&mut bad);
             assert_eq!(rules(&bad, std::iter::empty()), Some(Rules::nothing()), "{bad:?}");
         }
+        let nowhere = [service("db", &[("0", "10.40.0", v1::InstanceState::Healthy)])];
+        let denied = rules(&policy(vec![web_to_db()]), nowhere.iter());
+        assert_eq!(denied, Some(Rules::nothing()), "whose addresses these are is not known");
     }
 }

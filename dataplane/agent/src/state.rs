@@ -26,6 +26,7 @@ const ENROLLING: &str = "enrolling";
 const IDENTITY: &str = "identity";
 const CACHE: &str = "cache";
 const BINDINGS: &str = "bindings";
+const SEAL_KEY: &str = "seal.key";
 /// Longest file that is read, bytes: 1,024 environments with all that they may hold are less.
 const FILE_LEN_MAX: u64 = 512 << 20;
 
@@ -39,6 +40,14 @@ pub enum StateError {
         path: PathBuf,
         /// Why.
         cause: io::Error,
+    },
+    /// It is another host's.
+    #[error("{path}: the identity is {found}'s; expected this host's")]
+    OtherHost {
+        /// Which file.
+        path: PathBuf,
+        /// Whose.
+        found: HostId,
     },
     /// It was sealed with another key, or is damaged.
     #[error(
@@ -93,6 +102,8 @@ pub(crate) struct Cache {
     pub(crate) leaves: Vec<KeptLeaf>,
     /// When the control plane was heard of last, seconds since 1970.
     pub(crate) contact: u64,
+    /// The version of the daemon that understood it.
+    pub(crate) version: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -101,6 +112,7 @@ struct CacheFile {
     snapshot: String,
     leaves: Vec<KeptLeaf>,
     contact: u64,
+    version: String,
 }
 
 /// Where an attachment is on this host.
@@ -166,10 +178,17 @@ impl State {
         Self { folder: folder.to_owned(), seal }
     }
 
+    /// Whether a file of this name is one that is made here.
+    #[must_use]
+    pub fn is_own_file(name: &str) -> bool {
+        let name = name.strip_suffix(".new").unwrap_or(name);
+        [ENROLLING, IDENTITY, CACHE, BINDINGS, SEAL_KEY, "seal"].contains(&name)
+    }
+
     /// Where the key is that is kept on the same disk.
     #[must_use]
     pub fn key_file(folder: &Path) -> PathBuf {
-        folder.join("seal.key")
+        folder.join(SEAL_KEY)
     }
 
     /// The key, PEM, with which this host asks to be one.
@@ -184,13 +203,19 @@ impl State {
 
     /// It is a host now.
     pub(crate) fn forget_enrolling(&self) {
-        // A key that stays is of no use: its token is spent.
+        // One that stays is that of the identity, sealed as that is.
         let _ = std::fs::remove_file(self.folder.join(ENROLLING));
     }
 
-    pub(crate) fn identity(&self) -> Result<Option<Identity>, StateError> {
+    /// Who this host is, if it is one.
+    pub(crate) fn identity(&self, host: &HostId) -> Result<Option<Identity>, StateError> {
         let Some(plain) = self.open(IDENTITY)? else { return Ok(None) };
-        self.parse(IDENTITY, &plain).map(Some)
+        let identity: Identity = self.parse(IDENTITY, &plain)?;
+        if identity.host != *host {
+            let path = self.folder.join(IDENTITY);
+            return Err(StateError::OtherHost { path, found: identity.host });
+        }
+        Ok(Some(identity))
     }
 
     pub(crate) fn keep_identity(&self, identity: &Identity) -> Result<(), StateError> {
@@ -205,12 +230,14 @@ impl State {
         let snapshot = snapshot.map_err(|error| malformed(error.to_string()))?;
         let snapshot = v1::WatchResponse::decode(&*snapshot);
         let snapshot = snapshot.map_err(|error| malformed(error.to_string()))?;
-        Ok(Some(Cache { snapshot, leaves: file.leaves, contact: file.contact }))
+        let CacheFile { leaves, contact, version, .. } = file;
+        Ok(Some(Cache { snapshot, leaves, contact, version }))
     }
 
     pub(crate) fn keep_cache(&self, cache: &Cache) -> Result<(), StateError> {
         let snapshot = BASE64.encode(&cache.snapshot.encode_to_vec());
-        let file = CacheFile { snapshot, leaves: cache.leaves.clone(), contact: cache.contact };
+        let (leaves, version) = (cache.leaves.clone(), cache.version.clone());
+        let file = CacheFile { snapshot, leaves, contact: cache.contact, version };
         self.keep(CACHE, &self.text(CACHE, &file)?)
     }
 
@@ -276,6 +303,10 @@ mod tests {
         State::new(folder, Seal::beside(&State::key_file(folder)).unwrap())
     }
 
+    fn host() -> HostId {
+        "host-a".parse().unwrap()
+    }
+
     fn identity() -> Identity {
         Identity {
             host: "host-a".parse().unwrap(),
@@ -290,10 +321,10 @@ mod tests {
     fn what_is_kept_is_found_again_and_not_readable() {
         let folder = tempfile::tempdir().unwrap();
         let state = state(folder.path());
-        assert!(state.identity().unwrap().is_none() && state.cache().unwrap().is_none());
+        assert!(state.identity(&host()).unwrap().is_none() && state.cache().unwrap().is_none());
         assert_eq!(state.bindings().unwrap(), Bindings::default());
         state.keep_identity(&identity()).unwrap();
-        assert_eq!(state.identity().unwrap().unwrap().certificate, "a certificate");
+        assert_eq!(state.identity(&host()).unwrap().unwrap().certificate, "a certificate");
         let snapshot = v1::WatchResponse { revision: 7, is_snapshot: true, ..Default::default() };
         let leaf = KeptLeaf {
             environment: "acme".parse().unwrap(),
@@ -302,7 +333,14 @@ mod tests {
             anchors: Vec::new(),
             renew: 5,
         };
-        state.keep_cache(&Cache { snapshot, leaves: vec![leaf], contact: 3 }).unwrap();
+        state
+            .keep_cache(&Cache {
+                snapshot,
+                leaves: vec![leaf],
+                contact: 3,
+                version: "1".to_owned(),
+            })
+            .unwrap();
         let cache = state.cache().unwrap().unwrap();
         assert_eq!((cache.snapshot.revision, cache.leaves.len(), cache.contact), (7, 1, 3));
         for entry in std::fs::read_dir(folder.path()).unwrap() {
@@ -319,7 +357,7 @@ mod tests {
         state(folder.path()).keep_identity(&identity()).unwrap();
         std::fs::remove_file(State::key_file(folder.path())).unwrap();
         let other = state(folder.path());
-        assert!(matches!(other.identity(), Err(StateError::Sealed(_))));
+        assert!(matches!(other.identity(&host()), Err(StateError::Sealed(_))));
         assert!(folder.path().join(IDENTITY).exists());
     }
 

@@ -36,6 +36,7 @@ pub use limits::{
     SUBNET6_PREFIX_MAX, USER_LEN_MAX, WEIGHT_DEFAULT, WEIGHT_MAX,
 };
 pub use load::{check_text, load, load_at, reload};
+pub use member::check_interface;
 pub use model::{
     API_DEFAULT, Attachment, Config, CredentialFiles, Engine, Environment, INTERFACE_DEFAULT,
     KeyLimits, Latency, LogConfig, LogFormat, LogLevel, Names, Peer, Placement, Share,

@@ -149,7 +149,14 @@ fn attachment_addresses(
     (wanted > 0 && taken.len() == wanted).then_some(taken)
 }
 
-/// A name that the kernel takes for an interface and that is one plain path component.
+/// Whether the kernel takes a name for an interface, and it is one plain path component.
+///
+/// # Errors
+/// What is wrong with it, and what was expected.
+pub fn check_interface(name: &str) -> Result<(), String> {
+    interface(name).map(drop)
+}
+
 fn interface(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > INTERFACE_LEN_MAX {
         return Err(format!("has {} bytes; expected 1 to {INTERFACE_LEN_MAX}", text.len()));

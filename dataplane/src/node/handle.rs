@@ -30,8 +30,8 @@ pub enum Request {
     SetZone(EnvironmentId, Box<ZoneRecords>, Reply<()>),
     /// Tell everything, or about one environment.
     Status(Option<EnvironmentId>, Reply<Box<Status>>),
-    /// Run another configuration.
-    Reload(Box<Config>, Reply<()>),
+    /// Run another configuration; answers what runs.
+    Reload(Box<Config>, Reply<Box<Config>>),
 }
 
 /// Asks the node things. Cheap to clone.
@@ -157,11 +157,11 @@ impl NodeHandle {
         ask!(self, Status, environment)
     }
 
-    /// Runs another configuration; what did not change is not touched.
+    /// Runs another configuration; what did not change is not touched. Returns what runs: without what could not be added.
     ///
     /// # Errors
     /// [`RequestError`]; the running configuration stays then.
-    pub async fn reload(&self, config: Box<Config>) -> Result<(), RequestError> {
+    pub async fn reload(&self, config: Box<Config>) -> Result<Box<Config>, RequestError> {
         ask!(self, Reload, config)
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use weft_config::{Config, plan};
+use weft_types::{AttachmentName, EnvironmentId, HostId};
 
 use super::{EventKind, Node, NodeEvent, Origin, PeerSpec, Request, RequestError, link::no_peer};
 use crate::kept::Thing;
@@ -57,33 +58,54 @@ impl Node {
         }
     }
 
-    /// Sets up all of the configuration that the node was made with; interfaces follow.
+    /// Sets up all of the configuration that the node was made with; interfaces follow. A file is right as a whole, or
+    /// the daemon does not start; what the control plane has said is set up as far as it can be.
     pub(super) async fn apply_initial(&mut self) -> anyhow::Result<()> {
         for environment in self.config.environments.clone() {
             let id = &environment.id;
-            self.add_environment(
-                id,
-                environment.subnets.clone(),
-                environment.share,
-                environment.anchor.clone(),
-                environment.credentials.clone(),
-                environment.names.clone(),
-            )
-            .with_context(|| format!("environment {id}"))?;
+            let added = self
+                .add_environment(
+                    id,
+                    environment.subnets.clone(),
+                    environment.share,
+                    environment.anchor.clone(),
+                    environment.credentials.clone(),
+                    environment.names.clone(),
+                )
+                .with_context(|| format!("environment {id}"));
+            if !self.goes_on(added)? {
+                continue;
+            }
             for attachment in &environment.attachments {
-                self.plan_attachment(id, attachment.into(), Origin::Configuration)
-                    .with_context(|| format!("environment {id}, attachment {}", attachment.name))?;
+                let planned = self
+                    .plan_attachment(id, attachment.into(), Origin::Configuration)
+                    .with_context(|| format!("environment {id}, attachment {}", attachment.name));
+                self.goes_on(planned)?;
             }
             for peer in &environment.peers {
-                self.add_peer(id, peer.into(), Origin::Configuration)
+                let added = self
+                    .add_peer(id, peer.into(), Origin::Configuration)
                     .await
-                    .with_context(|| format!("environment {id}, peer {}", peer.host))?;
+                    .with_context(|| format!("environment {id}, peer {}", peer.host));
+                self.goes_on(added.map(drop))?;
             }
         }
         for thing in self.kept.load() {
             self.restore(thing).await;
         }
         Ok(())
+    }
+
+    /// Whether something was set up at the start, where it may be missing.
+    fn goes_on(&self, done: anyhow::Result<()>) -> anyhow::Result<bool> {
+        match done {
+            Ok(()) => Ok(true),
+            Err(error) if self.config.control.is_some() => {
+                self.publish(NodeEvent::new(EventKind::ReloadFailed, format!("{error:#}")));
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Sets up again what the local API had made, unless the configuration has changed so much that it
@@ -116,7 +138,8 @@ impl Node {
     }
 
     /// Runs another configuration. What did not change keeps its sessions and loses no packet.
-    async fn reload(&mut self, desired: Config) -> Result<(), RequestError> {
+    /// What runs then is returned: what could not be added is not in it, and so is tried again with the next one.
+    async fn reload(&mut self, mut desired: Config) -> Result<Box<Config>, RequestError> {
         let changes = match plan::plan(&self.config, &desired) {
             Ok(changes) => changes,
             Err(error) => {
@@ -127,7 +150,11 @@ impl Node {
         };
         let count = changes.len();
         for change in changes {
+            let addition = Addition::of(&change);
             if let Err(error) = self.apply(change).await {
+                if let Some(addition) = addition {
+                    addition.take_out(&mut desired);
+                }
                 // The rest still holds; what clashes with an attachment or peer that the local
                 // API made is left out and said.
                 let message = format!("one change was not carried out: {error}");
@@ -137,7 +164,7 @@ impl Node {
         self.config = desired;
         let message = format!("configuration reloaded, changes: {count}");
         self.publish(NodeEvent::new(EventKind::Reloaded, message));
-        Ok(())
+        Ok(Box::new(self.config.clone()))
     }
 
     async fn apply(&mut self, change: Change) -> Result<(), RequestError> {
@@ -189,5 +216,46 @@ impl Node {
             }
         }
         Ok(())
+    }
+}
+
+/// What a change adds.
+enum Addition {
+    Environment(EnvironmentId),
+    Peer(EnvironmentId, HostId),
+    Attachment(EnvironmentId, AttachmentName),
+}
+
+impl Addition {
+    fn of(change: &Change) -> Option<Self> {
+        match change {
+            Change::AddEnvironment { environment, .. } => {
+                Some(Self::Environment(environment.clone()))
+            }
+            Change::AddPeer { environment, peer } => {
+                Some(Self::Peer(environment.clone(), peer.host.clone()))
+            }
+            Change::AddAttachment { environment, attachment } => {
+                Some(Self::Attachment(environment.clone(), attachment.name.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    fn take_out(&self, config: &mut Config) {
+        let (Self::Environment(id) | Self::Peer(id, _) | Self::Attachment(id, _)) = self;
+        match self {
+            Self::Environment(id) => {
+                config.environments.retain(|environment| environment.id != *id)
+            }
+            Self::Peer(_, host) => {
+                let environment = config.environments.iter_mut().find(|e| e.id == *id);
+                environment.into_iter().for_each(|e| e.peers.retain(|peer| peer.host != *host));
+            }
+            Self::Attachment(_, name) => {
+                let environment = config.environments.iter_mut().find(|e| e.id == *id);
+                environment.into_iter().for_each(|e| e.attachments.retain(|a| a.name != *name));
+            }
+        }
     }
 }

@@ -7,33 +7,36 @@ use std::{
 
 use tokio::{
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 use tonic::{Code, Status};
 use weft_control_api::{MESSAGE_BYTES_MAX, v1, v1::host_agent_client::HostAgentClient};
 use weft_pki::installation;
+use weft_types::{AttachmentName, EnvironmentId};
 
 use super::{
-    Agent, AttachError, NewAttachment, Reply, Request, WAIT_MAX, Waiting, chance, not_kept,
+    Agent, AttachError, NewAttachment, Reply, Request, TICK, WAIT_MAX, Waiting, chance,
+    ended_meanwhile, not_kept,
     reports::Reports,
-    task::{self, Client, Done},
+    task::{self, ANSWER_MAX, Client, Done},
 };
 use crate::{
     connection::{self, ConnectError},
+    documents::DocumentError,
     enrol::{self, EnrolError},
     join::{JoinToken, JoinTokenError},
     plane::Dataplane,
     state::{Binding, Identity, Release, StateError},
 };
 
-/// How often it is looked what is due.
-const TICK: Duration = Duration::from_secs(1);
 /// Certificates of environments that are asked for at a time.
 const LEAVES_AT_ONCE: usize = 16;
 /// How long before its end the certificate of the installation is renewed: half of its life, and up to a tenth more.
 const RENEW_BEFORE: Duration = Duration::from_secs(installation::HOST_DAYS as u64 * 86_400 / 2);
 /// How soon that is tried again.
 const RENEW_AGAIN: Duration = Duration::from_secs(300);
+/// How soon an end is told again that could not be.
+const RELEASE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Why a connection ended or was not made.
 #[derive(Debug, thiserror::Error)]
@@ -48,14 +51,14 @@ pub(super) enum SessionError {
     Connect(#[from] ConnectError),
     #[error(transparent)]
     State(#[from] StateError),
-    #[error("the identity in the state is {0}'s; expected this host's")]
-    OtherHost(weft_types::HostId),
     #[error("refused: {0}")]
     Refused(String),
     #[error("the connection ended")]
     Ended,
     #[error("a new certificate is shown")]
     Renewed,
+    #[error("an answer without an end")]
+    Endless,
 }
 
 impl From<Status> for SessionError {
@@ -79,10 +82,37 @@ struct Live {
     reports: Reports,
     /// Certificates that are asked for.
     leaves: usize,
-    /// Ends that are being told.
-    releases: Vec<Release>,
+    /// Ends that are being told, with who waits for that.
+    releases: Vec<(Release, Option<Reply<()>>)>,
+    /// When those are told again that could not be.
+    release_again: Instant,
+    /// Attachments that are asked for.
+    attaching: Vec<Attaching>,
     /// When the installation's certificate is renewed.
     renew: SystemTime,
+}
+
+/// An attachment that is asked for.
+struct Attaching {
+    environment: EnvironmentId,
+    name: AttachmentName,
+    reply: Reply<bool>,
+    /// Somebody has ended it since.
+    is_ended: bool,
+}
+
+/// Nobody waits for an answer that will not come.
+impl Drop for Live {
+    fn drop(&mut self) {
+        for (_, reply) in self.releases.drain(..) {
+            // It has ended here; the control plane hears of it later.
+            reply.into_iter().for_each(|reply| drop(reply.send(Ok(()))));
+        }
+        for Attaching { reply, .. } in self.attaching.drain(..) {
+            let error = "the connection to the control plane ended; ask again".to_owned();
+            drop(reply.send(Err(AttachError::Unavailable(error))));
+        }
+    }
 }
 
 impl Agent {
@@ -109,13 +139,16 @@ impl Agent {
         self.documents.forget_parts();
         self.leaves.forget_requests();
         let watch = v1::WatchRequest { revision: self.documents.revision() };
-        let mut news = client.watch(watch).await?.into_inner();
+        let watching = timeout(ANSWER_MAX, client.watch(watch)).await;
+        let mut news = watching.map_err(|_| SessionError::Ended)??.into_inner();
         let mut live = Live {
             client,
             tasks: JoinSet::new(),
             reports: Reports::new(Instant::now()),
             leaves: 0,
             releases: Vec::new(),
+            release_again: Instant::now(),
+            attaching: Vec::new(),
             renew: renewal(&identity),
         };
         let mut ticks = interval(TICK);
@@ -125,6 +158,9 @@ impl Agent {
                 part = news.message() => {
                     let part = part?.ok_or(SessionError::Ended)?;
                     if let Some(errors) = self.documents.take(part) {
+                        if errors.contains(&DocumentError::Endless) {
+                            return Err(SessionError::Endless);
+                        }
                         self.heard(errors);
                         self.apply(dataplane).await;
                         self.ask_for_leaves(&mut live);
@@ -147,9 +183,6 @@ impl Agent {
     /// The identity that there is, or a new one by a join token.
     async fn become_host(&mut self) -> Result<Identity, SessionError> {
         if let Some(identity) = &self.identity {
-            if identity.host != self.settings.host {
-                return Err(SessionError::OtherHost(identity.host.clone()));
-            }
             return Ok(identity.clone());
         }
         let token = self.settings.join_token.as_ref().ok_or(SessionError::NoToken)?;
@@ -184,11 +217,11 @@ impl Agent {
             live.renew = SystemTime::now() + RENEW_AGAIN;
             live.tasks.spawn(task::renew(live.client.clone(), identity.key.clone()));
         }
-        // Those that ended while the control plane was away.
-        let ended =
-            self.bindings.releases.iter().filter(|release| !live.releases.contains(release));
-        let ended: Vec<_> = ended.cloned().collect();
-        for release in ended {
+        // What ended while the control plane was away is told, one after the other.
+        if live.releases.is_empty()
+            && Instant::now() >= live.release_again
+            && let Some(release) = self.bindings.releases.first().cloned()
+        {
             live.release(release, None);
         }
     }
@@ -206,30 +239,25 @@ impl Agent {
         }
     }
 
-    fn give_up_waiting(&mut self) {
-        let now = Instant::now();
-        for waiting in self.waiting.extract_if(.., |waiting| waiting.until <= now) {
-            let Waiting { environment, name, reply, .. } = waiting;
-            let error = format!(
-                "attachment {name} of environment {environment} was granted, and its certificate has \
-                 not come in {} s; it is made when it comes",
-                WAIT_MAX.as_secs()
-            );
-            // Whoever asked may have gone.
-            let _ = reply.send(Err(AttachError::Unavailable(error)));
-        }
-    }
-
     async fn request<D: Dataplane>(&mut self, request: Request, live: &mut Live, dataplane: &D) {
         match request {
-            Request::Attach(new, reply) => {
-                if let Err(error) = self.check(&new) {
+            Request::Attach(new, reply) => match self.check(&new, live) {
+                Err(error) => {
                     let _ = reply.send(Err(error));
+                }
+                Ok(()) => {
+                    let (environment, name) = (new.environment.clone(), new.name.clone());
+                    live.attaching.push(Attaching { environment, name, reply, is_ended: false });
+                    live.tasks.spawn(task::attach(live.client.clone(), new));
+                }
+            },
+            Request::Detach(environment, name, reply) => {
+                if let Some(asked) = live.attaching(&environment, &name) {
+                    // What is granted is given back at once.
+                    asked.is_ended = true;
+                    let _ = reply.send(Ok(()));
                     return;
                 }
-                live.tasks.spawn(task::attach(live.client.clone(), new, reply));
-            }
-            Request::Detach(environment, name, reply) => {
                 match self.detach(&environment, &name, dataplane).await {
                     Ok(release) => live.release(release, Some(reply)),
                     Err(error) => {
@@ -241,8 +269,16 @@ impl Agent {
     }
 
     /// What can be said before the control plane is asked.
-    fn check(&self, new: &NewAttachment) -> Result<(), AttachError> {
+    fn check(&self, new: &NewAttachment, live: &mut Live) -> Result<(), AttachError> {
         let NewAttachment { environment, name, netns, interface, .. } = new;
+        if let Err(problem) = weft_config::check_interface(interface) {
+            return Err(AttachError::Invalid(format!("interface {interface:?}: {problem}")));
+        }
+        if live.attaching(environment, name).is_some() {
+            return Err(AttachError::Unavailable(format!(
+                "attachment {name} of environment {environment} is being asked for; ask again"
+            )));
+        }
         if let Some(binding) = self.bindings.get(environment, name)
             && (binding.netns != *netns || binding.interface != *interface)
         {
@@ -272,7 +308,7 @@ impl Agent {
                 live.leaves -= 1;
                 match issued {
                     Ok(leaf) => {
-                        self.leaves.insert(environment, *leaf);
+                        self.leaves.insert(environment, *leaf, now);
                         self.apply(dataplane).await;
                         self.say(true, String::new());
                     }
@@ -283,15 +319,29 @@ impl Agent {
                 }
                 self.ask_for_leaves(live);
             }
-            Done::Attached(new, reply, attached) => match *attached {
-                Ok(attached) => self.attached(new, &attached, reply, dataplane).await,
-                Err(status) => {
-                    let _ = reply.send(Err(status.into()));
+            Done::Attached(new, attached) => {
+                let Some(asked) = live.attached(&new) else { return Ok(()) };
+                match *attached {
+                    Ok(granted) if asked.is_ended => {
+                        let (environment, name) = (new.environment, new.name);
+                        let _ = asked.reply.send(Err(ended_meanwhile(&environment, &name)));
+                        let generation = granted.generation;
+                        live.release(Release { environment, name, generation }, None);
+                    }
+                    Ok(granted) => self.attached(new, &granted, asked.reply, dataplane).await,
+                    Err(status) => {
+                        let _ = asked.reply.send(Err(status.into()));
+                    }
                 }
-            },
-            Done::Released(release, reply, released) => {
-                live.releases.retain(|running| *running != release);
-                self.released(&release, reply, released);
+            }
+            Done::Released(release, released) => {
+                let at = live.releases.iter().position(|(running, _)| *running == release);
+                let reply = at.and_then(|at| live.releases.swap_remove(at).1);
+                if !self.released(&release, &released) {
+                    live.release_again = now + RELEASE_AGAIN;
+                }
+                // It has ended here, whether the control plane has heard of it or not.
+                reply.into_iter().for_each(|reply| drop(reply.send(Ok(()))));
             }
             Done::Reported(Ok(next)) => {
                 live.reports.done(next, now);
@@ -302,10 +352,13 @@ impl Agent {
                 live.reports.fail(now);
             }
             Done::Renewed(Ok(renewed)) => {
-                let certificate = renewed.certificate;
-                self.renewed(certificate, renewed.anchors)?;
-                // The next connection shows it.
-                return Err(SessionError::Renewed);
+                match self.renewed(renewed.certificate, renewed.anchors) {
+                    // The next connection shows it.
+                    Ok(()) => return Err(SessionError::Renewed),
+                    Err(error) => {
+                        tracing::error!(%error, "the certificate of the installation is no use");
+                    }
+                }
             }
             Done::Renewed(Err(status)) => {
                 tracing::warn!(%status, "the certificate of the installation is not renewed");
@@ -344,29 +397,20 @@ impl Agent {
         self.apply(dataplane).await;
     }
 
-    fn released(
-        &mut self,
-        release: &Release,
-        reply: Option<Reply<()>>,
-        released: Result<(), Status>,
-    ) {
-        let is_over = match &released {
-            Ok(()) => true,
-            // It will not become right by asking again.
-            Err(status) => matches!(status.code(), Code::NotFound | Code::InvalidArgument),
-        };
-        if is_over {
-            self.bindings.releases.retain(|other| other != release);
-            if let Err(error) = self.state.keep_bindings(&self.bindings) {
-                tracing::warn!(%error, "an end that was told is told again");
-            }
-        } else if let Err(status) = &released {
+    /// Whether nothing more is to be told of an end.
+    fn released(&mut self, release: &Release, released: &Result<(), Status>) -> bool {
+        if let Err(status) = released
+            // Another code will not become right by asking again.
+            && !matches!(status.code(), Code::NotFound | Code::InvalidArgument)
+        {
             tracing::warn!(%status, name = %release.name, "an end is not told yet");
+            return false;
         }
-        if let Some(reply) = reply {
-            // It has ended here; the control plane hears of it.
-            let _ = reply.send(Ok(()));
+        self.bindings.releases.retain(|other| other != release);
+        if let Err(error) = self.state.keep_bindings(&self.bindings) {
+            tracing::warn!(%error, "an end that was told is told again");
         }
+        true
     }
 
     fn renewed(&mut self, certificate: String, anchors: Vec<String>) -> Result<(), SessionError> {
@@ -383,8 +427,24 @@ impl Agent {
 
 impl Live {
     fn release(&mut self, release: Release, reply: Option<Reply<()>>) {
-        self.releases.push(release.clone());
-        self.tasks.spawn(task::release(self.client.clone(), release, reply));
+        self.releases.push((release.clone(), reply));
+        self.tasks.spawn(task::release(self.client.clone(), release));
+    }
+
+    /// An attachment that is asked for, and whose answer has not come.
+    fn attaching(
+        &mut self,
+        environment: &EnvironmentId,
+        name: &AttachmentName,
+    ) -> Option<&mut Attaching> {
+        self.attaching.iter_mut().find(|a| a.environment == *environment && a.name == *name)
+    }
+
+    /// Its answer has come.
+    fn attached(&mut self, new: &NewAttachment) -> Option<Attaching> {
+        let is_it = |a: &Attaching| a.environment == new.environment && a.name == new.name;
+        let at = self.attaching.iter().position(is_it)?;
+        Some(self.attaching.swap_remove(at))
     }
 }
 

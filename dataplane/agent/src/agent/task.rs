@@ -7,11 +7,11 @@ use weft_control_api::v1::{self, host_agent_client::HostAgentClient};
 use weft_pki::{KeyKind, request};
 use weft_types::{EnvironmentId, HostId};
 
-use super::{NewAttachment, Reply, chance};
+use super::{NewAttachment, chance};
 use crate::{leaves::Leaf, state::Release};
 
 /// How long an answer may take.
-const ANSWER_MAX: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// A connection as calls need it.
 pub(super) type Client = HostAgentClient<Channel>;
@@ -19,8 +19,8 @@ pub(super) type Client = HostAgentClient<Channel>;
 /// How a call ended.
 pub(super) enum Done {
     Leaf(EnvironmentId, Result<Box<Leaf>, String>),
-    Attached(NewAttachment, Reply<bool>, Box<Result<v1::Attachment, Status>>),
-    Released(Release, Option<Reply<()>>, Result<(), Status>),
+    Attached(NewAttachment, Box<Result<v1::Attachment, Status>>),
+    Released(Release, Result<(), Status>),
     Reported(Result<Duration, Status>),
     Renewed(Result<v1::RenewHostCertificateResponse, Status>),
 }
@@ -51,7 +51,7 @@ pub(super) async fn leaf(mut client: Client, environment: EnvironmentId, host: H
     Done::Leaf(environment, issued)
 }
 
-pub(super) async fn attach(mut client: Client, new: NewAttachment, reply: Reply<bool>) -> Done {
+pub(super) async fn attach(mut client: Client, new: NewAttachment) -> Done {
     let request = v1::AttachRequest {
         environment: new.environment.to_string(),
         name: new.name.to_string(),
@@ -60,21 +60,17 @@ pub(super) async fn attach(mut client: Client, new: NewAttachment, reply: Reply<
         addresses: new.addresses.iter().map(ToString::to_string).collect(),
     };
     let attached = client.attach(call(request)).await.map(tonic::Response::into_inner);
-    Done::Attached(new, reply, Box::new(attached))
+    Done::Attached(new, Box::new(attached))
 }
 
-pub(super) async fn release(
-    mut client: Client,
-    release: Release,
-    reply: Option<Reply<()>>,
-) -> Done {
+pub(super) async fn release(mut client: Client, release: Release) -> Done {
     let request = v1::ReleaseRequest {
         environment: release.environment.to_string(),
         name: release.name.to_string(),
         generation: release.generation,
     };
     let released = client.release(call(request)).await.map(drop);
-    Done::Released(release, reply, released)
+    Done::Released(release, released)
 }
 
 pub(super) async fn report(mut client: Client, report: v1::ReportRequest) -> Done {

@@ -34,6 +34,9 @@ async fn an_attachment_brings_its_addresses_and_a_certificate() {
         attachments.into_iter().map(|attachment| attachment.name).collect::<Vec<_>>()
     };
     assert_eq!(names(site.attachments(&acme).await), ["db"]);
+    let mut reserved = wanted(&acme, "lo");
+    reserved.interface = "lo".to_owned();
+    assert!(matches!(host.handle.attach(reserved).await, Err(AttachError::Invalid(_))));
     let gone = host.handle.detach(acme.clone(), "web".parse().unwrap()).await;
     assert!(matches!(gone, Err(AttachError::NotFound(_))), "{gone:?}");
 }
