@@ -36,6 +36,16 @@ pub struct Decision {
     pub ground: Ground,
 }
 
+impl Decision {
+    /// What decided, as an error where it denied.
+    pub(super) fn allowed(self) -> Result<Ground, Ground> {
+        match self.verdict {
+            Verdict::Allow => Ok(self.ground),
+            Verdict::Deny => Err(self.ground),
+        }
+    }
+}
+
 /// Place of a set among all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SetId(u32);

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use weft_types::WorkerId;
 
 use super::{
-    compiled::{Decision, Ground, Policy},
+    compiled::{Ground, Policy},
     flows::{Entry, Flows, Place},
     rules::Verdict,
     seen::{Packet, Part, Protocol, Seen},
@@ -133,12 +133,11 @@ impl Guard {
     #[inline]
     fn judge_in_flow(&self, now: u32, packet: &Packet, place: &Place) -> Judged {
         let mut flows = self.flows.lock(place);
-        let known = flows.find(place, now);
         // Whoever opens a connection is judged, also between ends that have one.
         if packet.part != Part::Opening
-            && let Some(entry) = known
-            && self.still_allows(entry, packet, place)
+            && let Some(entry) = flows.find(place, now)
         {
+            self.judge_known(entry, packet, place)?;
             entry.generation = self.generation;
             entry.note(packet.part, place, now);
             return Ok(None);
@@ -164,34 +163,39 @@ impl Guard {
         Ok(Some(ground))
     }
 
-    /// Whether the policy allows a flow that one before it may have allowed: whoever asked then would be judged
-    /// the same now.
+    /// Judges a flow that a policy before this one may have allowed: as if its asker asked now, whichever end the
+    /// packet is from. Where the asker may ask no more, what the other end sends is no question of its own.
     #[inline]
-    fn still_allows(&self, entry: &Entry, packet: &Packet, place: &Place) -> bool {
-        entry.generation == self.generation || {
-            let is_from_asking = entry.is_first_asking == place.is_from_first;
-            let tuple = &packet.tuple;
-            let asking = if is_from_asking { *tuple } else { tuple.reversed() };
-            self.policy.decide(&asking).verdict == Verdict::Allow
+    fn judge_known(&self, entry: &Entry, packet: &Packet, place: &Place) -> Result<(), Ground> {
+        if entry.generation == self.generation {
+            return Ok(());
         }
+        let is_from_asking = entry.is_first_asking == place.is_from_first;
+        let tuple = &packet.tuple;
+        let asking = if is_from_asking { *tuple } else { tuple.reversed() };
+        self.policy.decide(&asking).allowed().map(drop)
     }
 
     /// Judges a packet of no flow that is known: whether its sender is the one who asks, and what decided.
     ///
-    /// A TCP segment from the middle of a connection may be an answer whose question was before this daemon
-    /// or this policy: it is allowed also where the other end may ask.
+    /// A TCP segment from the middle of a connection belongs to one whose first segment was before this daemon or
+    /// this policy. Who asked then is not known, so it is taken for the end with the higher port. Where no rule is
+    /// about that question and one allows the other, it was the other.
     fn judge_new(&self, packet: &Packet) -> Result<(bool, Ground), Ground> {
-        let own = self.policy.decide(&packet.tuple);
-        if own.verdict == Verdict::Allow {
-            return Ok((true, own.ground));
+        let tuple = &packet.tuple;
+        let own = self.policy.decide(tuple).allowed();
+        let ports = match tuple.ports {
+            Some(ports) if tuple.protocol == Protocol::Tcp && packet.part != Part::Opening => ports,
+            _ => return own.map(|ground| (true, ground)),
+        };
+        let other = self.policy.decide(&tuple.reversed()).allowed();
+        let is_sender_asking = ports.0 >= ports.1;
+        let (likely, unlikely) = if is_sender_asking { (own, other) } else { (other, own) };
+        match (likely, unlikely) {
+            (Ok(ground), _) => Ok((is_sender_asking, ground)),
+            (Err(Ground::Default), Ok(ground)) => Ok((!is_sender_asking, ground)),
+            (Err(ground), _) => Err(ground),
         }
-        if packet.tuple.protocol == Protocol::Tcp && packet.part != Part::Opening {
-            let other = self.policy.decide(&packet.tuple.reversed());
-            if other.verdict == Verdict::Allow {
-                return Ok((false, other.ground));
-            }
-        }
-        Err(own.ground)
     }
 
     /// Judges a packet that is of no flow by itself.
@@ -201,14 +205,16 @@ impl Guard {
             return Ok(None);
         }
         let packet = &seen.packet;
-        let own = self.policy.decide(&packet.tuple);
+        let own = self.policy.decide(&packet.tuple).allowed();
         // A fragment of an answer cannot be told from any other. It is worth nothing without its first one.
         // Those of TCP, which has no need of them, could change what was judged.
-        let may_answer = packet.part == Part::Portless && packet.tuple.protocol != Protocol::Tcp;
-        let decisions = [own, self.policy.decide(&packet.tuple.reversed())];
-        let decisions = &decisions[..if may_answer { 2 } else { 1 }];
-        let allowed = decisions.iter().find(|decision| decision.verdict == Verdict::Allow);
-        allowed.map(|Decision { ground, .. }| Some(*ground)).ok_or(own.ground)
+        let judged = match packet.part {
+            Part::Portless if packet.tuple.protocol != Protocol::Tcp => own.or_else(|denied| {
+                self.policy.decide(&packet.tuple.reversed()).allowed().map_err(|_| denied)
+            }),
+            _ => own,
+        };
+        judged.map(Some)
     }
 
     /// Whether a packet that an error is about may have been sent.
@@ -217,7 +223,7 @@ impl Guard {
             let now = self.flows.seconds(now);
             let mut flows = self.flows.lock(&place);
             if let Some(entry) = flows.find(&place, now) {
-                return self.still_allows(entry, quoted, &place);
+                return self.judge_known(entry, quoted, &place).is_ok();
             }
         }
         // Eight bytes of a quoted segment do not say what it was in its connection.

@@ -8,7 +8,7 @@ use weft_types::RuleName;
 pub const RULES_MAX: usize = 500;
 /// Most ranges of ports of a rule.
 pub const PORT_RANGES_MAX: usize = 16;
-/// Most different addresses that rules may name: those of a /16. Each takes at most 170 bytes.
+/// Most different addresses that rules may name: those of a /16. Each takes at most 200 bytes.
 pub const ADDRESSES_MAX: usize = 1 << 16;
 
 /// Why a policy is refused.

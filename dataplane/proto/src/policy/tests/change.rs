@@ -42,6 +42,47 @@ fn a_connection_that_was_there_before_the_policy_goes_on() {
     assert!(!world.passes(&answer(ACK)) && !world.passes(&ask(ACK)));
 }
 
+/// Everything is allowed but that `web` asks `db`: on its port, or at all.
+fn forbidding() -> [Rules; 2] {
+    let at_all = Rule { from: both('2'), to: both('9'), ..rule("no-db", Verdict::Deny) };
+    let protocol = Some(Transport::Tcp);
+    let on_its_port = Rule { protocol, ports: vec![port(443)], ..at_all.clone() };
+    [on_its_port, at_all].map(|rule| Rules { default: Verdict::Allow, rules: vec![rule] })
+}
+
+#[test]
+fn what_one_rule_forbids_ends_where_everything_else_is_allowed() {
+    for rules in forbidding() {
+        let mut world = World::new(&Rules { default: Verdict::Allow, rules: vec![] });
+        let opened = [ask(SYN), answer(SYN_ACK), ask(ACK)];
+        assert!(opened.iter().all(|segment| world.passes(segment)));
+        assert!(world.passes(&udp(WEB, DB, (40_000, 53))));
+        world.change(&rules);
+        // Though db may ask web, and web answer.
+        for segment in [answer(ACK), ask(ACK), answer(FIN), ask(RST), answer(ACK)] {
+            assert_eq!(world.judge(&segment), Err("no-db"));
+        }
+        let may_ask = rules.rules[0].protocol.is_some();
+        for datagram in [udp(DB, WEB, (53, 40_000)), udp(WEB, DB, (40_000, 53))] {
+            assert_eq!(world.passes(&datagram), may_ask);
+        }
+        assert!(world.passes(&tcp(DB, WEB, (40_000, 80), SYN)));
+        assert!(world.passes(&tcp(WEB, DB, (80, 40_000), SYN_ACK)));
+    }
+}
+
+#[test]
+fn what_one_rule_forbids_ends_also_if_it_was_there_before_the_policy() {
+    for rules in forbidding() {
+        for first in [answer(ACK), ask(ACK)] {
+            let world = World::new(&rules);
+            for segment in [first, answer(ACK), ask(ACK), answer(FIN), ask(RST)] {
+                assert_eq!(world.judge(&segment), Err("no-db"));
+            }
+        }
+    }
+}
+
 #[test]
 fn counters_go_on_under_the_same_name() {
     let mut world = World::new(&web_asks_db());

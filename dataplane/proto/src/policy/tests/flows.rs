@@ -76,6 +76,31 @@ fn the_middle_of_a_connection_is_judged_as_its_question_too() {
 }
 
 #[test]
+fn in_the_middle_the_lower_port_is_taken_for_the_one_that_was_asked() {
+    // Everything but that db asks web: what db answers is not meant.
+    let none = Rule { from: both('9'), to: both('2'), ..rule("no-web", Verdict::Deny) };
+    let world = World::new(&Rules { default: Verdict::Allow, rules: vec![none] });
+    assert!(world.passes(&answer(ACK)) && world.passes(&ask(ACK)));
+    assert_eq!(world.judge(&answer(SYN)), Err("no-web"));
+    assert_eq!(world.judge(&tcp(DB, WEB, (40_000, 80), ACK)), Err("no-web"));
+    // A service whose port is higher than its client's: only rules can tell.
+    let (high_ask, high_answer) =
+        (tcp(WEB, DB, (40_000, 50_000), ACK), tcp(DB, WEB, (50_000, 40_000), ACK));
+    let mut rules = web_asks_db();
+    rules.rules[0].ports = vec![port(50_000)];
+    for first in [high_ask, high_answer] {
+        let world = World::new(&rules);
+        assert!(world.passes(&first) && world.passes(&high_answer) && world.passes(&high_ask));
+        assert_eq!(world.hits("web-tcp"), 1);
+    }
+    // A rule that is about the likely question decides.
+    rules.rules.push(rule("nothing", Verdict::Deny));
+    for first in [high_ask, high_answer] {
+        assert_eq!(World::new(&rules).judge(&first), Err("nothing"));
+    }
+}
+
+#[test]
 fn udp_is_known_for_thirty_seconds_and_with_an_answer_for_three_minutes() {
     let (asked, answered) = (udp(WEB, DB, (40_000, 443)), udp(DB, WEB, (443, 40_000)));
     let mut world = World::new(&web_asks_db());
