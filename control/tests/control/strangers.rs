@@ -135,6 +135,7 @@ async fn every_call(
 }
 
 /// Every call that is about services, roles and secrets of an environment, on this one.
+#[expect(clippy::needless_update, reason = "of some messages, all fields are named")]
 async fn every_call_of_the_registry(
     site: &Site,
     caller: &Caller,
