@@ -132,12 +132,6 @@ pub struct Call {
 }
 
 impl Call {
-    /// Which request it is.
-    #[must_use]
-    pub fn request(&self) -> RequestId {
-        self.event.request
-    }
-
     /// Records that something is about to be done; once is enough.
     ///
     /// # Errors
