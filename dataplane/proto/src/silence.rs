@@ -12,12 +12,18 @@ use std::time::{Duration, Instant};
 
 /// How often [`Silence::look`] is to be called.
 pub const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Silence after which the peer is asked.
-const ASK_AFTER: Duration = Duration::from_millis(500);
-/// Silence after which a handshake is due. Three questions and their answers are lost by then.
-const SILENT_AFTER: Duration = Duration::from_secs(2);
-/// Silence after which the peer is looked for at its other places, and over TCP.
-const LOOK_FOR_AFTER: Duration = Duration::from_secs(1);
+/// Looks at a silence after which the peer is asked, at each of them: 0.5 s. Looks and not times, because a look
+/// that comes a little late or early is none the less as many questions after the first.
+const ASK_AFTER: u32 = 1;
+/// After which it is looked for at its other places: a question was not answered in 0.5 s.
+const LOOK_FOR_AFTER: u32 = 2;
+/// After which UDP counts as blocked: a question was not answered in 1 s, nor the one after it in 0.5 s.
+const BLOCKED_AFTER: u32 = 3;
+/// After which a handshake is due: 2 s.
+const SILENT_AFTER: u32 = 4;
+/// How often a question is put at a time: of a network that loses a fifth of what it is given, two questions that come
+/// to nothing are no sign of anything.
+pub const QUESTIONS: usize = 3;
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +43,8 @@ pub struct Silence {
     received: u64,
     /// Since when packets go and nothing comes.
     since: Option<Instant>,
+    /// How often that was seen since.
+    looks: u32,
     /// When something was last sent.
     last_sent: Option<Instant>,
 }
@@ -60,14 +68,17 @@ impl Silence {
         if received != self.received {
             self.received = received;
             self.since = None;
-        } else if has_sent || self.since.is_some() {
-            let silence = now.saturating_duration_since(*self.since.get_or_insert(now));
-            if silence >= SILENT_AFTER {
+            self.looks = 0;
+        } else if self.since.is_some() {
+            self.looks = self.looks.saturating_add(1);
+            if self.looks >= SILENT_AFTER {
                 return Verdict::Silent;
             }
-            if silence >= ASK_AFTER {
+            if self.looks >= ASK_AFTER {
                 return Verdict::Ask;
             }
+        } else if has_sent {
+            self.since = Some(now);
         }
         let idle = now.saturating_duration_since(last_sent);
         if keepalive.is_some_and(|keepalive| idle >= keepalive) {
@@ -77,17 +88,29 @@ impl Silence {
         }
     }
 
+    /// How many questions the peer is to be asked at a time now.
+    #[must_use]
+    pub const fn questions(&self) -> usize {
+        if self.since.is_some() { QUESTIONS } else { 1 }
+    }
+
     /// Whether the peer has left a question unanswered, so that it may be elsewhere.
     #[must_use]
-    pub fn is_to_be_looked_for(&self, now: Instant) -> bool {
-        self.since.is_some_and(|since| now >= since + LOOK_FOR_AFTER)
+    pub const fn is_to_be_looked_for(&self) -> bool {
+        self.looks >= LOOK_FOR_AFTER
+    }
+
+    /// Whether it has left several unanswered, so that UDP may not get through.
+    #[must_use]
+    pub const fn is_blocked(&self) -> bool {
+        self.looks >= BLOCKED_AFTER
     }
 
     /// For how long packets have gone and nothing has come, from the first look that saw it on.
     #[must_use]
     pub fn silent_for(&self, now: Instant) -> Option<Duration> {
         let silence = now.saturating_duration_since(self.since?);
-        (silence >= SILENT_AFTER).then_some(silence)
+        (self.looks >= SILENT_AFTER).then_some(silence)
     }
 }
 
@@ -134,10 +157,34 @@ mod tests {
         assert_eq!(watch(&mut silence, start, counts), [Fine, Fine, Ask, Ask, Ask, Silent, Silent]);
         let now = start + LOOK_EVERY * 6;
         assert_eq!(silence.silent_for(now), Some(LOOK_EVERY * 5));
-        assert!(silence.is_to_be_looked_for(now));
-        assert!(!silence.is_to_be_looked_for(start + LOOK_EVERY * 2), "the question is on its way");
+        assert!(silence.is_to_be_looked_for() && silence.is_blocked());
         assert_eq!(silence.look(now + LOOK_EVERY, (10, 6), None), Fine);
         assert_eq!(silence.silent_for(now + LOOK_EVERY), None);
+    }
+
+    /// Looks come a little early or late: no peer is looked for before it was asked.
+    #[test]
+    fn a_peer_has_half_a_second_to_answer_whenever_it_is_looked() {
+        for jitter in [0, 1, 20, 80] {
+            let start = Instant::now();
+            let mut silence = Silence::default();
+            let seen = [
+                (Fine, false, false),
+                (Fine, false, false),
+                (Ask, false, false),
+                (Ask, true, false),
+                (Ask, true, true),
+                (Silent, true, true),
+            ];
+            for (n, (verdict, is_looked_for, is_blocked)) in (0..).zip(seen) {
+                let early = Duration::from_millis(if n % 2 == 1 { jitter } else { 0 });
+                let now = start + LOOK_EVERY * n - early;
+                let sent = if n == 0 { 5 } else { 6 };
+                assert_eq!(silence.look(now, (sent, 5), None), verdict, "look {n}, {jitter} ms");
+                assert_eq!(silence.is_to_be_looked_for(), is_looked_for);
+                assert_eq!(silence.is_blocked(), is_blocked);
+            }
+        }
     }
 
     #[test]

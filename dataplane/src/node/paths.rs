@@ -158,8 +158,8 @@ impl Node {
                 let counts = (sum(|c| &c.sent_datagrams), sum(|c| &c.received_datagrams));
                 let was_silent = entry.silence.silent_for(now).is_some();
                 let verdict = entry.silence.look(now, counts, entry.spec.keepalive);
-                let is_lost = entry.silence.is_to_be_looked_for(now);
-                if is_lost && !entry.fallback.is_streaming() {
+                let is_lost = entry.silence.is_to_be_looked_for();
+                if entry.silence.is_blocked() && !entry.fallback.is_streaming() {
                     entry.fallback.handle_blocked(now);
                     lost.push((environment.clone(), host.clone()));
                 }
@@ -167,7 +167,7 @@ impl Node {
                 let places = entry.roaming.look(now, is_lost, || getrandom::u64().ok());
                 challenges.extend(places.into_iter().map(|place| (id, place)));
                 if verdict != Verdict::Fine {
-                    asked.push(id);
+                    asked.extend(std::iter::repeat_n(id, entry.silence.questions()));
                 }
                 let is_silent = verdict == Verdict::Silent;
                 if is_silent || was_silent {
