@@ -7,8 +7,8 @@
 //!   Plain                decide ─▶ answer                                  recorded when refused
 //! ```
 //!
-//! When something cannot be recorded it is not done. Refusals alone are bounded, so that nobody fills the disk with
-//! them; how many were left out is recorded in turn.
+//! When something cannot be recorded it is not done. Refusals, and what fails by the fault of who calls, are bounded, so
+//! that nobody fills the disk with them; how many were left out is recorded in turn.
 
 mod bounds;
 mod installed;
@@ -141,7 +141,7 @@ impl Call {
     /// Records that something is about to be done; once is enough.
     ///
     /// # Errors
-    /// [`AppError::Unrecorded`]: do not do it. [`AppError::Exhausted`]: who calls is refused all the time.
+    /// [`AppError::Unrecorded`]: do not do it. [`AppError::Exhausted`]: who calls is refused, or wrong, all the time.
     pub async fn begin(&self) -> Result<(), AppError> {
         let mut pending = self.pending.lock().await;
         if pending.is_some() {
@@ -166,10 +166,9 @@ impl Call {
             return Ok(());
         }
         let outcome = outcome(ended.err());
-        let is_denied = matches!(outcome, Outcome::Denied(_));
         if let Some(pending) = self.pending.lock().await.take() {
-            if is_denied {
-                // It is recorded, whatever the bound says; the next one may not be.
+            if ended.is_err_and(is_callers) {
+                // It is recorded, whatever the bound says; the next one may not be begun.
                 self.recorder.bounds().count(&self.event, self.now());
             }
             let made = ended.ok().flatten().map(|made| Fact::Name(Name::asked(made)));
@@ -240,6 +239,24 @@ pub fn who(actor: &Actor) -> Who {
         Actor::Component(component) => {
             Who::Service(Name::asked(&format!("{component:?}").to_lowercase()))
         }
+    }
+}
+
+/// Whether it is for who calls to do better: such calls can be made without end, and change nothing.
+fn is_callers(error: &AppError) -> bool {
+    match error {
+        AppError::Unauthenticated
+        | AppError::Refused
+        | AppError::NotFound(_)
+        | AppError::Invalid { .. }
+        | AppError::Exists(_)
+        | AppError::State(_)
+        | AppError::Changed(_)
+        | AppError::Exhausted(_) => true,
+        AppError::Unavailable
+        | AppError::Unrecorded
+        | AppError::Unknown
+        | AppError::Internal(_) => false,
     }
 }
 

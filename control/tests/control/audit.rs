@@ -19,7 +19,7 @@ use weft_control_api::{
     v1::{
         self, audit_client::AuditClient, enrolment_client::EnrolmentClient,
         environments_client::EnvironmentsClient, hosts_client::HostsClient,
-        sessions_client::SessionsClient,
+        policies_client::PoliciesClient, sessions_client::SessionsClient,
     },
 };
 use weft_pki::{KeyKind, request};
@@ -78,6 +78,13 @@ fn log(site: &Site) -> Vec<Event> {
     let page = query(&logs, &Query::default(), None, PAGE_LEN_MAX).unwrap();
     assert!(page.next.is_none(), "more than a page");
     page.found.into_iter().map(|found| found.event).collect()
+}
+
+/// How long the log of the site is.
+fn lines(site: &Site) -> usize {
+    let files = fs::read_dir(site.audit.own()).unwrap().map(|file| file.unwrap().path());
+    let segments = files.filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
+    segments.map(|path| fs::read_to_string(path).unwrap().lines().count()).sum()
 }
 
 fn of_request(site: &Site, request: &str) -> Vec<String> {
@@ -353,6 +360,32 @@ async fn who_is_refused_all_the_time_is_not_heard_for_the_rest_of_the_minute() {
     site.join_token().await;
     clock.advance(Duration::from_secs(60));
     assert_eq!(code(environments.suspend_environment(suspend()).await), Code::NotFound);
+}
+
+#[tokio::test]
+async fn who_asks_wrongly_all_the_time_does_not_fill_the_log() {
+    let clock = Clock::manual(Clock::default().now());
+    let site = Site::start_at(clock.clone()).await;
+    let owner = site.organisation("acme").await;
+    site.environment(&owner, "acme", "shop").await;
+    let mut policies = PoliciesClient::new(site.connect(None).await);
+    let malformed = || v1::SetPolicyRequest { environment: None, ..Default::default() };
+    let before = lines(&site);
+    for _ in 0..ACTOR_REFUSALS_MAX {
+        let set = policies.set_policy(with(malformed(), &owner)).await;
+        assert_eq!(code(set), Code::InvalidArgument);
+    }
+    let full = before + 2 * ACTOR_REFUSALS_MAX as usize;
+    assert_eq!(lines(&site), full);
+    // Nothing more is begun, nor recorded: nor would it be if it were good.
+    for _ in 0..20 {
+        let set = policies.set_policy(with(malformed(), &owner)).await;
+        assert_eq!(code(set), Code::ResourceExhausted);
+    }
+    assert_eq!(lines(&site), full);
+    clock.advance(Duration::from_secs(60));
+    let set = policies.set_policy(with(malformed(), &owner)).await;
+    assert_eq!(code(set), Code::InvalidArgument);
 }
 
 /// What somebody reads of a scope, part after part.
