@@ -77,12 +77,14 @@ impl App {
             if let Some(usage) = &usage {
                 self.view.reached(usage.modified).await;
             }
-            let ledger = self.view.read(|state| state.ledger(id));
+            let (ledger, revision) =
+                self.view.read(|state| (state.ledger(id), state.projection().revision()));
             let scene = Scene {
                 environment: &environment,
                 usage: usage.as_ref(),
                 ledger: &ledger,
                 roles: &[],
+                revision,
             };
             let Some(transaction) = placement::sweep(&scene, self.now())? else { return Ok(()) };
             match self.commit(transaction).await {

@@ -193,8 +193,10 @@ impl<'a> Draft<'a> {
         count(&mut self.usage.attachments, max, "attachments")
     }
 
+    /// Higher than all before, and at most the revision of the commit that gives it. What was given after a backup is
+    /// not in the store that is brought back; but that one's revisions begin after all of those.
     pub(crate) fn next_generation(&mut self) -> u64 {
-        self.usage.generation += 1;
+        self.usage.generation = (self.usage.generation + 1).max(self.scene.revision.0);
         self.usage.generation
     }
 
