@@ -153,6 +153,19 @@ async fn a_secret_is_written_read_destroyed_and_deleted() {
 }
 
 #[tokio::test]
+async fn what_a_secret_is_called_can_be_recorded() {
+    let mut vault = Vault::open().await;
+    let longest = "A".repeat(63);
+    for called in ["DATABASE_URL", "tls.key", "_x-1", &longest] {
+        called.parse::<weft_audit::Name>().unwrap();
+        vault.put(called, 0, "value").await.unwrap();
+    }
+    let why = "name: has small and capital letters; expected either, as in DATABASE_URL or tls.key";
+    let refused = said(vault.put("databaseUrl", 0, "value").await);
+    assert_eq!(refused, (Code::InvalidArgument, why.to_owned()));
+}
+
+#[tokio::test]
 async fn a_value_is_whatever_bytes_up_to_the_limit() {
     let mut vault = Vault::open().await;
     let data: Vec<u8> = (0..64 << 10).map(|n: u32| n.to_le_bytes()[0]).collect();
