@@ -133,6 +133,14 @@ impl<T> Decision<T> {
             Self::Already(outcome) | Self::Commit(_, outcome) => outcome,
         }
     }
+
+    /// The same, told otherwise.
+    pub fn map<U>(self, tell: impl FnOnce(T) -> U) -> Decision<U> {
+        match self {
+            Self::Already(outcome) => Decision::Already(tell(outcome)),
+            Self::Commit(transaction, outcome) => Decision::Commit(transaction, tell(outcome)),
+        }
+    }
 }
 
 /// A slot's addresses before anything fills it; they stay when nothing fills it any more.

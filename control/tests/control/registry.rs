@@ -12,7 +12,10 @@ use weft_control_api::v1::{
     self, attachments_client::AttachmentsClient, environments_client::EnvironmentsClient,
     host_update::Update, services_client::ServicesClient,
 };
-use weft_model::{access::EnvironmentRole, registry::RoleWish};
+use weft_model::{
+    access::EnvironmentRole,
+    registry::{RoleWish, ServiceWish},
+};
 use weft_store::{Revision, Sqlite, SqliteOptions, export, sqlite};
 
 use crate::site::{Site, code, name, next, said, with};
@@ -259,6 +262,36 @@ async fn a_role_stays_behind_when_its_holder_moves() {
     attachments.move_attachment(with(moves, &shop.owner)).await.unwrap();
     assert!(shop.get().await.roles.is_empty());
     assert!(shop.acquire("db-0").await.unwrap().epoch > held.epoch);
+}
+
+#[tokio::test]
+async fn what_is_registered_is_answered_though_it_is_forgotten_at_once() {
+    let shop = Shop::open().await;
+    let reference: EnvironmentReference = shop.id.parse().unwrap();
+    let cache: weft_model::ServiceName = "cache".parse().unwrap();
+    let wish =
+        ServiceWish { name: cache.clone(), ports: BTreeMap::new(), metadata: BTreeMap::new() };
+    let other = shop.site.another_process().await;
+    let caller = || shop.site.machine(&shop.id, EnvironmentRole::Deployer);
+    let forget = {
+        let (caller, reference) = (caller(), reference.clone());
+        tokio::spawn(async move {
+            loop {
+                // It is not there yet, or somebody else is at work there.
+                let _ = other.delete_service(&caller, &reference, &cache, 0).await;
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    let caller = caller();
+    for _ in 0..100 {
+        match shop.site.app.put_service(&caller, &reference, &wish, 0).await {
+            Ok(service) => assert!(service.version > 0 && service.name == wish.name),
+            Err(AppError::Changed(_) | AppError::Unavailable) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    forget.abort();
 }
 
 #[tokio::test]
