@@ -266,6 +266,7 @@ pub fn move_to(
     draft.rests_on(slot)?;
     draft.rests_on(host)?;
     let basis = draft.use_right(right, &host.record, &before.slot, &before.name, now)?;
+    draft.give_right_up(&before.basis)?;
     let generation = draft.next_generation();
     let moved = Attachment {
         host: host.record.id.clone(),
@@ -301,6 +302,7 @@ pub fn release(
     draft.delete::<Health>(&path)?;
     draft.delete::<Drain>(&path)?;
     draft.vacate(&attachment.record.name)?;
+    draft.give_right_up(&attachment.record.basis)?;
     draft.uncount_attachment();
     if slot.record.reserved {
         draft.put(&Slot { attachment: None, ..slot.record.clone() })?;

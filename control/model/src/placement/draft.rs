@@ -105,6 +105,17 @@ impl<'a> Draft<'a> {
         Ok(Basis::Grant(id.clone()))
     }
 
+    /// Nothing rests any more on what gave a host its right: a grant that was used is over with its attachment.
+    pub(crate) fn give_right_up(&mut self, basis: &Basis) -> Result<(), PlacementError> {
+        match basis {
+            Basis::Binding => Ok(()),
+            Basis::Grant(id) => {
+                let path = format!("{}/{id}", self.scene.environment.record.id);
+                self.delete::<Grant>(&path)
+            }
+        }
+    }
+
     /// The slot as it is, or a new one with addresses. Writing it is left to the caller.
     pub(crate) fn slot(
         &mut self,

@@ -338,6 +338,54 @@ fn a_grant_is_for_one_slot_on_one_host_once_and_in_time() {
 }
 
 #[test]
+fn a_grant_that_was_used_is_over_with_what_rests_on_it() {
+    let mut store = store(Quotas::default());
+    let grant = |n: u8, host: &str| Grant {
+        environment: environment(),
+        id: GrantId::from_random(&[n; 10]),
+        slot: slot(1),
+        host: host.parse().unwrap(),
+        attempt: 1,
+        expires: UnixMs(100),
+        secrets: BTreeSet::new(),
+        used_by: None,
+    };
+    let (first, second, other) = (grant(1, "host-a"), grant(2, "host-b"), grant(3, "host-a"));
+    [&first, &second, &other].into_iter().for_each(|grant| store.put(grant));
+    let left = |store: &Plain| {
+        let all = store.all::<Grant>().into_iter();
+        all.map(|grant| grant.record.id).collect::<BTreeSet<_>>()
+    };
+    let (host_a, host_b) = (store.get("host-a").unwrap(), store.get("host-b").unwrap());
+    let right = store.get(&first.path()).unwrap();
+    let request = AttachRequest {
+        name: "db".parse().unwrap(),
+        slot: slot(1),
+        host: &host_a,
+        right: Right::Grant(&right),
+        wanted: Vec::new(),
+        share: Share::default(),
+    };
+    let made = attach(&View::of(&store).scene(), &request, None, None, UnixMs(5)).unwrap();
+    let made = commit(&mut store, made);
+    assert_eq!(left(&store).len(), 3, "the attachment rests on it");
+
+    let view = View::of(&store);
+    let (attachment, filled) = (view.attachment(&made.name).unwrap(), view.slot(&slot(1)).unwrap());
+    let right = store.get(&second.path()).unwrap();
+    let right = Right::Grant(&right);
+    let moved = move_to(&view.scene(), &attachment, &filled, &host_b, &right, UnixMs(6)).unwrap();
+    commit(&mut store, moved);
+    assert_eq!(left(&store), [second.id.clone(), other.id.clone()].into());
+
+    let view = View::of(&store);
+    let (attachment, filled) = (view.attachment(&made.name).unwrap(), view.slot(&slot(1)).unwrap());
+    let over = release(&view.scene(), &attachment, &filled, UnixMs(7)).unwrap();
+    commit(&mut store, over);
+    assert_eq!(left(&store), [other.id].into());
+}
+
+#[test]
 fn a_binding_is_for_one_host_of_one_environment() {
     let store = store(Quotas::default());
     let view = View::of(&store);
