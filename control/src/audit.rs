@@ -156,24 +156,24 @@ impl Call {
         Ok(())
     }
 
-    /// Records what came of it, with the id of what it has made.
+    /// Records what came of it, with what is known now and was not before.
     ///
     /// # Errors
     /// [`AppError::Unrecorded`], or [`AppError::Unknown`] when something may have been done: do not answer with
     /// success.
-    pub async fn end(&self, ended: Result<Option<&str>, &AppError>) -> Result<(), AppError> {
-        if matches!(ended, Err(AppError::Unrecorded)) {
-            return Ok(());
-        }
-        let outcome = outcome(ended.err());
+    pub async fn end(&self, ended: Result<Facts, &AppError>) -> Result<(), AppError> {
+        let (known, error) = match ended {
+            Err(AppError::Unrecorded) => return Ok(()),
+            Err(error) => (Facts::none(), Some(error)),
+            Ok(known) => (known, None),
+        };
+        let outcome = outcome(error);
         if let Some(pending) = self.pending.lock().await.take() {
-            if ended.is_err_and(is_callers) {
+            if error.is_some_and(is_callers) {
                 // It is recorded, whatever the bound says; the next one may not be begun.
                 self.recorder.bounds().count(&self.event, self.now());
             }
-            let made = ended.ok().flatten().map(|made| Fact::Name(Name::asked(made)));
-            let pending = made.into_iter().fold(pending, |pending, made| pending.with(MADE, made));
-            return pending.finish(outcome).await.map(|_| ()).map_err(|refused| {
+            return pending.with(known).finish(outcome).await.map(|_| ()).map_err(|refused| {
                 tracing::error!(%refused, "what came of a call is not recorded");
                 AppError::Unknown
             });
@@ -186,7 +186,9 @@ impl Call {
         if is_bounded && !self.recorder.bounds().admits(&self.event, self.now()) {
             return Ok(());
         }
-        let recorded = self.recorder.audit.record(Event { outcome, ..self.event.clone() }).await;
+        let event = self.event.clone();
+        let facts = event.facts.clone().and(known);
+        let recorded = self.recorder.audit.record(Event { outcome, facts, ..event }).await;
         if recorded.is_err() && is_bounded {
             self.recorder.bounds().leave_out();
         }

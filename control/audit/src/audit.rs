@@ -331,9 +331,9 @@ pub struct Pending {
 
 impl Pending {
     /// With what is known now and was not when it began: what was made.
-    pub fn with(mut self, about: Word, fact: Fact) -> Self {
+    pub fn with(mut self, facts: Facts) -> Self {
         if let Some(event) = &mut self.event {
-            event.facts = std::mem::take(&mut event.facts).with(about, fact);
+            event.facts = std::mem::take(&mut event.facts).and(facts);
         }
         self
     }

@@ -240,6 +240,12 @@ impl Facts {
         self
     }
 
+    /// These and more; where both say something of one thing, the latter is right.
+    #[must_use]
+    pub fn and(self, more: Self) -> Self {
+        more.0.into_iter().fold(self, |facts, (about, fact)| facts.with(about, fact))
+    }
+
     /// One of them.
     #[must_use]
     pub fn get(&self, about: &Word) -> Option<&Fact> {
@@ -312,6 +318,8 @@ mod tests {
             .into_iter()
             .fold(Facts::none(), |facts, word| facts.with(Word::new(word), Fact::Number(1)));
         assert_eq!(facts.get(&Word::new("i")), None);
+        let (a, one) = (Word::new("a"), |n| Facts::none().with(Word::new("a"), Fact::Number(n)));
+        assert_eq!(one(1).and(one(2)).get(&a), Some(&Fact::Number(2)));
         let text = serde_json::to_string(&facts).unwrap();
         assert_eq!(serde_json::from_str::<Facts>(&text).unwrap(), facts);
         assert!(serde_json::from_str::<Facts>(&text.replace('}', ",\"i\":1}")).is_err());
