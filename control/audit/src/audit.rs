@@ -27,13 +27,13 @@ use crate::{
     anchor::{AnchorError, Anchors},
     chain::Position,
     disk::{Disk, RealDisk},
-    event::{Event, Fact, Outcome},
+    event::{Event, Facts, Outcome},
     fault::Finding,
     log::SEGMENT_LEN_MAX,
     recover::{RecoverError, recover},
     replica::{Replica, Shipper},
     signed::{Expired, PublicKey, Signed, SignedError, Signer},
-    text::{ProcessId, Word},
+    text::ProcessId,
     time::Timestamp,
 };
 

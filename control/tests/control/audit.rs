@@ -547,6 +547,10 @@ async fn an_organisation_reads_what_was_done_in_it_and_nothing_else() {
         assert_eq!(code(deleted), Code::NotFound);
     }
 
+    let mut sessions = SessionsClient::new(site.connect(None).await);
+    let me = sessions.who_am_i(with(v1::WhoAmIRequest {}, &acme)).await.unwrap().into_inner();
+    let Some(v1::who_am_i_response::Actor::User(me)) = me.actor else { panic!("no person") };
+    let me = format!("user/{}", me.id);
     let own = read(&site, &acme, organisation("acme")).await.unwrap();
     let whole = format!("organisation/{}", shop.organisation);
     assert!(own.iter().all(|record| record.object.starts_with(&whole)), "{own:?}");
@@ -554,6 +558,12 @@ async fn an_organisation_reads_what_was_done_in_it_and_nothing_else() {
     assert_eq!(denied.count(), 2);
     let allowed = own.iter().filter(|record| record.action == "environments.allow-host");
     assert_eq!(allowed.count(), 2, "begun and done");
+    // Where its own people come from is told; where operators and strangers do is not.
+    let (own_people, others) = own.iter().partition::<Vec<_>, _>(|record| record.actor == me);
+    assert!(!own_people.is_empty() && own_people.iter().all(|told| told.source == "127.0.0.1"));
+    let strangers = others.iter().filter(|told| told.outcome() == v1::AuditOutcome::Denied);
+    assert_eq!((strangers.count(), others.len() > 4), (2, true));
+    assert!(others.iter().all(|told| told.source.is_empty()), "{others:?}");
     // How much others do, and where the platform is, is not told.
     assert!(own.iter().all(|record| record.sequence == 0 && record.process.is_empty()));
     let in_shop = v1::ListAuditRecordsRequest {
