@@ -138,6 +138,9 @@ async fn a_secret_is_written_read_destroyed_and_deleted() {
     assert_eq!(said(vault.release("PASSWORD", 3).await), unknown);
     assert_eq!(said(vault.destroy("PASSWORD", &[1, 9]).await), unknown);
 
+    let many = (Code::InvalidArgument, "versions: 101 of them; expected at most 100".to_owned());
+    assert_eq!(said(vault.destroy("PASSWORD", &[1; 101]).await), many);
+
     let delete = |version| v1::DeleteSecretRequest {
         environment: name("acme/shop"),
         name: "PASSWORD".to_owned(),
@@ -364,7 +367,11 @@ async fn a_value_is_in_no_log_no_refusal_and_nowhere_in_the_store() {
     let key = SealedSecret::key_at(&path).unwrap();
     let entry = vault.site.store.get(&key).await.unwrap().unwrap();
     let sealed = SealedSecret::decode(&entry).unwrap().record;
-    let damaged = SealedSecret { sealed: sealed.sealed.replacen('A', "B", 1), ..sealed.clone() };
+    let mut bytes = data_encoding::BASE64.decode(sealed.sealed.as_bytes()).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    let flipped = data_encoding::BASE64.encode(&bytes);
+    assert_ne!(flipped, sealed.sealed);
+    let damaged = SealedSecret { sealed: flipped, ..sealed.clone() };
     let write = weft_store::Transaction::new().put(key, damaged.encode().unwrap());
     vault.site.store.commit(write).await.unwrap();
     refusals.push(vault.release("PASSWORD", 0).await.unwrap_err());
