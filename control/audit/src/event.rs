@@ -219,6 +219,16 @@ pub enum Fact {
     Name(Name),
 }
 
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Is(is) => is.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
 /// Facts by what they are about, at most [`FACTS_MAX`]; more are not kept.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(transparent)]
@@ -250,6 +260,11 @@ impl Facts {
     #[must_use]
     pub fn get(&self, about: &Word) -> Option<&Fact> {
         self.0.get(about)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = (&Word, &Fact)> {
+        self.0.iter()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

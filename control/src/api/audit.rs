@@ -62,7 +62,10 @@ fn record(seen: Seen, reads_all: bool) -> v1::AuditRecord {
         Outcome::Failed(why) => (v1::AuditOutcome::Failed, Some(why)),
         Outcome::Unknown => (v1::AuditOutcome::Unknown, None),
     };
+    // Those two have fields of their own.
+    let others = event.facts.all().filter(|(about, _)| **about != MADE && **about != COUNT);
     v1::AuditRecord {
+        facts: others.map(|(about, fact)| (about.to_string(), fact.to_string())).collect(),
         process: if reads_all { process.to_string() } else { String::new() },
         sequence: if reads_all { seq } else { 0 },
         time_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),

@@ -192,6 +192,14 @@ async fn a_record_says_who_has_which_role_and_which_version_of_a_secret_it_is() 
     services.set_drained(with(drain, owner)).await.unwrap();
     assert_eq!(facts(&site, "services.set-drained"), serde_json::json!({"drained": true}));
 
+    let drained = v1::ListAuditRecordsRequest {
+        action: "services.set-drained".to_owned(),
+        outcome: v1::AuditOutcome::Done.into(),
+        ..organisation("acme")
+    };
+    let told = read(&site, owner, drained).await.unwrap();
+    assert_eq!(told[0].facts, [("drained".to_owned(), "true".to_owned())].into());
+
     secrets.put_secret(with(put_secret(1), owner)).await.unwrap();
     assert_eq!(facts(&site, "secrets.put-secret"), serde_json::json!({"version": 2}));
     secrets.release_secret(with(release_secret(), owner)).await.unwrap();
