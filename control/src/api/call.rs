@@ -49,7 +49,7 @@ pub(super) trait Asked: Send + 'static {
 }
 
 /// What is known of a call that was done.
-fn known<Q: Asked>(answer: &Q::Answer) -> Facts {
+fn answered<Q: Asked>(answer: &Q::Answer) -> Facts {
     let made = Q::made(answer).map(|made| Fact::Name(Name::asked(made)));
     made.into_iter().fold(Q::tells(answer), |facts, made| facts.with(MADE, made))
 }
@@ -121,7 +121,7 @@ impl Api {
             decide(caller, asked).await
         };
         let decided = decided.await;
-        let ended = call.end(decided.as_ref().map(known::<Q>)).await;
+        let ended = call.end(decided.as_ref().map(answered::<Q>)).await;
         // A refusal is one, recorded or not.
         decided.and_then(|answer| ended.map(|()| answer))
     }

@@ -141,7 +141,7 @@ async fn a_service_is_registered_replaced_listed_and_deleted() {
         ("cache", "cache")
     );
     let two = shop.services.list_services(with(list("cache"), &shop.owner)).await.unwrap();
-    assert_eq!(two.into_inner().services, [second.clone()]);
+    assert_eq!(two.into_inner().services, std::slice::from_ref(&second));
 
     let delete = |revision| v1::DeleteServiceRequest {
         environment: name("acme/shop"),
@@ -212,11 +212,11 @@ async fn a_failover_is_one_step_and_hosts_are_told() {
     let mut told = agent.watch(v1::WatchRequest { revision: 0 }).await.unwrap().into_inner();
     next(&mut told).await.unwrap();
     let db = |news: v1::WatchResponse| {
-        let services = news.updates.into_iter().filter_map(|update| match update.update {
+        let mut services = news.updates.into_iter().filter_map(|update| match update.update {
             Some(Update::Service(service)) if service.name == "db" => Some(service),
             _ => None,
         });
-        services.last().unwrap()
+        services.next_back().unwrap()
     };
 
     let first = shop.acquire("db-0").await.unwrap();
@@ -354,7 +354,7 @@ async fn race(app: &Arc<App>, caller: &Caller, id: &str, n: u64) -> Vec<(u64, St
         let role: weft_model::ServiceName = "primary".parse().unwrap();
         let epoch = service.roles.get(&role).map_or(0, |held| held.epoch);
         let wish = RoleWish { service: "db".parse().unwrap(), role, epoch };
-        if epoch > 0 && (turn + n) % 3 == 0 {
+        if epoch > 0 && (turn + n).is_multiple_of(3) {
             match app.release_role(caller, &reference, &wish).await {
                 Ok(()) | Err(AppError::Changed(_) | AppError::Unavailable) => continue,
                 Err(error) => panic!("{error}"),
