@@ -347,12 +347,14 @@ impl MakeWriter<'_> for Log {
 #[tokio::test]
 async fn a_value_is_in_no_log_no_refusal_and_nowhere_in_the_store() {
     let log = Log::default();
-    let everything = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(log.clone())
-        .finish();
+    let everything = || {
+        let everything = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+        everything.with_writer(log.clone()).finish()
+    };
+    // Where there is one subscriber only, what another test's thread comes upon first is never told to it.
+    let _second = tracing::Dispatch::new(everything());
     // The control plane runs on this thread, too.
-    let guard = tracing::subscriber::set_default(everything);
+    let guard = tracing::subscriber::set_default(everything());
     let mut vault = Vault::open().await;
     vault.put("PASSWORD", 0, CANARY).await.unwrap();
     let mut refusals = vec![
