@@ -1,5 +1,4 @@
 //! What shells get to complete the command.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::process::Command;
 

@@ -56,7 +56,7 @@ use weft_types::{HostId, InstallationId};
 
 pub use self::{
     attachments::{AttachWish, GRANT_SECONDS_MAX, GrantWish, Host as HostWish},
-    audit::{AuditPage, AuditScope},
+    audit::{AuditPage, AuditScope, Seen},
     environments::{NewEnvironment, StateChange},
     hosts::{Enrolled, Enrolment, HostChange, JOIN_TOKEN_SECONDS_MAX, NewJoinToken},
     identity::Login,

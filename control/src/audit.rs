@@ -7,8 +7,8 @@
 //!   Plain                decide ─▶ answer                                  recorded when refused
 //! ```
 //!
-//! When something cannot be recorded it is not done. Refusals alone are bounded, so that nobody fills the disk with
-//! them; how many were left out is recorded in turn.
+//! When something cannot be recorded it is not done. Refusals, and what fails by the fault of who calls, are bounded, so
+//! that nobody fills the disk with them; how many were left out is recorded in turn.
 
 mod bounds;
 mod installed;
@@ -135,7 +135,7 @@ impl Call {
     /// Records that something is about to be done; once is enough.
     ///
     /// # Errors
-    /// [`AppError::Unrecorded`]: do not do it. [`AppError::Exhausted`]: who calls is refused all the time.
+    /// [`AppError::Unrecorded`]: do not do it. [`AppError::Exhausted`]: who calls is refused, or wrong, all the time.
     pub async fn begin(&self) -> Result<(), AppError> {
         let mut pending = self.pending.lock().await;
         if pending.is_some() {
@@ -150,25 +150,24 @@ impl Call {
         Ok(())
     }
 
-    /// Records what came of it, with the id of what it has made.
+    /// Records what came of it, with what is known now and was not before.
     ///
     /// # Errors
     /// [`AppError::Unrecorded`], or [`AppError::Unknown`] when something may have been done: do not answer with
     /// success.
-    pub async fn end(&self, ended: Result<Option<&str>, &AppError>) -> Result<(), AppError> {
-        if matches!(ended, Err(AppError::Unrecorded)) {
-            return Ok(());
-        }
-        let outcome = outcome(ended.err());
-        let is_denied = matches!(outcome, Outcome::Denied(_));
+    pub async fn end(&self, ended: Result<Facts, &AppError>) -> Result<(), AppError> {
+        let (known, error) = match ended {
+            Err(AppError::Unrecorded) => return Ok(()),
+            Err(error) => (Facts::none(), Some(error)),
+            Ok(known) => (known, None),
+        };
+        let outcome = outcome(error);
         if let Some(pending) = self.pending.lock().await.take() {
-            if is_denied {
-                // It is recorded, whatever the bound says; the next one may not be.
+            if error.is_some_and(is_callers) {
+                // It is recorded, whatever the bound says; the next one may not be begun.
                 self.recorder.bounds().count(&self.event, self.now());
             }
-            let made = ended.ok().flatten().map(|made| Fact::Name(Name::asked(made)));
-            let pending = made.into_iter().fold(pending, |pending, made| pending.with(MADE, made));
-            return pending.finish(outcome).await.map(|_| ()).map_err(|refused| {
+            return pending.with(known).finish(outcome).await.map(|_| ()).map_err(|refused| {
                 tracing::error!(%refused, "what came of a call is not recorded");
                 AppError::Unknown
             });
@@ -181,7 +180,9 @@ impl Call {
         if is_bounded && !self.recorder.bounds().admits(&self.event, self.now()) {
             return Ok(());
         }
-        let recorded = self.recorder.audit.record(Event { outcome, ..self.event.clone() }).await;
+        let event = self.event.clone();
+        let facts = event.facts.clone().and(known);
+        let recorded = self.recorder.audit.record(Event { outcome, facts, ..event }).await;
         if recorded.is_err() && is_bounded {
             self.recorder.bounds().leave_out();
         }
@@ -234,6 +235,24 @@ pub fn who(actor: &Actor) -> Who {
         Actor::Component(component) => {
             Who::Service(Name::asked(&format!("{component:?}").to_lowercase()))
         }
+    }
+}
+
+/// Whether it is for who calls to do better: such calls can be made without end, and change nothing.
+fn is_callers(error: &AppError) -> bool {
+    match error {
+        AppError::Unauthenticated
+        | AppError::Refused
+        | AppError::NotFound(_)
+        | AppError::Invalid { .. }
+        | AppError::Exists(_)
+        | AppError::State(_)
+        | AppError::Changed(_)
+        | AppError::Exhausted(_) => true,
+        AppError::Unavailable
+        | AppError::Unrecorded
+        | AppError::Unknown
+        | AppError::Internal(_) => false,
     }
 }
 

@@ -9,7 +9,7 @@ use weft_model::{
     placement::PlacementError,
     policy::PolicyError,
     registry::RegistryError,
-    secret::{SECRET_BYTES_MAX, SecretError},
+    secret::{SECRET_BYTES_MAX, SecretError, VERSIONS_MAX},
 };
 use weft_pki::{issue::IssueError, request::RequestError};
 use weft_store::{CommitError, StoreError};
@@ -161,6 +161,10 @@ impl From<SecretError> for AppError {
             E::TooLong(bytes) => Self::invalid(
                 "value",
                 format!("{bytes} bytes; expected at most {SECRET_BYTES_MAX}"),
+            ),
+            E::TooMany(versions) => Self::invalid(
+                "versions",
+                format!("{versions} of them; expected at most {VERSIONS_MAX}"),
             ),
             E::Changed => Self::Changed("secret"),
             E::NoVersion => Self::NotFound("version"),

@@ -1,6 +1,7 @@
 //! The audit: what was done, and whether its log is what was written.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -151,6 +152,8 @@ fn item(record: v1::AuditRecord) -> Item {
     if !record.reason.is_empty() {
         outcome = format!("{outcome}/{}", record.reason);
     }
+    let facts: BTreeMap<_, _> = record.facts.into_iter().collect();
+    let facts: Vec<_> = facts.iter().map(|(about, fact)| format!("{about}={fact}")).collect();
     Item::new()
         .with("time", Timestamp::of(time).to_string())
         .with("actor", record.actor)
@@ -160,6 +163,7 @@ fn item(record: v1::AuditRecord) -> Item {
         .with("outcome", outcome)
         .with_some("made", record.made)
         .with_some("count", record.count)
+        .with_some("facts", facts.join(" "))
         .with("request", record.request)
         .with_some("process", record.process)
         .with_some("sequence", record.sequence)

@@ -49,7 +49,7 @@ pub(crate) enum SecretCommand {
         #[arg(long, default_value_t = 0, hide_default_value = true)]
         version: u64,
     },
-    /// Destroy values of versions for good
+    /// Destroy values of versions; backups that were made before have them yet
     Destroy {
         #[command(flatten)]
         one: One,
@@ -59,7 +59,7 @@ pub(crate) enum SecretCommand {
         #[command(flatten)]
         sure: Sure,
     },
-    /// Destroy a secret with all of its versions for good
+    /// Destroy a secret with all of its versions; backups that were made before have them yet
     Delete {
         #[command(flatten)]
         one: One,

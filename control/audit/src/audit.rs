@@ -27,13 +27,13 @@ use crate::{
     anchor::{AnchorError, Anchors},
     chain::Position,
     disk::{Disk, RealDisk},
-    event::{Event, Fact, Outcome},
+    event::{Event, Facts, Outcome},
     fault::Finding,
     log::SEGMENT_LEN_MAX,
     recover::{RecoverError, recover},
     replica::{Replica, Shipper},
     signed::{Expired, PublicKey, Signed, SignedError, Signer},
-    text::{ProcessId, Word},
+    text::ProcessId,
     time::Timestamp,
 };
 
@@ -331,9 +331,9 @@ pub struct Pending {
 
 impl Pending {
     /// With what is known now and was not when it began: what was made.
-    pub fn with(mut self, about: Word, fact: Fact) -> Self {
+    pub fn with(mut self, facts: Facts) -> Self {
         if let Some(event) = &mut self.event {
-            event.facts = std::mem::take(&mut event.facts).with(about, fact);
+            event.facts = std::mem::take(&mut event.facts).and(facts);
         }
         self
     }

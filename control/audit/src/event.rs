@@ -219,6 +219,16 @@ pub enum Fact {
     Name(Name),
 }
 
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Is(is) => is.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
 /// Facts by what they are about, at most [`FACTS_MAX`]; more are not kept.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(transparent)]
@@ -240,10 +250,21 @@ impl Facts {
         self
     }
 
+    /// These and more; where both say something of one thing, the latter is right.
+    #[must_use]
+    pub fn and(self, more: Self) -> Self {
+        more.0.into_iter().fold(self, |facts, (about, fact)| facts.with(about, fact))
+    }
+
     /// One of them.
     #[must_use]
     pub fn get(&self, about: &Word) -> Option<&Fact> {
         self.0.get(about)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = (&Word, &Fact)> {
+        self.0.iter()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -312,6 +333,8 @@ mod tests {
             .into_iter()
             .fold(Facts::none(), |facts, word| facts.with(Word::new(word), Fact::Number(1)));
         assert_eq!(facts.get(&Word::new("i")), None);
+        let (a, one) = (Word::new("a"), |n| Facts::none().with(Word::new("a"), Fact::Number(n)));
+        assert_eq!(one(1).and(one(2)).get(&a), Some(&Fact::Number(2)));
         let text = serde_json::to_string(&facts).unwrap();
         assert_eq!(serde_json::from_str::<Facts>(&text).unwrap(), facts);
         assert!(serde_json::from_str::<Facts>(&text.replace('}', ",\"i\":1}")).is_err());

@@ -147,8 +147,8 @@ impl fmt::Debug for ServiceName {
 
 weft_types::serde_as_text!(ServiceName);
 
-/// Longest name of a secret, bytes.
-pub const SECRET_NAME_LEN_MAX: usize = 128;
+/// Longest name of a secret, bytes: the audit takes no longer ones, for what looks like a key is no name there.
+pub const SECRET_NAME_LEN_MAX: usize = 63;
 
 /// Why text is no name of a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -161,9 +161,14 @@ pub enum SecretNameError {
         "{0:?} is not allowed; expected A-Z, a-z, 0-9, and '_', '-', '.' (these two not first)"
     )]
     Character(char),
+    /// Small and capital letters.
+    #[error("has small and capital letters; expected either, as in DATABASE_URL or tls.key")]
+    Cases,
 }
 
-/// A secret of an environment, as programs call it: `DATABASE_URL`, `tls.key`.
+/// A secret of an environment, as programs call it: `DATABASE_URL`, `tls.key`. Every such name is one that the audit's
+/// records can have, so they say which secret they are of: keys in base 64, which no record is to have, are of both
+/// cases, so no name is.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SecretName(Box<str>);
 
@@ -185,6 +190,10 @@ impl FromStr for SecretName {
         let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         if let Some(c) = text.chars().find(|c| !allowed(c)) {
             return Err(SecretNameError::Character(c));
+        }
+        let has = |class: fn(&u8) -> bool| text.as_bytes().iter().any(class);
+        if has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) {
+            return Err(SecretNameError::Cases);
         }
         match text.chars().next().filter(|c| matches!(c, '-' | '.')) {
             Some(c) => Err(SecretNameError::Character(c)),
@@ -282,10 +291,10 @@ mod tests {
 
     #[test]
     fn secrets_are_called_as_programs_call_them() {
-        for good in ["DATABASE_URL", "tls.key", "a", "_x", "0", &"x".repeat(128)] {
+        for good in ["DATABASE_URL", "tls.key", "a", "_x", "0", &"x".repeat(63)] {
             assert_eq!(good.parse::<SecretName>().unwrap().as_str(), good);
         }
-        for bad in ["", "a/b", "a b", "ä", ".", "-a", "a\n", &"x".repeat(129)] {
+        for bad in ["", "a/b", "a b", "ä", ".", "-a", "a\n", "databaseUrl", &"x".repeat(64)] {
             assert!(bad.parse::<SecretName>().is_err(), "{bad}");
         }
     }

@@ -133,6 +133,14 @@ impl<T> Decision<T> {
             Self::Already(outcome) | Self::Commit(_, outcome) => outcome,
         }
     }
+
+    /// The same, told otherwise.
+    pub fn map<U>(self, tell: impl FnOnce(T) -> U) -> Decision<U> {
+        match self {
+            Self::Already(outcome) => Decision::Already(tell(outcome)),
+            Self::Commit(transaction, outcome) => Decision::Commit(transaction, tell(outcome)),
+        }
+    }
 }
 
 /// A slot's addresses before anything fills it; they stay when nothing fills it any more.
@@ -258,6 +266,7 @@ pub fn move_to(
     draft.rests_on(slot)?;
     draft.rests_on(host)?;
     let basis = draft.use_right(right, &host.record, &before.slot, &before.name, now)?;
+    draft.give_right_up(&before.basis)?;
     let generation = draft.next_generation();
     let moved = Attachment {
         host: host.record.id.clone(),
@@ -293,6 +302,7 @@ pub fn release(
     draft.delete::<Health>(&path)?;
     draft.delete::<Drain>(&path)?;
     draft.vacate(&attachment.record.name)?;
+    draft.give_right_up(&attachment.record.basis)?;
     draft.uncount_attachment();
     if slot.record.reserved {
         draft.put(&Slot { attachment: None, ..slot.record.clone() })?;

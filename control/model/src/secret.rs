@@ -43,6 +43,9 @@ pub enum SecretError {
     /// It is not at the version that was read.
     #[error("secret has changed since it was read")]
     Changed,
+    /// More versions are named than are remembered.
+    #[error("versions: {0} of them; expected at most {VERSIONS_MAX}")]
+    TooMany(usize),
     /// There is no such version, or not any more.
     #[error("no such version")]
     NoVersion,
@@ -237,15 +240,18 @@ pub fn put(
     Ok(NewVersion { secret, change })
 }
 
-/// The values of versions go for good. What was destroyed before stays so.
+/// The values of versions go, from here on: not from copies of the store. What was destroyed before stays so.
 ///
 /// # Errors
-/// [`SecretError::NoVersion`] names none that is not there.
+/// [`SecretError`]: there is nothing done when one of them is not there, or more are named than are remembered.
 pub fn destroy(
     held: Held<'_>,
     versions: &[u64],
     now: UnixMs,
 ) -> Result<Decision<Secret>, SecretError> {
+    if versions.len() > VERSIONS_MAX {
+        return Err(SecretError::TooMany(versions.len()));
+    }
     let found = held.secret.ok_or(SecretError::NoVersion)?;
     let known = |version: &u64| found.record.versions.iter().any(|known| known.version == *version);
     if versions.is_empty() || !versions.iter().all(known) {

@@ -3,12 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use tonic::{Request, async_trait};
-use weft_audit::{Actor as Who, Fact, Found, Outcome, Query, Timestamp, Word};
+use weft_audit::{Fact, Found, Outcome, Query, Timestamp, Word};
 use weft_control_api::v1::{self, audit_server::Audit};
 
 use super::{Answer, Api, convert};
 use crate::{
-    app::AuditScope,
+    app::{AuditScope, Seen},
     audit::{COUNT, Checked, MADE},
     error::AppError,
 };
@@ -52,8 +52,8 @@ fn query(request: &v1::ListAuditRecordsRequest) -> Result<Query, AppError> {
     })
 }
 
-fn record(found: Found, reads_all: bool) -> v1::AuditRecord {
-    let Found { process, seq, at, event } = found;
+fn record(seen: Seen, reads_all: bool) -> v1::AuditRecord {
+    let Seen { found: Found { process, seq, at, event }, tells_source } = seen;
     let since = at.time().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let (outcome, reason) = match event.outcome {
         Outcome::Begun => (v1::AuditOutcome::Begun, None),
@@ -62,9 +62,10 @@ fn record(found: Found, reads_all: bool) -> v1::AuditRecord {
         Outcome::Failed(why) => (v1::AuditOutcome::Failed, Some(why)),
         Outcome::Unknown => (v1::AuditOutcome::Unknown, None),
     };
-    // Where hosts and operators are is not the tenants' to know; what their own people come from is.
-    let tells_source = reads_all || matches!(event.who, Who::User(_) | Who::Token(_));
+    // Those two have fields of their own.
+    let others = event.facts.all().filter(|(about, _)| **about != MADE && **about != COUNT);
     v1::AuditRecord {
+        facts: others.map(|(about, fact)| (about.to_string(), fact.to_string())).collect(),
         process: if reads_all { process.to_string() } else { String::new() },
         sequence: if reads_all { seq } else { 0 },
         time_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
@@ -114,7 +115,7 @@ impl Audit for Api {
             let (len_max, after) = convert::page(request.page.as_ref())?;
             let page = self.app.audit_records(&caller, &scope, asked, after, len_max).await?;
             let reads_all = page.reads_all;
-            let records = page.found.into_iter().map(|found| record(found, reads_all)).collect();
+            let records = page.found.into_iter().map(|seen| record(seen, reads_all)).collect();
             let page = Some(v1::PageInfo { next: page.next.unwrap_or_default() });
             Ok(v1::ListAuditRecordsResponse { records, page })
         })

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status, metadata::MetadataValue};
 use tracing::{Instrument, info_span};
-use weft_audit::{Event, Facts, Object, Origin, Outcome, RequestId, Word};
+use weft_audit::{Event, Fact, Facts, Name, Object, Origin, Outcome, RequestId, Word};
 use weft_model::access::Actor;
 
 use super::{Api, Peer, object::On, status::status};
 use crate::{
     app::Caller,
-    audit::{Manner, who},
+    audit::{MADE, Manner, who},
     error::AppError,
 };
 
@@ -36,6 +36,22 @@ pub(super) trait Asked: Send + 'static {
     fn made(_: &Self::Answer) -> Option<&str> {
         None
     }
+
+    /// What else it says that is worth keeping.
+    fn asks(&self) -> Facts {
+        Facts::none()
+    }
+
+    /// What else the answer says.
+    fn tells(_: &Self::Answer) -> Facts {
+        Facts::none()
+    }
+}
+
+/// What is known of a call that was done.
+fn answered<Q: Asked>(answer: &Q::Answer) -> Facts {
+    let made = Q::made(answer).map(|made| Fact::Name(Name::asked(made)));
+    made.into_iter().fold(Q::tells(answer), |facts, made| facts.with(MADE, made))
 }
 
 impl Api {
@@ -94,7 +110,7 @@ impl Api {
             object: asked.object(&On { app: &self.app, actor }),
             outcome: Outcome::Begun,
             request: id,
-            facts: Facts::none(),
+            facts: asked.asks(),
         };
         let call = Arc::new(self.app.recorder().call(Q::MANNER, event));
         let decided = async {
@@ -105,7 +121,7 @@ impl Api {
             decide(caller, asked).await
         };
         let decided = decided.await;
-        let ended = call.end(decided.as_ref().map(Q::made)).await;
+        let ended = call.end(decided.as_ref().map(answered::<Q>)).await;
         // A refusal is one, recorded or not.
         decided.and_then(|answer| ended.map(|()| answer))
     }

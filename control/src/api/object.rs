@@ -8,7 +8,7 @@
 //! What is there is named by its ids, however it was asked for; what is not, as somebody called it, as far as that is
 //! a name.
 
-use weft_audit::{Name, Object};
+use weft_audit::{Fact, Facts, Name, Object, Word};
 use weft_control_api::v1;
 use weft_model::access::Actor;
 
@@ -45,6 +45,32 @@ fn account(email: &str) -> Object {
     let is_address =
         email.split_once('@').is_some_and(|(local, at)| !local.is_empty() && !at.is_empty());
     named("account").with(&Name::asked(if is_address { email } else { "" }))
+}
+
+fn one(about: &'static str, fact: Fact) -> Facts {
+    Facts::none().with(Word::new(about), fact)
+}
+
+fn which(about: &'static str, name: &str) -> Facts {
+    one(about, Fact::Name(Name::asked(name)))
+}
+
+fn number(about: &'static str, number: u64) -> Facts {
+    one(about, Fact::Number(number))
+}
+
+/// Which version, or how many: a list of them is no fact.
+fn versions(versions: &[u64]) -> Facts {
+    match versions {
+        [version] => number("version", *version),
+        many => number("versions", many.len() as u64),
+    }
+}
+
+/// Which version, and by which grant if by one.
+fn asked_release(asked: &v1::ReleaseSecretRequest) -> Facts {
+    let version = number("version", asked.version);
+    if asked.grant.is_empty() { version } else { version.and(which("grant", &asked.grant)) }
 }
 
 impl On<'_> {
@@ -90,10 +116,12 @@ impl On<'_> {
     }
 }
 
-/// Calls, one a line: what is asked, the answer, the name, how it is recorded, on what; and what it has made.
+/// Calls, one a line: what is asked, the answer, the name, how it is recorded, on what; what it has made, and what else
+/// of the question and of the answer is worth keeping.
 macro_rules! calls {
     ($($request:ident => $answer:ty, $name:literal, $manner:ident,
-        |$on:pat_param, $asked:pat_param| $object:expr $(, made |$made:ident| $id:expr)?;)+) => {
+        |$on:pat_param, $asked:pat_param| $object:expr $(, made |$made:ident| $id:expr)?
+        $(, asks |$asks:ident| $question:expr)? $(, tells |$tells:ident| $facts:expr)?;)+) => {
         $(impl Asked for v1::$request {
             type Answer = $answer;
             const NAME: weft_audit::Word = weft_audit::Word::new($name);
@@ -106,6 +134,15 @@ macro_rules! calls {
 
             $(fn made($made: &Self::Answer) -> Option<&str> {
                 $id
+            })?
+
+            $(fn asks(&self) -> Facts {
+                let $asks = self;
+                $question
+            })?
+
+            $(fn tells($tells: &Self::Answer) -> Facts {
+                $facts
             })?
         })+
 
@@ -205,7 +242,8 @@ calls! {
         |on, asked| part(on.environment(asked.environment.as_ref()), "slot", "");
     CreateGrantRequest => v1::Grant, "attachments.create-grant", Change,
         |on, asked| slot(on.environment(asked.environment.as_ref()), asked.slot.as_ref()),
-        made |made| Some(&made.id);
+        made |made| Some(&made.id),
+        asks |asked| which("host", &asked.host).and(number("secrets", asked.secrets.len() as u64));
     RevokeGrantRequest => v1::RevokeGrantResponse, "attachments.revoke-grant", Change,
         |on, asked| part(on.environment(asked.environment.as_ref()), "grant", &asked.id);
 
@@ -236,25 +274,32 @@ calls! {
     WatchServicesRequest => ServicesStream, "services.watch-services", Plain,
         |on, asked| part(on.environment(asked.environment.as_ref()), "service", "");
     SetDrainedRequest => v1::SetDrainedResponse, "services.set-drained", Change,
-        |on, asked| part(on.environment(asked.environment.as_ref()), "attachment", &asked.attachment);
+        |on, asked| part(on.environment(asked.environment.as_ref()), "attachment", &asked.attachment),
+        asks |asked| one("drained", Fact::Is(asked.drained));
     AcquireRoleRequest => v1::Role, "services.acquire-role", Change,
-        |on, asked| part(part(on.environment(asked.environment.as_ref()), "service", &asked.service), "role", &asked.role);
+        |on, asked| part(part(on.environment(asked.environment.as_ref()), "service", &asked.service), "role", &asked.role),
+        asks |asked| which("holder", &asked.holder), tells |role| number("epoch", role.epoch);
     TransferRoleRequest => v1::Role, "services.transfer-role", Change,
-        |on, asked| part(part(on.environment(asked.environment.as_ref()), "service", &asked.service), "role", &asked.role);
+        |on, asked| part(part(on.environment(asked.environment.as_ref()), "service", &asked.service), "role", &asked.role),
+        asks |asked| which("holder", &asked.holder), tells |role| number("epoch", role.epoch);
     ReleaseRoleRequest => v1::ReleaseRoleResponse, "services.release-role", Change,
-        |on, asked| part(part(on.environment(asked.environment.as_ref()), "service", &asked.service), "role", &asked.role);
+        |on, asked| part(part(on.environment(asked.environment.as_ref()), "service", &asked.service), "role", &asked.role),
+        asks |asked| number("epoch", asked.epoch);
 
     // Secrets.
     PutSecretRequest => v1::Secret, "secrets.put-secret", Change,
-        |on, asked| part(on.environment(asked.environment.as_ref()), "secret", &asked.name);
+        |on, asked| part(on.environment(asked.environment.as_ref()), "secret", &asked.name),
+        tells |secret| number("version", secret.version);
     ListSecretsRequest => v1::ListSecretsResponse, "secrets.list-secrets", Plain,
         |on, asked| part(on.environment(asked.environment.as_ref()), "secret", "");
     GetSecretMetadataRequest => v1::Secret, "secrets.get-secret-metadata", Plain,
         |on, asked| part(on.environment(asked.environment.as_ref()), "secret", &asked.name);
     ReleaseSecretRequest => v1::ReleaseSecretResponse, "secrets.release-secret", Sensitive,
-        |on, asked| part(on.environment(asked.environment.as_ref()), "secret", &asked.name);
+        |on, asked| part(on.environment(asked.environment.as_ref()), "secret", &asked.name),
+        asks |asked| asked_release(asked), tells |released| number("version", released.version);
     DestroySecretVersionsRequest => v1::Secret, "secrets.destroy-secret-versions", Change,
-        |on, asked| part(on.environment(asked.environment.as_ref()), "secret", &asked.name);
+        |on, asked| part(on.environment(asked.environment.as_ref()), "secret", &asked.name),
+        asks |asked| versions(&asked.versions);
     DeleteSecretRequest => v1::DeleteSecretResponse, "secrets.delete-secret", Change,
         |on, asked| part(on.environment(asked.environment.as_ref()), "secret", &asked.name);
 }

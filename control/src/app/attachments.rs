@@ -13,6 +13,7 @@ use weft_model::{
     },
     secret::GRANT_SECRETS_MAX,
 };
+use weft_store::Revision;
 use weft_types::{AttachmentName, EnvironmentId, HostId};
 
 use super::{App, AppError, Caller, EnvironmentReference, environments::rests_on};
@@ -66,12 +67,13 @@ pub(super) struct Known {
     usage: Option<Decoded<Usage>>,
     ledger: Ledger,
     roles: Vec<Decoded<Role>>,
+    revision: Revision,
 }
 
 impl Known {
     pub(super) fn scene(&self) -> Scene<'_> {
-        let Self { environment, usage, ledger, roles } = self;
-        Scene { environment, usage: usage.as_ref(), ledger, roles }
+        let Self { environment, usage, ledger, roles, revision } = self;
+        Scene { environment, usage: usage.as_ref(), ledger, roles, revision: *revision }
     }
 
     pub(super) fn path(&self, of: &str) -> String {
@@ -107,11 +109,15 @@ impl App {
             self.view.reached(usage.modified).await;
         }
         let id = &environment.record.id;
-        let (ledger, roles) = self.view.read(|state| {
+        let (ledger, roles, revision) = self.view.read(|state| {
             let roles = state.list::<Role>(&format!("{id}/"), None, usize::MAX)?;
-            Ok::<_, weft_model::RecordError>((state.ledger(id), roles))
+            Ok::<_, weft_model::RecordError>((
+                state.ledger(id),
+                roles,
+                state.projection().revision(),
+            ))
         })?;
-        Ok(Known { environment, usage, ledger, roles })
+        Ok(Known { environment, usage, ledger, roles, revision })
     }
 
     async fn right(&self, known: &Known, host: &Host) -> Result<FoundRight, AppError> {

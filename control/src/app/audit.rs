@@ -1,9 +1,15 @@
 //! Who reads what of the audit.
 
+use std::collections::BTreeSet;
+
 use data_encoding::BASE64URL_NOPAD;
-use weft_audit::{Cursor, Object, Query};
+use weft_audit::{Actor as Who, Cursor, Found, Name, Object, Query};
 use weft_keys::{Owner, Purpose};
-use weft_model::access::{self, Action};
+use weft_model::{
+    OrganisationId, RecordError,
+    access::{self, Action},
+    record::{Environment, Membership, Token},
+};
 
 use super::{App, AppError, Caller, EnvironmentReference};
 use crate::audit::{self, Checked, Reader};
@@ -19,11 +25,20 @@ pub enum AuditScope {
     Environment(EnvironmentReference),
 }
 
+/// A record, as somebody sees it.
+#[derive(Debug)]
+pub struct Seen {
+    /// The record.
+    pub found: Found,
+    /// Whether the reader may see from where it was done.
+    pub tells_source: bool,
+}
+
 /// A part of the records.
 #[derive(Debug)]
 pub struct AuditPage {
     /// The earliest first.
-    pub found: Vec<weft_audit::Found>,
+    pub found: Vec<Seen>,
     /// For the next part; `None` after the last.
     pub next: Option<String>,
     /// Whether the reader may see what says something of others: places in logs, addresses of the platform.
@@ -44,7 +59,8 @@ impl App {
         len_max: usize,
     ) -> Result<AuditPage, AppError> {
         let reads_all = caller.may(Action::ReadAllAudit, access::Object::Installation).is_ok();
-        let whole = self.audited(caller, scope, reads_all).await?;
+        let audited = self.audited(caller, scope, reads_all).await?;
+        let (of, whole) = audited.unzip();
         let within = match (&whole, asked.object) {
             (Some(whole), Some(part)) => Some(
                 format!("{whole}/{part}")
@@ -54,7 +70,7 @@ impl App {
             (whole, part) => part.or_else(|| whole.clone()),
         };
         // A cursor tells how much others do, and is taken from nobody but who was given it.
-        let context = whole.map(|whole| whole.to_string()).unwrap_or_default();
+        let context = whole.as_ref().map(ToString::to_string).unwrap_or_default();
         let after = match after {
             Some(after) => Some(self.open_cursor(&context, after).await?),
             None => None,
@@ -64,7 +80,42 @@ impl App {
             Some(next) => Some(self.seal_cursor(&context, next).await?),
             None => None,
         };
-        Ok(AuditPage { found: page.found, next, reads_all })
+        let of = of.filter(|_| !reads_all);
+        let sources = of.map(|of| self.own_actors(&of, &page.found)).transpose()?;
+        let seen = page.found.into_iter().map(|found| {
+            let tells_source = sources.as_ref().is_none_or(|own| own.contains(&found.event.who));
+            Seen { found, tells_source }
+        });
+        Ok(AuditPage { found: seen.collect(), next, reads_all })
+    }
+
+    /// Who of these is of the organisation: its people, and tokens of its environments. Where an operator is, or a
+    /// stranger who has tried its names, is not the organisation's to know.
+    fn own_actors(
+        &self,
+        organisation: &OrganisationId,
+        found: &[Found],
+    ) -> Result<BTreeSet<Who>, AppError> {
+        let actors: BTreeSet<&Who> = found.iter().map(|found| &found.event.who).collect();
+        let has_tokens = actors.iter().any(|who| matches!(who, Who::Token(_)));
+        let own = self.view.read(|state| {
+            let mut own = BTreeSet::new();
+            for who in actors {
+                let Who::User(id) = who else { continue };
+                if state.get::<Membership>(&format!("{id}/{organisation}"))?.is_some() {
+                    own.insert(who.clone());
+                }
+            }
+            let tokens = if has_tokens { usize::MAX } else { 0 };
+            for token in state.list::<Token>("", None, tokens)? {
+                let environment = state.get::<Environment>(token.record.environment.as_str())?;
+                if environment.is_some_and(|found| found.record.organisation == *organisation) {
+                    own.insert(Who::Token(Name::asked(token.record.id.as_str())));
+                }
+            }
+            Ok::<_, RecordError>(own)
+        });
+        Ok(own?)
     }
 
     /// Whether all logs are what was written.
@@ -81,13 +132,13 @@ impl App {
         &self.reader
     }
 
-    /// What the scope is in records, if the caller may read those; `None` for all.
+    /// Whose the scope is and what it is in records, if the caller may read those; `None` for all.
     async fn audited(
         &self,
         caller: &Caller,
         scope: &AuditScope,
         reads_all: bool,
-    ) -> Result<Option<Object>, AppError> {
+    ) -> Result<Option<(OrganisationId, Object)>, AppError> {
         let or = |own, others| if reads_all { others } else { own };
         match scope {
             AuditScope::Installation => {
@@ -97,12 +148,14 @@ impl App {
             AuditScope::Organisation(text) => {
                 let action = or(Action::ReadOrganisationAudit, Action::SeeOrganisation);
                 let found = self.organisation(caller, action, text).await?;
-                Ok(Some(audit::organisation(&found.record.id)))
+                let object = audit::organisation(&found.record.id);
+                Ok(Some((found.record.id, object)))
             }
             AuditScope::Environment(reference) => {
                 let action = or(Action::ReadEnvironmentAudit, Action::SeeEnvironment);
                 let found = self.environment(caller, action, reference).await?.record;
-                Ok(Some(audit::environment(&found.id, &found.organisation)))
+                let object = audit::environment(&found.id, &found.organisation);
+                Ok(Some((found.organisation, object)))
             }
         }
     }

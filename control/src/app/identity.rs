@@ -10,7 +10,7 @@ use argon2::{
     Argon2,
     password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString},
 };
-use weft_audit::Word;
+use weft_audit::{Facts, Word};
 use weft_model::{
     Decoded, OrganisationId, Record, ServiceName, UserId,
     access::{Action, Actor, Object, OrganisationRole},
@@ -330,7 +330,7 @@ impl App {
                 .put(invitation.key()?, invitation.encode()?);
             Ok(Decision::Commit(transaction, ()))
         });
-        call.end(invited.as_ref().map(|()| None)).await?;
+        call.end(invited.as_ref().map(|()| Facts::none())).await?;
         invited.map(|()| secret)
     }
 }

@@ -189,7 +189,7 @@ impl App {
         Ok(environment)
     }
 
-    /// Destroys values of versions for good.
+    /// Destroys values of versions; copies of the store that were made before have them yet.
     ///
     /// # Errors
     /// [`AppError`].

@@ -12,6 +12,14 @@ use weft_types::AttachmentName;
 
 use super::{App, AppError, Caller, EnvironmentReference, attachments::Known};
 
+/// A service as it is registered from now on, with the slots and roles that it had.
+fn put(before: Option<ServiceDocument>, service: Service) -> ServiceDocument {
+    let (instances, roles) =
+        before.map(|before| (before.instances, before.roles)).unwrap_or_default();
+    let Service { environment, name, ports, metadata, version } = service;
+    ServiceDocument { environment, name, version, ports, metadata, instances, roles }
+}
+
 impl App {
     /// Says what a service is, if it is at `version`; 0 if nobody has registered it.
     ///
@@ -32,9 +40,18 @@ impl App {
             let registered =
                 self.view.read(|state| state.list::<Service>(&path, None, usize::MAX))?.len();
             let (scene, existing) = (known.scene(), existing.as_ref());
-            Ok(registry::put_service(&scene, wish, version, existing, registered)?)
-        })?;
-        self.get_service(caller, reference, &wish.name).await
+            let decision = registry::put_service(&scene, wish, version, existing, registered)?;
+            // From what it is decided from, which is all that there is if it is committed: nobody is refused an answer
+            // who may not ask again, or whose service is forgotten by then.
+            let before = self.seen(&known, &wish.name);
+            Ok(decision.map(|service| put(before, service)))
+        })
+    }
+
+    fn seen(&self, known: &Known, name: &ServiceName) -> Option<ServiceDocument> {
+        let id = &known.environment.record.id;
+        let is_it = |service: &&ServiceDocument| service.name == *name;
+        self.view.read(|state| state.projection().services(id).find(is_it).cloned())
     }
 
     /// One service.
@@ -49,11 +66,7 @@ impl App {
     ) -> Result<ServiceDocument, AppError> {
         let environment = self.environment(caller, Action::SeeEnvironment, reference).await?;
         let known = self.known(environment).await?;
-        let id = &known.environment.record.id;
-        let found = self.view.read(|state| {
-            state.projection().services(id).find(|service| service.name == *name).cloned()
-        });
-        found.ok_or(AppError::NotFound("service"))
+        self.seen(&known, name).ok_or(AppError::NotFound("service"))
     }
 
     /// Services of an environment after the one with this name.
@@ -128,12 +141,7 @@ impl App {
             let found = found.ok_or(AppError::NotFound("attachment"))?;
             let names = self.names_of(&known, &wish.service)?;
             let taken = registry::take_role(&known.scene(), wish, &found, &names)?;
-            Ok(match taken {
-                Decision::Already(role) => Decision::Already((role, found.record)),
-                Decision::Commit(transaction, role) => {
-                    Decision::Commit(transaction, (role, found.record))
-                }
-            })
+            Ok(taken.map(|role| (role, found.record)))
         })
     }
 

@@ -3,7 +3,7 @@
 //! Every step is a transaction that rests on what it removes, and may be done twice, so several processes may do this at
 //! once and each may be ended at any moment.
 
-use weft_audit::Word;
+use weft_audit::{Facts, Word};
 use weft_keys::Owner;
 use weft_model::{
     Decoded, Record, UnixMs,
@@ -77,12 +77,14 @@ impl App {
             if let Some(usage) = &usage {
                 self.view.reached(usage.modified).await;
             }
-            let ledger = self.view.read(|state| state.ledger(id));
+            let (ledger, revision) =
+                self.view.read(|state| (state.ledger(id), state.projection().revision()));
             let scene = Scene {
                 environment: &environment,
                 usage: usage.as_ref(),
                 ledger: &ledger,
                 roles: &[],
+                revision,
             };
             let Some(transaction) = placement::sweep(&scene, self.now())? else { return Ok(()) };
             match self.commit(transaction).await {
@@ -112,7 +114,7 @@ impl App {
         let call = self.recorder.own(PURGE, object);
         call.begin().await?;
         let purged = self.remove_environment(environment).await;
-        call.end(purged.as_ref().map(|()| None)).await?;
+        call.end(purged.as_ref().map(|()| Facts::none())).await?;
         purged
     }
 

@@ -1,5 +1,5 @@
 //! How many refusals are recorded in a minute, so that nobody fills the disk with them: a record has about 400 bytes,
-//! so those of strangers are 35 MB a day at most.
+//! so those of strangers are 35 MB a day at most. A call that fails by the fault of who makes it counts as a refusal.
 
 use std::{
     collections::HashMap,
@@ -18,7 +18,7 @@ pub const STRANGERS_REFUSALS_MAX: u32 = 60;
 /// The same of one address; of IPv6, of one /64, which is what one customer has.
 pub const ADDRESS_REFUSALS_MAX: u32 = 10;
 /// Refusals of one actor; who has more is not heard until the minute is over, for what it changes is recorded before
-/// it is known whether it may.
+/// it is known whether it may, or whether that is a good request at all. With two records each, 690 MB a day.
 pub const ACTOR_REFUSALS_MAX: u32 = 600;
 /// Sources that are counted at once, of some 100 bytes each.
 const SOURCES_MAX: usize = 8_192;

@@ -17,9 +17,10 @@ use weft_control::{
 use weft_control_api::{
     DESCRIPTORS,
     v1::{
-        self, audit_client::AuditClient, enrolment_client::EnrolmentClient,
-        environments_client::EnvironmentsClient, hosts_client::HostsClient,
-        sessions_client::SessionsClient,
+        self, attachments_client::AttachmentsClient, audit_client::AuditClient,
+        enrolment_client::EnrolmentClient, environments_client::EnvironmentsClient,
+        hosts_client::HostsClient, policies_client::PoliciesClient, secrets_client::SecretsClient,
+        services_client::ServicesClient, sessions_client::SessionsClient,
     },
 };
 use weft_pki::{KeyKind, request};
@@ -78,6 +79,13 @@ fn log(site: &Site) -> Vec<Event> {
     let page = query(&logs, &Query::default(), None, PAGE_LEN_MAX).unwrap();
     assert!(page.next.is_none(), "more than a page");
     page.found.into_iter().map(|found| found.event).collect()
+}
+
+/// How long the log of the site is.
+fn lines(site: &Site) -> usize {
+    let files = fs::read_dir(site.audit.own()).unwrap().map(|file| file.unwrap().path());
+    let segments = files.filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
+    segments.map(|path| fs::read_to_string(path).unwrap().lines().count()).sum()
 }
 
 fn of_request(site: &Site, request: &str) -> Vec<String> {
@@ -146,6 +154,69 @@ async fn a_record_says_who_what_on_what_and_what_was_made() {
     assert!(from.iter().all(|from| from == "127.0.0.1" || from == "local"), "{from:?}");
 }
 
+/// Facts of what was done last, of a kind.
+fn facts(site: &Site, action: &str) -> serde_json::Value {
+    let events = log(site).into_iter().rev();
+    let mut done = events.filter(|event| event.outcome.to_string() == "done");
+    let done = done.find(|event| event.action.as_str() == action).unwrap();
+    serde_json::to_value(&done.facts).unwrap()
+}
+
+#[tokio::test]
+async fn a_record_says_who_has_which_role_and_which_version_of_a_secret_it_is() {
+    let (site, shop) = (Site::start().await, name("acme/shop"));
+    let changes = Changes::prepare(&site).await;
+    let mut services = ServicesClient::new(site.connect(None).await);
+    let mut secrets = SecretsClient::new(site.connect(None).await);
+    let owner = &changes.owner;
+    let first = services.acquire_role(with(acquire("db-0"), owner)).await.unwrap().into_inner();
+    let held = serde_json::json!({"holder": "db-0", "epoch": first.epoch});
+    assert_eq!(facts(&site, "services.acquire-role"), held);
+    let transfer = v1::TransferRoleRequest {
+        environment: shop.clone(),
+        service: "db".to_owned(),
+        role: "primary".to_owned(),
+        holder: "db-0".to_owned(),
+        epoch: first.epoch,
+    };
+    let second = services.transfer_role(with(transfer, owner)).await.unwrap().into_inner();
+    let held = serde_json::json!({"holder": "db-0", "epoch": second.epoch});
+    assert_eq!(facts(&site, "services.transfer-role"), held);
+    let attachment = "db-0".to_owned();
+    let drain = v1::SetDrainedRequest {
+        environment: shop.clone(),
+        attachment,
+        generation: 0,
+        drained: true,
+    };
+    services.set_drained(with(drain, owner)).await.unwrap();
+    assert_eq!(facts(&site, "services.set-drained"), serde_json::json!({"drained": true}));
+
+    let drained = v1::ListAuditRecordsRequest {
+        action: "services.set-drained".to_owned(),
+        outcome: v1::AuditOutcome::Done.into(),
+        ..organisation("acme")
+    };
+    let told = read(&site, owner, drained).await.unwrap();
+    assert_eq!(told[0].facts, [("drained".to_owned(), "true".to_owned())].into());
+
+    secrets.put_secret(with(put_secret(1), owner)).await.unwrap();
+    assert_eq!(facts(&site, "secrets.put-secret"), serde_json::json!({"version": 2}));
+    secrets.release_secret(with(release_secret(), owner)).await.unwrap();
+    assert_eq!(facts(&site, "secrets.release-secret"), serde_json::json!({"version": 2}));
+    let released = log(&site).into_iter().rev();
+    let mut released = released.filter(|event| event.action.as_str() == "secrets.release-secret");
+    let object = released.next().unwrap().object;
+    assert!(object.as_str().ends_with("/secret/DB_PASSWORD"), "{object}");
+    for (versions, told) in [(vec![1], ("version", 1)), (vec![1, 2], ("versions", 2))] {
+        let (environment, name) = (shop.clone(), "DB_PASSWORD".to_owned());
+        let destroy = v1::DestroySecretVersionsRequest { environment, name, versions };
+        secrets.destroy_secret_versions(with(destroy, owner)).await.unwrap();
+        let destroyed = facts(&site, "secrets.destroy-secret-versions");
+        assert_eq!(destroyed, serde_json::json!({told.0: told.1}));
+    }
+}
+
 #[tokio::test]
 async fn hosts_that_watch_and_environments_that_go_are_recorded_and_reports_are_not() {
     let clock = Clock::manual(Clock::default().now());
@@ -194,6 +265,32 @@ fn mend_replica(folder: &Path) {
     fs::rename(folder.with_extension("away"), folder).unwrap();
 }
 
+/// No name either, so it is not in a record where somebody gives it for one.
+const CANARY: &str = "Hunter2-Canary-Value";
+
+fn put_secret(version: u64) -> v1::PutSecretRequest {
+    v1::PutSecretRequest {
+        environment: name("acme/shop"),
+        name: "DB_PASSWORD".to_owned(),
+        value: Some(v1::SecretValue { data: CANARY.as_bytes().to_vec() }),
+        version,
+    }
+}
+
+fn release_secret() -> v1::ReleaseSecretRequest {
+    let (environment, name) = (name("acme/shop"), "DB_PASSWORD".to_owned());
+    v1::ReleaseSecretRequest { environment, name, ..Default::default() }
+}
+
+fn acquire(holder: &str) -> v1::AcquireRoleRequest {
+    v1::AcquireRoleRequest {
+        environment: name("acme/shop"),
+        service: "db".to_owned(),
+        role: "primary".to_owned(),
+        holder: holder.to_owned(),
+    }
+}
+
 /// Good calls of all kinds that change something or tell what is sensitive.
 struct Changes {
     owner: String,
@@ -207,6 +304,19 @@ impl Changes {
     async fn prepare(site: &Site) -> Self {
         let owner = site.organisation("acme").await;
         site.environment(&owner, "acme", "shop").await;
+        site.enrol("host-b").await;
+        site.allow("acme/shop", "host-b").await;
+        let mut attachments = AttachmentsClient::new(site.connect(None).await);
+        let attach = v1::CreateAttachmentRequest {
+            environment: name("acme/shop"),
+            name: "db-0".to_owned(),
+            slot: Some(v1::SlotName { service: "db".to_owned(), slot: "0".to_owned() }),
+            host: "host-b".to_owned(),
+            ..Default::default()
+        };
+        attachments.create_attachment(with(attach, &owner)).await.unwrap();
+        let mut secrets = SecretsClient::new(site.connect(None).await);
+        secrets.put_secret(with(put_secret(0), &owner)).await.unwrap();
         Self {
             owner,
             session: site.login("operator@weft.example", PASSWORD).await.unwrap(),
@@ -222,6 +332,8 @@ impl Changes {
         let mut sessions = SessionsClient::new(channel.clone());
         let mut hosts = HostsClient::new(channel.clone());
         let mut enrolments = EnrolmentClient::new(channel.clone());
+        let mut secrets = SecretsClient::new(channel.clone());
+        let mut services = ServicesClient::new(channel.clone());
         let mut audit = AuditClient::new(channel);
         let suspend = v1::SuspendEnvironmentRequest { environment: name("acme/shop") };
         let accept = v1::AcceptInvitationRequest {
@@ -234,6 +346,9 @@ impl Changes {
         let logout = with(v1::LogoutRequest {}, &self.session);
         let list = v1::ListAuditRecordsRequest::default();
         vec![
+            services.acquire_role(with(acquire("db-0"), &self.owner)).await.map(drop),
+            secrets.put_secret(with(put_secret(1), &self.owner)).await.map(drop),
+            secrets.release_secret(with(release_secret(), &self.owner)).await.map(drop),
             environments.suspend_environment(with(suspend, &self.owner)).await.map(drop),
             hosts.create_join_token(with(token, &site.operator)).await.map(drop),
             sessions.accept_invitation(accept).await.map(drop),
@@ -271,6 +386,21 @@ async fn what_cannot_be_recorded_is_not_done() {
 }
 
 #[tokio::test]
+async fn a_secret_whose_release_cannot_be_recorded_is_not_released() {
+    let site = Site::start_replicated().await;
+    let changes = Changes::prepare(&site).await;
+    let replica = site.audit.replica.clone().unwrap().join("control");
+    let mut secrets = SecretsClient::new(site.connect(None).await);
+    break_replica(&replica);
+    let refused = said(secrets.release_secret(with(release_secret(), &changes.owner)).await);
+    let nothing = "the audit takes no records now; nothing was done".to_owned();
+    assert_eq!(refused, (Code::Unavailable, nothing));
+    mend_replica(&replica);
+    let released = secrets.release_secret(with(release_secret(), &changes.owner)).await.unwrap();
+    assert_eq!(released.into_inner().value.unwrap().data, CANARY.as_bytes());
+}
+
+#[tokio::test]
 async fn no_secret_is_in_the_log() {
     let site = Site::start().await;
     let changes = Changes::prepare(&site).await;
@@ -287,6 +417,7 @@ async fn no_secret_is_in_the_log() {
         &changes.join,
         &site.operator,
         "hunter2",
+        CANARY,
     ];
     for secret in secrets {
         let (email, password) = (secret.to_owned(), secret.to_owned());
@@ -355,6 +486,32 @@ async fn who_is_refused_all_the_time_is_not_heard_for_the_rest_of_the_minute() {
     assert_eq!(code(environments.suspend_environment(suspend()).await), Code::NotFound);
 }
 
+#[tokio::test]
+async fn who_asks_wrongly_all_the_time_does_not_fill_the_log() {
+    let clock = Clock::manual(Clock::default().now());
+    let site = Site::start_at(clock.clone()).await;
+    let owner = site.organisation("acme").await;
+    site.environment(&owner, "acme", "shop").await;
+    let mut policies = PoliciesClient::new(site.connect(None).await);
+    let malformed = || v1::SetPolicyRequest { environment: None, ..Default::default() };
+    let before = lines(&site);
+    for _ in 0..ACTOR_REFUSALS_MAX {
+        let set = policies.set_policy(with(malformed(), &owner)).await;
+        assert_eq!(code(set), Code::InvalidArgument);
+    }
+    let full = before + 2 * ACTOR_REFUSALS_MAX as usize;
+    assert_eq!(lines(&site), full);
+    // Nothing more is begun, nor recorded: nor would it be if it were good.
+    for _ in 0..20 {
+        let set = policies.set_policy(with(malformed(), &owner)).await;
+        assert_eq!(code(set), Code::ResourceExhausted);
+    }
+    assert_eq!(lines(&site), full);
+    clock.advance(Duration::from_secs(60));
+    let set = policies.set_policy(with(malformed(), &owner)).await;
+    assert_eq!(code(set), Code::InvalidArgument);
+}
+
 /// What somebody reads of a scope, part after part.
 async fn read(
     site: &Site,
@@ -398,6 +555,10 @@ async fn an_organisation_reads_what_was_done_in_it_and_nothing_else() {
         assert_eq!(code(deleted), Code::NotFound);
     }
 
+    let mut sessions = SessionsClient::new(site.connect(None).await);
+    let me = sessions.who_am_i(with(v1::WhoAmIRequest {}, &acme)).await.unwrap().into_inner();
+    let Some(v1::who_am_i_response::Actor::User(me)) = me.actor else { panic!("no person") };
+    let me = format!("user/{}", me.id);
     let own = read(&site, &acme, organisation("acme")).await.unwrap();
     let whole = format!("organisation/{}", shop.organisation);
     assert!(own.iter().all(|record| record.object.starts_with(&whole)), "{own:?}");
@@ -405,6 +566,12 @@ async fn an_organisation_reads_what_was_done_in_it_and_nothing_else() {
     assert_eq!(denied.count(), 2);
     let allowed = own.iter().filter(|record| record.action == "environments.allow-host");
     assert_eq!(allowed.count(), 2, "begun and done");
+    // Where its own people come from is told; where operators and strangers do is not.
+    let (own_people, others) = own.iter().partition::<Vec<_>, _>(|record| record.actor == me);
+    assert!(!own_people.is_empty() && own_people.iter().all(|told| told.source == "127.0.0.1"));
+    let strangers = others.iter().filter(|told| told.outcome() == v1::AuditOutcome::Denied);
+    assert_eq!((strangers.count(), others.len() > 4), (2, true));
+    assert!(others.iter().all(|told| told.source.is_empty()), "{others:?}");
     // How much others do, and where the platform is, is not told.
     assert!(own.iter().all(|record| record.sequence == 0 && record.process.is_empty()));
     let in_shop = v1::ListAuditRecordsRequest {

@@ -1,7 +1,8 @@
 //! Services, roles, and whoever watches them.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
+use tempfile::TempDir;
 use tonic::{Code, transport::Channel};
 use weft_control::{
     App, AppError,
@@ -11,8 +12,11 @@ use weft_control_api::v1::{
     self, attachments_client::AttachmentsClient, environments_client::EnvironmentsClient,
     host_update::Update, services_client::ServicesClient,
 };
-use weft_model::{access::EnvironmentRole, registry::RoleWish};
-use weft_store::Revision;
+use weft_model::{
+    access::EnvironmentRole,
+    registry::{RoleWish, ServiceWish},
+};
+use weft_store::{Revision, Sqlite, SqliteOptions, export, sqlite};
 
 use crate::site::{Site, code, name, next, said, with};
 
@@ -258,6 +262,63 @@ async fn a_role_stays_behind_when_its_holder_moves() {
     attachments.move_attachment(with(moves, &shop.owner)).await.unwrap();
     assert!(shop.get().await.roles.is_empty());
     assert!(shop.acquire("db-0").await.unwrap().epoch > held.epoch);
+}
+
+#[tokio::test]
+async fn what_is_registered_is_answered_though_it_is_forgotten_at_once() {
+    let shop = Shop::open().await;
+    let reference: EnvironmentReference = shop.id.parse().unwrap();
+    let cache: weft_model::ServiceName = "cache".parse().unwrap();
+    let wish =
+        ServiceWish { name: cache.clone(), ports: BTreeMap::new(), metadata: BTreeMap::new() };
+    let other = shop.site.another_process().await;
+    let caller = || shop.site.machine(&shop.id, EnvironmentRole::Deployer);
+    let forget = {
+        let (caller, reference) = (caller(), reference.clone());
+        tokio::spawn(async move {
+            loop {
+                // It is not there yet, or somebody else is at work there.
+                let _ = other.delete_service(&caller, &reference, &cache, 0).await;
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    let caller = caller();
+    for _ in 0..100 {
+        match shop.site.app.put_service(&caller, &reference, &wish, 0).await {
+            Ok(service) => assert!(service.version > 0 && service.name == wish.name),
+            Err(AppError::Changed(_) | AppError::Unavailable) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    forget.abort();
+}
+
+#[tokio::test]
+async fn an_epoch_is_not_given_again_after_a_backup_is_brought_back() {
+    let shop = Shop::open().await;
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let (live, copy, restored) = (file("live.db"), file("copy.db"), file("restored.db"));
+    let open = |path: &Path| Arc::new(Sqlite::open(path, SqliteOptions::default()).unwrap());
+    let store = open(&live);
+    export::export(&*shop.site.store, &file("all")).await.unwrap();
+    export::import(&*store, &file("all")).await.unwrap();
+    let (caller, reference) =
+        (shop.site.machine(&shop.id, EnvironmentRole::Deployer), shop.id.parse().unwrap());
+    let take = async |app: &App, epoch, holder: &str| {
+        let wish =
+            RoleWish { service: "db".parse().unwrap(), role: "primary".parse().unwrap(), epoch };
+        let taken = app.take_role(&caller, &reference, &wish, &holder.parse().unwrap()).await;
+        taken.unwrap().0.epoch
+    };
+    let app = shop.site.process_over(store).await;
+    sqlite::backup(&live, &copy).unwrap();
+    let first = take(&app, 0, "db-0").await;
+    let second = take(&app, first, "db-1").await;
+    sqlite::restore(&copy, &restored).unwrap();
+    let app = shop.site.process_over(open(&restored)).await;
+    assert!(take(&app, 0, "db-0").await > second, "whoever holds {second} is fenced out");
 }
 
 /// Several processes of a control plane over one store; in each, somebody takes, hands over and gives up the role as

@@ -138,6 +138,9 @@ async fn a_secret_is_written_read_destroyed_and_deleted() {
     assert_eq!(said(vault.release("PASSWORD", 3).await), unknown);
     assert_eq!(said(vault.destroy("PASSWORD", &[1, 9]).await), unknown);
 
+    let many = (Code::InvalidArgument, "versions: 101 of them; expected at most 100".to_owned());
+    assert_eq!(said(vault.destroy("PASSWORD", &[1; 101]).await), many);
+
     let delete = |version| v1::DeleteSecretRequest {
         environment: name("acme/shop"),
         name: "PASSWORD".to_owned(),
@@ -150,6 +153,19 @@ async fn a_secret_is_written_read_destroyed_and_deleted() {
     let left = vault.entries().await.into_iter();
     let left: Vec<_> = left.map(|entry| entry.key.to_string()).collect();
     assert!(!left.iter().any(|key| key.contains("PASSWORD")), "{left:?}");
+}
+
+#[tokio::test]
+async fn what_a_secret_is_called_can_be_recorded() {
+    let mut vault = Vault::open().await;
+    let longest = "A".repeat(63);
+    for called in ["DATABASE_URL", "tls.key", "_x-1", &longest] {
+        called.parse::<weft_audit::Name>().unwrap();
+        vault.put(called, 0, "value").await.unwrap();
+    }
+    let why = "name: has small and capital letters; expected either, as in DATABASE_URL or tls.key";
+    let refused = said(vault.put("databaseUrl", 0, "value").await);
+    assert_eq!(refused, (Code::InvalidArgument, why.to_owned()));
 }
 
 #[tokio::test]
@@ -331,12 +347,14 @@ impl MakeWriter<'_> for Log {
 #[tokio::test]
 async fn a_value_is_in_no_log_no_refusal_and_nowhere_in_the_store() {
     let log = Log::default();
-    let everything = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(log.clone())
-        .finish();
+    let everything = || {
+        let everything = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+        everything.with_writer(log.clone()).finish()
+    };
+    // Where there is one subscriber only, what another test's thread comes upon first is never told to it.
+    let _second = tracing::Dispatch::new(everything());
     // The control plane runs on this thread, too.
-    let guard = tracing::subscriber::set_default(everything);
+    let guard = tracing::subscriber::set_default(everything());
     let mut vault = Vault::open().await;
     vault.put("PASSWORD", 0, CANARY).await.unwrap();
     let mut refusals = vec![
@@ -351,7 +369,11 @@ async fn a_value_is_in_no_log_no_refusal_and_nowhere_in_the_store() {
     let key = SealedSecret::key_at(&path).unwrap();
     let entry = vault.site.store.get(&key).await.unwrap().unwrap();
     let sealed = SealedSecret::decode(&entry).unwrap().record;
-    let damaged = SealedSecret { sealed: sealed.sealed.replacen('A', "B", 1), ..sealed.clone() };
+    let mut bytes = data_encoding::BASE64.decode(sealed.sealed.as_bytes()).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    let flipped = data_encoding::BASE64.encode(&bytes);
+    assert_ne!(flipped, sealed.sealed);
+    let damaged = SealedSecret { sealed: flipped, ..sealed.clone() };
     let write = weft_store::Transaction::new().put(key, damaged.encode().unwrap());
     vault.site.store.commit(write).await.unwrap();
     refusals.push(vault.release("PASSWORD", 0).await.unwrap_err());

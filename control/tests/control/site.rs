@@ -121,7 +121,11 @@ impl Site {
 
     /// Another process of the same control plane.
     pub(crate) async fn another_process(&self) -> Arc<App> {
-        let store = Arc::clone(&self.store) as Arc<dyn Store>;
+        self.process_over(Arc::clone(&self.store) as Arc<dyn Store>).await
+    }
+
+    /// A process of the same control plane over another store.
+    pub(crate) async fn process_over(&self, store: Arc<dyn Store>) -> Arc<App> {
         let opened = Opened::new(store, Arc::clone(&self.keyring));
         let process = format!("control-{}", self.processes.fetch_add(1, Ordering::Relaxed));
         let audit = AuditPlace { process: process.parse().unwrap(), ..self.audit.clone() };

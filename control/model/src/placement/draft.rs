@@ -105,6 +105,17 @@ impl<'a> Draft<'a> {
         Ok(Basis::Grant(id.clone()))
     }
 
+    /// Nothing rests any more on what gave a host its right: a grant that was used is over with its attachment.
+    pub(crate) fn give_right_up(&mut self, basis: &Basis) -> Result<(), PlacementError> {
+        match basis {
+            Basis::Binding => Ok(()),
+            Basis::Grant(id) => {
+                let path = format!("{}/{id}", self.scene.environment.record.id);
+                self.delete::<Grant>(&path)
+            }
+        }
+    }
+
     /// The slot as it is, or a new one with addresses. Writing it is left to the caller.
     pub(crate) fn slot(
         &mut self,
@@ -193,8 +204,10 @@ impl<'a> Draft<'a> {
         count(&mut self.usage.attachments, max, "attachments")
     }
 
+    /// Higher than all before, and at most the revision of the commit that gives it. What was given after a backup is
+    /// not in the store that is brought back; but that one's revisions begin after all of those.
     pub(crate) fn next_generation(&mut self) -> u64 {
-        self.usage.generation += 1;
+        self.usage.generation = (self.usage.generation + 1).max(self.scene.revision.0);
         self.usage.generation
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use weft_store::Revision;
 use weft_types::AttachmentName;
 
 use crate::{
@@ -21,6 +22,9 @@ pub struct Scene<'a> {
     /// Its roles that somebody has. Every change of them is one of what it uses, so these are all that there are at
     /// `usage`, or nothing is committed.
     pub roles: &'a [Decoded<Role>],
+    /// The store's revision at which all of this was read, or an earlier one that is not before that of `usage`.
+    /// Generations and epochs are drawn from it: see [`Usage::generation`].
+    pub revision: Revision,
 }
 
 /// What gives a host the right to something; which of these there is, the store says, not the host.

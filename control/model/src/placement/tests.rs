@@ -16,7 +16,7 @@ use crate::{
 /// The plainest store.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Plain {
-    revision: u64,
+    pub(crate) revision: u64,
     entries: BTreeMap<Key, Entry>,
 }
 
@@ -90,7 +90,13 @@ impl View {
 
     pub(crate) fn scene(&self) -> Scene<'_> {
         let Self { environment, usage, ledger, roles, .. } = self;
-        Scene { environment, usage: usage.as_ref(), ledger, roles }
+        Scene {
+            environment,
+            usage: usage.as_ref(),
+            ledger,
+            roles,
+            revision: Revision(self.store.revision),
+        }
     }
 
     pub(crate) fn slot(&self, key: &SlotKey) -> Option<Decoded<Slot>> {
@@ -176,7 +182,7 @@ fn an_attachment_is_made_moved_and_released() {
     let mut store = store(Quotas::default());
     let made = View::of(&store).attach("db-0", &slot(0), "host-a", 5).unwrap();
     let made = commit(&mut store, made);
-    assert_eq!((made.generation, made.addresses.len()), (1, 2));
+    assert_eq!((made.generation > 0, made.addresses.len()), (true, 2));
     let again = View::of(&store).attach("db-0", &slot(0), "host-a", 6).unwrap();
     assert_eq!(again, Decision::Already(made.clone()));
 
@@ -185,7 +191,7 @@ fn an_attachment_is_made_moved_and_released() {
     store.put(&Health {
         environment: environment(),
         attachment: made.name.clone(),
-        generation: 1,
+        generation: made.generation,
         state: crate::record::HealthState::Healthy,
         since: UnixMs(6),
     });
@@ -194,7 +200,7 @@ fn an_attachment_is_made_moved_and_released() {
     let right = Right::Binding(&binding);
     let moved = move_to(&view.scene(), &attachment, &filled, &host_b, &right, UnixMs(7)).unwrap();
     let moved = commit(&mut store, moved);
-    assert_eq!((moved.generation, &moved.addresses), (2, &made.addresses));
+    assert!(moved.generation > made.generation && moved.addresses == made.addresses);
     assert_eq!(moved.host.as_str(), "host-b");
     assert!(store.all::<Health>().is_empty(), "how it was elsewhere");
 
@@ -220,7 +226,7 @@ fn an_attachment_is_made_moved_and_released() {
     assert_eq!((usage.addresses_v4, usage.addresses_v6, view.ledger.len()), (0, 0, 0));
     // A name that is used again has a higher generation.
     let later = View::of(&store).attach("db-0", &slot(0), "host-a", 10).unwrap();
-    assert_eq!(later.outcome().generation, 3);
+    assert!(later.outcome().generation > moved.generation);
 }
 
 #[test]
@@ -329,6 +335,54 @@ fn a_grant_is_for_one_slot_on_one_host_once_and_in_time() {
     commit(&mut store, made);
     let refused = attach(&store, &grant, "host-a", 1, 99).unwrap_err().to_string();
     assert!(refused.ends_with("was used"), "{refused}");
+}
+
+#[test]
+fn a_grant_that_was_used_is_over_with_what_rests_on_it() {
+    let mut store = store(Quotas::default());
+    let grant = |n: u8, host: &str| Grant {
+        environment: environment(),
+        id: GrantId::from_random(&[n; 10]),
+        slot: slot(1),
+        host: host.parse().unwrap(),
+        attempt: 1,
+        expires: UnixMs(100),
+        secrets: BTreeSet::new(),
+        used_by: None,
+    };
+    let (first, second, other) = (grant(1, "host-a"), grant(2, "host-b"), grant(3, "host-a"));
+    [&first, &second, &other].into_iter().for_each(|grant| store.put(grant));
+    let left = |store: &Plain| {
+        let all = store.all::<Grant>().into_iter();
+        all.map(|grant| grant.record.id).collect::<BTreeSet<_>>()
+    };
+    let (host_a, host_b) = (store.get("host-a").unwrap(), store.get("host-b").unwrap());
+    let right = store.get(&first.path()).unwrap();
+    let request = AttachRequest {
+        name: "db".parse().unwrap(),
+        slot: slot(1),
+        host: &host_a,
+        right: Right::Grant(&right),
+        wanted: Vec::new(),
+        share: Share::default(),
+    };
+    let made = attach(&View::of(&store).scene(), &request, None, None, UnixMs(5)).unwrap();
+    let made = commit(&mut store, made);
+    assert_eq!(left(&store).len(), 3, "the attachment rests on it");
+
+    let view = View::of(&store);
+    let (attachment, filled) = (view.attachment(&made.name).unwrap(), view.slot(&slot(1)).unwrap());
+    let right = store.get(&second.path()).unwrap();
+    let right = Right::Grant(&right);
+    let moved = move_to(&view.scene(), &attachment, &filled, &host_b, &right, UnixMs(6)).unwrap();
+    commit(&mut store, moved);
+    assert_eq!(left(&store), [second.id.clone(), other.id.clone()].into());
+
+    let view = View::of(&store);
+    let (attachment, filled) = (view.attachment(&made.name).unwrap(), view.slot(&slot(1)).unwrap());
+    let over = release(&view.scene(), &attachment, &filled, UnixMs(7)).unwrap();
+    commit(&mut store, over);
+    assert_eq!(left(&store), [other.id].into());
 }
 
 #[test]
@@ -521,6 +575,8 @@ proptest! {
             }
             let generation = store.get::<Usage>(environment().as_str()).unwrap().record.generation;
             prop_assert!(generation >= highest);
+            // Of a store whose revisions begin after this one, all generations are new.
+            prop_assert!(generation <= store.revision);
             highest = generation;
         }
     }

@@ -92,7 +92,8 @@ pub struct Usage {
     /// Addresses of IPv6: of slots and in quarantine.
     pub addresses_v6: u32,
     /// The number that was given last: as the generation of an attachment, the epoch of a role, or the version of a
-    /// service. It only grows, so none of them is ever given twice.
+    /// service. It only grows, also when a backup of the store is brought back, for it is not less than the revision
+    /// that the last decision saw: so none of them is ever given twice.
     pub generation: u64,
 }
 

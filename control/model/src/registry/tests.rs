@@ -166,6 +166,17 @@ fn a_role_is_taken_handed_over_and_given_up() {
 }
 
 #[test]
+fn an_epoch_is_not_given_again_after_a_backup_is_brought_back() {
+    let mut store = with_attachments();
+    let mut copy = store.clone();
+    let held = taken(&mut store, "primary", 0, "db-0");
+    let held = taken(&mut store, "primary", held.epoch, "db-1");
+    // What is brought back goes on after every revision that there was.
+    copy.revision += 1 << 30;
+    assert!(taken(&mut copy, "primary", 0, "db-1").epoch > held.epoch);
+}
+
+#[test]
 fn a_role_ends_with_its_holder_and_stays_behind_when_that_moves() {
     let mut store = with_attachments();
     let first = taken(&mut store, "primary", 0, "db-0");

@@ -80,7 +80,9 @@ fn what_is_destroyed_is_released_no_more_and_nothing_older_in_its_place() {
     let refused = destroy(read.held(), &[2, 3], UnixMs(4)).unwrap_err();
     assert!(matches!(refused, SecretError::NoVersion));
     assert!(matches!(destroy(read.held(), &[], UnixMs(4)), Err(SecretError::NoVersion)));
-    let destroyed = destroy(read.held(), &[2], UnixMs(4)).unwrap();
+    let refused = destroy(read.held(), &[2; VERSIONS_MAX + 1], UnixMs(4)).unwrap_err().to_string();
+    assert_eq!(refused, "versions: 101 of them; expected at most 100");
+    let destroyed = destroy(read.held(), &[2; VERSIONS_MAX], UnixMs(4)).unwrap();
     let two = commit(&mut store, destroyed);
     assert!(matches!(two.released(0), Err(SecretError::Destroyed(2))));
     assert_eq!((two.released(1).unwrap(), store.all::<SealedSecret>().len()), (1, 1));
@@ -157,12 +159,16 @@ fn nothing_is_written_in_an_environment_that_goes() {
         (EnvironmentState::Deleting { purge: UnixMs(9) }, true),
         (EnvironmentState::Purging, true),
     ] {
-        let before = Read::of(&store, &name(0));
+        store.put(&found.record);
+        let before = Read::of(&store, &name(0)).put(&name(0), 1, 5);
+        let Ok(Decision::Commit(late, _)) = before else { panic!("refused in an active one") };
         store.put(&Environment { state, ..found.record.clone() });
-        let Ok(Decision::Commit(late, _)) = before.put(&name(0), 1, 5) else { break };
         assert!(!store.commit(&late), "the environment has changed since");
-        let put = Read::of(&store, &name(0)).put(&name(0), 1, 5);
-        assert_eq!(matches!(put, Err(SecretError::Deleting)), refused);
+        let read = Read::of(&store, &name(0));
+        let put = read.put(&name(0), 1, 5);
+        assert_eq!(matches!(put, Err(SecretError::Deleting)), refused, "{state:?}");
+        let destroyed = destroy(read.held(), &[1], UnixMs(2));
+        assert_eq!(matches!(destroyed, Err(SecretError::Deleting)), refused, "{state:?}");
     }
 }
 
