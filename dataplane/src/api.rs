@@ -33,10 +33,9 @@ const REQUEST_BYTES_MAX: usize = 4 << 20;
 /// Requests and readers of events that one connection may have at a time.
 const STREAMS_MAX: u32 = 32;
 
-/// Serves the local API on `listener` until the sender of `stopped` is dropped. With an agent, that decides about
-/// attachments. From then on the
+/// Serves the local API on `listener` until the sender of `stopped` is dropped. From then on the
 /// socket is gone, calls that run are finished, and readers of events get those that wait and the
-/// end of their stream.
+/// end of their stream. With an agent, that decides about attachments.
 ///
 /// # Errors
 /// When the server cannot go on; a broken connection is no such case.

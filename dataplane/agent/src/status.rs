@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-/// How long a host goes on without its control plane before it says so as an error: a quarter of what
-/// certificates last at least when it goes away just before their renewal.
+/// How long a host goes on without its control plane before it says so as an error: half of what certificates that last
+/// a day have left at least.
 pub const ALERT_AFTER: Duration = Duration::from_secs(6 * 3_600);
 
 /// How it stands with the control plane.
