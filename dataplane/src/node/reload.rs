@@ -246,7 +246,7 @@ impl Addition {
         let (Self::Environment(id) | Self::Peer(id, _) | Self::Attachment(id, _)) = self;
         match self {
             Self::Environment(id) => {
-                config.environments.retain(|environment| environment.id != *id)
+                config.environments.retain(|environment| environment.id != *id);
             }
             Self::Peer(_, host) => {
                 let environment = config.environments.iter_mut().find(|e| e.id == *id);
