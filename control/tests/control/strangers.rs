@@ -149,7 +149,6 @@ async fn every_call_of_the_registry(
     let mut answers = Vec::new();
     macro_rules! call {
         ($client:ident.$call:ident($message:ident { $($field:ident: $value:expr),* })) => {
-            #[allow(clippy::needless_update, reason = "some messages have no other fields")]
             let message = v1::$message {
                 environment: environment(),
                 $($field: $value,)*
