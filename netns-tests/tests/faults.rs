@@ -362,7 +362,8 @@ fn tcp_loses_no_more_by_it_than_in_a_plain_tunnel() {
             ..Iperf::default()
         };
         let mut figures = Vec::new();
-        for loss in [0.1, 1.0, 5.0] {
+        // Without any loss it is how much two cores carry of each.
+        for loss in [0.0, 0.1, 1.0, 5.0] {
             lose(&site, loss)?;
             let mut rates = [Vec::new(), Vec::new()];
             // One after the other, again and again: what else the machine does meets both.
@@ -376,11 +377,15 @@ fn tcp_loses_no_more_by_it_than_in_a_plain_tunnel() {
                 rates[rates.len() / 2]
             });
             let ratio = ours / plain;
-            let word = if ratio < 0.9 { "missed: " } else { "" };
+            let word = if loss > 0.0 && ratio < 0.9 { "missed: " } else { "" };
             figures.push(format!("{word}{ratio:.2} at {loss} % ({:.0} Mbit/s)", ours / 1e6));
         }
         lose(&site, 0.0)?;
-        row("TCP at a loss of 0.1, 1, 5 %", "0.9 × a plain UDP tunnel (VXLAN)", figures.join(", "));
+        row(
+            "TCP at a loss of 0, 0.1, 1, 5 %",
+            "0.9 × a plain UDP tunnel (VXLAN)",
+            figures.join(", "),
+        );
         site.ping_all()
     });
 }
