@@ -40,6 +40,8 @@ pub const RELAY: &str = "relay";
 /// How long sessions may take to come up.
 pub const SETTLE_LIMIT: Duration = Duration::from_secs(15);
 
+/// How long one answer is waited for before it is asked again: times are measured this finely.
+const ANSWER_MAX: Duration = Duration::from_millis(200);
 /// Without a handshake for so long, none is coming.
 const CALM: Duration = Duration::from_millis(2_500);
 
@@ -447,7 +449,7 @@ fn position(plan: &Plan, host: &str) -> Result<usize> {
 pub fn reach(from: &Container, to: &Container) -> Result<()> {
     let what = format!("{:?} reaches {:?}", from.ns, to.ns);
     wait_for(&what, SETTLE_LIMIT, || {
-        let pinged = ping::once(&from.ns, to.address(Family::V4), Duration::from_secs(1))?;
+        let pinged = ping::once(&from.ns, to.address(Family::V4), ANSWER_MAX)?;
         Ok(pinged.then_some(()))
     })
 }
