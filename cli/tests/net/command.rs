@@ -106,7 +106,10 @@ fn attach_asks_for_what_was_said() {
         net(&fake.socket(), "attach --env acme --name v6 --netns /n --address6 fd40::6").code,
         0
     );
+    // Which one it gets may be decided elsewhere.
+    assert_eq!(net(&fake.socket(), "attach --env acme --name any --netns /n").code, 0);
     let asked = fake.asked();
+    assert_eq!(asked[4], r#"attach acme any /n "" []"#);
     assert_eq!(asked[0], r#"attach acme web-1 /run/netns/web1 "" ["10.40.0.2"]"#);
     assert_eq!(asked[2], r#"attach acme db /n "eth0" ["10.40.0.5", "fd40::5"]"#);
     assert_eq!(asked[3], r#"attach acme v6 /n "" ["fd40::6"]"#);
@@ -173,7 +176,6 @@ fn usage_errors_exit_with_2() {
     let fake = Fake::start();
     for arguments in [
         "",
-        "attach --env acme --name w --netns /n",
         "attach --env acme --name w --address 10.40.0.2",
         "attach --env ACME --name w --netns /n --address 10.40.0.2",
         "attach --env acme --name w --netns /n --address fd40::2",
