@@ -120,7 +120,10 @@ pub(crate) fn read(
     let join_token = table.text_if_any("join_token", "a path", report, |s| path(s, base));
     let state = match table.has("state") {
         true => table.text("state", "the path of a folder", report, |s| path(s, base)),
-        false => Some(table.here().with(STATE_DEFAULT.into())),
+        false => {
+            table.optional("state");
+            Some(table.here().with(STATE_DEFAULT.into()))
+        }
     };
     let seal = table.text("seal", "the path of a key, or \"disk\"", report, |text| match text {
         DISK => Ok(Seal::Disk),
