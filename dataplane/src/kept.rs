@@ -206,15 +206,7 @@ fn give_to(folder: &Path, uid: u32, gid: u32) -> io::Result<()> {
     if !found.is_dir() {
         return Err(io::ErrorKind::NotADirectory.into());
     }
-    let owned = |path: &Path| {
-        let found = fs::symlink_metadata(path)?;
-        Ok::<_, io::Error>((found.uid(), found.gid()) == (uid, gid))
-    };
-    let all_owned = || {
-        let mut entries = fs::read_dir(folder)?;
-        entries.try_fold(true, |all, entry| io::Result::Ok(all && owned(&entry?.path())?))
-    };
-    if owned(folder)? && all_owned()? {
+    if (found.uid(), found.gid()) == (uid, gid) {
         return Ok(());
     }
     // Whoever had it can change nothing from now on.

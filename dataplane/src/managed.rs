@@ -33,8 +33,6 @@ pub fn open(host: &HostId, control: &Control, user: Option<&Account>) -> anyhow:
     own(folder, user)
         .with_context(|| format!("control.state: {} cannot be used", folder.display()))?;
     let seal = seal(folder, control).context("control.seal")?;
-    // What was made here is the daemon's.
-    own(folder, user)?;
     let settings = Settings {
         url: control.url.clone(),
         join_token: control.join_token.clone(),
@@ -42,38 +40,49 @@ pub fn open(host: &HostId, control: &Control, user: Option<&Account>) -> anyhow:
         endpoints: control.endpoints.clone(),
         version: VERSION.to_owned(),
     };
-    Agent::open(settings, State::new(folder, seal)).context("control.state")
+    let opened = as_user(user, || {
+        let seal = seal.map_or_else(|| Seal::beside(&State::key_file(folder)), Ok);
+        let state = State::new(folder, seal.context("control.seal")?);
+        Agent::open(settings, state).context("control.state")
+    });
+    opened?
+}
+
+/// With the rights of whom the daemon becomes: what is kept is that user's, and root may not be allowed to read it.
+fn as_user<T: Send>(user: Option<&Account>, act: impl FnOnce() -> T + Send) -> std::io::Result<T> {
+    match user {
+        Some(user) => user.run(act),
+        None => Ok(act()),
+    }
 }
 
 /// Makes the folder if it is missing, and gives it to the daemon's user, if nothing else is in it.
 fn own(folder: &Path, user: Option<&Account>) -> anyhow::Result<()> {
-    if let Ok(entries) = std::fs::read_dir(folder) {
-        for entry in entries {
-            let name = entry?.file_name();
-            let is_ours = name.to_str().is_some_and(State::is_own_file);
-            ensure!(is_ours, "it holds {name:?}; expected a folder for weftd alone");
-        }
+    let names = || -> std::io::Result<Vec<_>> {
+        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect()
+    };
+    let found = names().or_else(|_| as_user(user, names).and_then(|names| names));
+    for name in found.into_iter().flatten() {
+        let is_ours = name.to_str().is_some_and(State::is_own_file);
+        ensure!(is_ours, "it holds {name:?}; expected a folder for weftd alone");
     }
     private_folder(folder, user)?;
-    if let Some(user) = user {
-        let reached = user.run(|| std::fs::read_dir(folder)).and_then(|reached| reached);
-        reached.with_context(|| format!("user {user} does not reach it; expected a way to it"))?;
-    }
-    Ok(())
+    let reached = as_user(user, names).and_then(|names| names);
+    reached.context("its user does not reach it; expected a way to it").map(drop)
 }
 
-fn seal(folder: &Path, control: &Control) -> anyhow::Result<Seal> {
-    Ok(match &control.seal {
-        weft_config::Seal::File(path) => Seal::read(path)?,
+/// The key that the operator gives, which root may read; `None` when it is kept beside what it seals.
+fn seal(folder: &Path, control: &Control) -> anyhow::Result<Option<Seal>> {
+    match &control.seal {
+        weft_config::Seal::File(path) => Ok(Some(Seal::read(path)?)),
         weft_config::Seal::Disk => {
-            let key = State::key_file(folder);
             tracing::warn!(
-                key = %key.display(),
+                folder = %folder.display(),
                 "seal is \"disk\": whoever has this host's disk has its certificates"
             );
-            Seal::beside(&key)?
+            Ok(None)
         }
-    })
+    }
 }
 
 /// The node of a host that follows.
