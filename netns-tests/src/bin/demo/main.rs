@@ -121,5 +121,5 @@ fn play(screen: &Screen, world: &World) -> Result<()> {
     }
     screen.check("no container has an interface any more");
     drop(site);
-    managed::follow(screen, world)
+    managed::follow(screen, &world.beside()?)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 /// How many steps the demo has.
-const STEPS: u32 = 9;
+const STEPS: u32 = 10;
 const BAR: usize = 24;
 const FRAME: Duration = Duration::from_millis(80);
 
