@@ -14,7 +14,7 @@ mod watch;
 
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait, transport::Server};
-use weft_agent::{AgentHandle, AttachError};
+use weft_agent::AgentHandle;
 use weft_api::{
     Listener, MESSAGE_BYTES_MAX,
     v1::{
@@ -87,7 +87,7 @@ impl LocalApi for Service {
         let created = match &self.agent {
             None => self.node.attach(environment, spec).await.map_err(refusal)?,
             Some(agent) => {
-                agent.attach(request::managed(environment, spec)?).await.map_err(agents_refusal)?
+                agent.attach(request::managed(environment, spec)?).await.map_err(refusal)?
             }
         };
         Ok(Response::new(AttachResponse { created }))
@@ -97,7 +97,7 @@ impl LocalApi for Service {
         let (environment, name) = request::detach(&request.into_inner())?;
         match &self.agent {
             None => self.node.detach(environment, name).await.map_err(refusal)?,
-            Some(agent) => agent.detach(environment, name).await.map_err(agents_refusal)?,
+            Some(agent) => agent.detach(environment, name).await.map_err(refusal)?,
         }
         Ok(Response::new(DetachResponse {}))
     }
@@ -144,19 +144,6 @@ impl LocalApi for Service {
     }
 }
 
-/// The same for what the agent refuses.
-fn agents_refusal(error: AttachError) -> Status {
-    let message = error.to_string();
-    match error {
-        AttachError::Invalid(_) => Status::invalid_argument(message),
-        AttachError::NotFound(_) => Status::not_found(message),
-        AttachError::Exists(_) => Status::already_exists(message),
-        AttachError::Precondition(_) => Status::failed_precondition(message),
-        AttachError::Limit(_) => Status::resource_exhausted(message),
-        AttachError::Unavailable(_) => Status::unavailable(message),
-    }
-}
-
 /// The status that stands for a refusal, as the protocol says.
 fn refusal(error: RequestError) -> Status {
     let message = error.to_string();
@@ -166,7 +153,7 @@ fn refusal(error: RequestError) -> Status {
         RequestError::Exists(_) => Status::already_exists(message),
         RequestError::Precondition(_) => Status::failed_precondition(message),
         RequestError::Limit(_) => Status::resource_exhausted(message),
-        RequestError::Stopping => Status::unavailable(message),
+        RequestError::Unavailable(_) | RequestError::Stopping => Status::unavailable(message),
     }
 }
 
@@ -185,6 +172,7 @@ mod tests {
             (RequestError::Exists(because()), Code::AlreadyExists),
             (RequestError::Precondition(because()), Code::FailedPrecondition),
             (RequestError::Limit(because()), Code::ResourceExhausted),
+            (RequestError::Unavailable(because()), Code::Unavailable),
         ] {
             let status = refusal(error);
             assert_eq!((status.code(), status.message()), (code, "because"));

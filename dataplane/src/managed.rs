@@ -10,8 +10,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use tokio::sync::Mutex;
 use weft_agent::{
-    Actual, ActualAttachment, ActualPeer, Agent, AttachError, Dataplane, Desired, Seal, Settings,
-    State,
+    Actual, ActualAttachment, ActualPeer, Agent, Dataplane, Desired, Seal, Settings, State,
 };
 use weft_config::{Account, Attachment, Config, Control};
 use weft_dns::{ServiceRecord, ZoneRecords};
@@ -176,7 +175,7 @@ impl Dataplane for ManagedNode {
         &self,
         environment: EnvironmentId,
         attachment: Attachment,
-    ) -> Result<(), AttachError> {
+    ) -> Result<(), RequestError> {
         // Nothing comes or goes meanwhile.
         let running = self.running.lock().await;
         let mut environments = running.config.environments.iter();
@@ -186,26 +185,14 @@ impl Dataplane for ManagedNode {
         if !is_desired {
             let name = &attachment.name;
             let gone = format!("attachment {name} of environment {environment} ended meanwhile");
-            return Err(AttachError::NotFound(gone));
+            return Err(RequestError::NotFound(gone));
         }
         let made = self.node.attach(environment, (&attachment).into()).await;
-        made.map(drop).map_err(attach_error)
+        made.map(drop)
     }
 
     async fn actual(&self) -> Option<Actual> {
         self.node.status(None).await.ok().map(|status| actual(&status))
-    }
-}
-
-fn attach_error(error: RequestError) -> AttachError {
-    let message = error.to_string();
-    match error {
-        RequestError::Invalid(_) => AttachError::Invalid(message),
-        RequestError::NotFound(_) => AttachError::NotFound(message),
-        RequestError::Exists(_) => AttachError::Exists(message),
-        RequestError::Precondition(_) => AttachError::Precondition(message),
-        RequestError::Limit(_) => AttachError::Limit(message),
-        RequestError::Stopping => AttachError::Unavailable(message),
     }
 }
 

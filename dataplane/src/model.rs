@@ -51,29 +51,6 @@ impl PeerSpec {
     }
 }
 
-/// Why a request was not carried out. Nothing was changed then.
-#[derive(Debug, thiserror::Error)]
-pub enum RequestError {
-    /// A field is wrong.
-    #[error("{0}")]
-    Invalid(String),
-    /// No such thing on this host.
-    #[error("{0}")]
-    NotFound(String),
-    /// Something else has that name or address.
-    #[error("{0}")]
-    Exists(String),
-    /// The namespace is missing, or the kernel refuses.
-    #[error("{0}")]
-    Precondition(String),
-    /// A limit is reached; the sentence names it.
-    #[error("{0}")]
-    Limit(String),
-    /// The daemon stops.
-    #[error("the daemon stops")]
-    Stopping,
-}
-
 /// Bytes and packets of both directions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {

@@ -59,9 +59,10 @@ use crate::{
 
 pub use crate::model::{
     AttachSpec, AttachmentState, AttachmentStatus, EnvironmentStatus, EventKind, GatewayStatus,
-    NodeEvent, PeerSpec, PeerStatus, RequestError, SessionState, Status, Traffic, WorkerStatus,
+    NodeEvent, PeerSpec, PeerStatus, SessionState, Status, Traffic, WorkerStatus,
 };
 pub use handle::{NodeHandle, Request};
+pub use weft_agent::RequestError;
 
 use directory::Directory;
 use environment::EnvironmentState;

@@ -1,12 +1,12 @@
 //! The agent's task: one connection at a time, one thing after the other.
 
+mod attachments;
 mod handle;
 mod reports;
 mod session;
 mod task;
 
 use std::{
-    collections::HashSet,
     net::SocketAddr,
     path::PathBuf,
     sync::Arc,
@@ -18,17 +18,20 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use weft_config::ControlUrl;
-use weft_types::{AttachmentName, EnvironmentId, HostId};
+use weft_types::HostId;
 
-pub use self::handle::{AgentHandle, AttachError, NewAttachment};
-use self::handle::{Reply, Request};
+pub use self::handle::{AgentHandle, NewAttachment};
+use self::{
+    attachments::Waiting,
+    handle::{Reply, Request},
+};
 use crate::{
     desired::Desired,
     documents::{DocumentError, Documents},
     enrol::Candidate,
     leaves::Leaves,
     plane::Dataplane,
-    state::{Bindings, Cache, Identity, Release, State, StateError},
+    state::{Bindings, Cache, Identity, State, StateError},
     status::ControlStatus,
 };
 
@@ -46,8 +49,6 @@ const KEEP_SHARE: u32 = 20;
 const KEEP_AGAIN: Duration = Duration::from_secs(10);
 /// How often it is looked what is due.
 const TICK: Duration = Duration::from_secs(1);
-/// How long somebody waits for an attachment that was granted: a certificate and the next news.
-const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What an agent is told by its host's configuration.
 #[derive(Debug, Clone)]
@@ -84,15 +85,6 @@ pub struct Agent {
     /// When it may be kept again.
     keep_after: Instant,
     is_alarmed: bool,
-}
-
-/// Somebody who waits for an attachment that was granted.
-struct Waiting {
-    environment: EnvironmentId,
-    name: AttachmentName,
-    until: Instant,
-    is_new: bool,
-    reply: Reply<bool>,
 }
 
 impl Agent {
@@ -189,7 +181,7 @@ impl Agent {
             tokio::select! {
                 _ = ticks.tick() => {
                     self.sound_alarm();
-                    self.give_up_waiting();
+                    self.give_up_waiting(dataplane).await;
                 }
                 () = sleep_until(until) => return,
                 () = sleep_until(self.keep_after), if self.is_unkept => self.keep().await,
@@ -218,78 +210,6 @@ impl Agent {
         self.is_alarmed = is_alarming;
     }
 
-    fn give_up_waiting(&mut self) {
-        let now = Instant::now();
-        for waiting in self.waiting.extract_if(.., |waiting| waiting.until <= now) {
-            let Waiting { environment, name, reply, .. } = waiting;
-            let error = format!(
-                "attachment {name} of environment {environment} was granted, and what it needs has not \
-                 come in {} s; ask again",
-                WAIT_MAX.as_secs()
-            );
-            // Whoever asked may have gone.
-            let _ = reply.send(Err(AttachError::Unavailable(error)));
-        }
-    }
-
-    /// Without a control plane only what was granted before is made.
-    fn attach_alone<D: Dataplane>(
-        &mut self,
-        new: &NewAttachment,
-        reply: Reply<bool>,
-        dataplane: &D,
-    ) {
-        let known = self.bindings.get(&new.environment, &new.name);
-        let is_known = known.is_some_and(|b| b.netns == new.netns && b.interface == new.interface);
-        let desired = self.desired();
-        match desired.attachment(&new.environment, &new.name).filter(|_| is_known) {
-            Some(known) if new.addresses.iter().any(|wanted| !known.addresses.contains(wanted)) => {
-                let error = format!("attachment {} has other addresses; detach it first", new.name);
-                let _ = reply.send(Err(AttachError::Exists(error)));
-            }
-            Some(attachment) => {
-                make(dataplane, new.environment.clone(), attachment.clone(), false, reply);
-            }
-            None => {
-                let url = &self.settings.url;
-                let error = format!("{url} is not reached: nothing new is admitted meanwhile");
-                let _ = reply.send(Err(AttachError::Unavailable(error)));
-            }
-        }
-    }
-
-    /// Takes an attachment away here; what is to be said of it to the control plane is returned.
-    async fn detach<D: Dataplane>(
-        &mut self,
-        environment: &EnvironmentId,
-        name: &AttachmentName,
-        dataplane: &D,
-    ) -> Result<Release, AttachError> {
-        let binding = self.bindings.remove(environment, name).ok_or_else(|| {
-            AttachError::NotFound(format!(
-                "environment {environment} has no attachment {name} on this host"
-            ))
-        })?;
-        let release = Release {
-            environment: environment.clone(),
-            name: name.clone(),
-            generation: binding.generation,
-        };
-        self.bindings.releases.push(release.clone());
-        if let Err(error) = self.state.keep_bindings(&self.bindings) {
-            self.bindings.releases.pop();
-            self.bindings.bindings.push(binding);
-            return Err(not_kept(&error));
-        }
-        let is_its =
-            |waiting: &mut Waiting| waiting.environment == *environment && waiting.name == *name;
-        for Waiting { reply, .. } in self.waiting.extract_if(.., is_its) {
-            let _ = reply.send(Err(ended_meanwhile(environment, name)));
-        }
-        self.apply(dataplane).await;
-        Ok(release)
-    }
-
     /// Lets the data plane run what is desired now.
     async fn apply<D: Dataplane>(&mut self, dataplane: &D) {
         self.leaves.retain(&self.documents);
@@ -308,28 +228,10 @@ impl Agent {
         }
         // What somebody was promised is there for the next daemon, too.
         self.keep().await;
-        for Waiting { environment, name, is_new, reply, .. } in ready {
+        for Waiting { environment, name, origin, reply, .. } in ready {
             if let Some(attachment) = desired.attachment(&environment, &name).cloned() {
-                make(dataplane, environment, attachment, is_new, reply);
+                self.make(dataplane, environment, attachment, origin, reply);
             }
-        }
-    }
-
-    /// Places of attachments that are not to be here any more, and that nobody waits for.
-    fn forget_bindings(&mut self) {
-        let awaited: HashSet<_> =
-            self.waiting.iter().map(|w| (w.environment.clone(), w.name.clone())).collect();
-        let before = self.bindings.bindings.len();
-        let documents = &self.documents;
-        self.bindings.bindings.retain(|binding| {
-            let known = documents.attachment(&binding.environment, &binding.name);
-            known.is_some_and(|known| known.generation == binding.generation)
-                || awaited.contains(&(binding.environment.clone(), binding.name.clone()))
-        });
-        if self.bindings.bindings.len() < before
-            && let Err(error) = self.state.keep_bindings(&self.bindings)
-        {
-            tracing::warn!(%error, "places that are no use are kept");
         }
     }
 
@@ -388,30 +290,6 @@ fn complain(errors: Option<Vec<DocumentError>>) {
     for error in errors.into_iter().flatten() {
         tracing::error!(%error, "the control plane says something that is left out");
     }
-}
-
-/// Makes an attachment for somebody who waits.
-fn make<D: Dataplane>(
-    dataplane: &D,
-    environment: EnvironmentId,
-    attachment: weft_config::Attachment,
-    is_new: bool,
-    reply: Reply<bool>,
-) {
-    let dataplane = dataplane.clone();
-    tokio::spawn(async move {
-        let made = dataplane.make(environment, attachment).await;
-        let _ = reply.send(made.map(|()| is_new));
-    });
-}
-
-fn ended_meanwhile(environment: &EnvironmentId, name: &AttachmentName) -> AttachError {
-    let error = format!("attachment {name} of environment {environment} was ended meanwhile");
-    AttachError::Precondition(error)
-}
-
-fn not_kept(error: &StateError) -> AttachError {
-    AttachError::Precondition(format!("it cannot be kept for the next daemon: {error}"))
 }
 
 /// A number between 0 and 1; not one that must not be guessed.

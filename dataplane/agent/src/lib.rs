@@ -21,19 +21,21 @@ mod files;
 mod join;
 mod leaves;
 mod plane;
+mod refusal;
 mod seal;
 mod services;
 mod state;
 mod status;
 
 pub use self::{
-    agent::{Agent, AgentHandle, AttachError, NewAttachment, Settings},
+    agent::{Agent, AgentHandle, NewAttachment, Settings},
     connection::ConnectError,
     desired::Desired,
     documents::{DocumentError, Documents},
     enrol::EnrolError,
     join::{JoinToken, JoinTokenError},
     plane::{Actual, ActualAttachment, ActualPeer, Dataplane},
+    refusal::RequestError,
     seal::{Seal, SealError},
     state::{State, StateError},
     status::{ALERT_AFTER, ControlStatus},

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use weft_config::Attachment;
 use weft_types::{AttachmentName, EnvironmentId, HostId};
 
-use crate::{agent::AttachError, desired::Desired};
+use crate::{desired::Desired, refusal::RequestError};
 
 /// How an attachment is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub trait Dataplane: Clone + Send + Sync + 'static {
         &self,
         environment: EnvironmentId,
         attachment: Attachment,
-    ) -> impl Future<Output = Result<(), AttachError>> + Send;
+    ) -> impl Future<Output = Result<(), RequestError>> + Send;
 
     /// How everything is; `None` when the data plane ends.
     fn actual(&self) -> impl Future<Output = Option<Actual>> + Send;

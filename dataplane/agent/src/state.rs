@@ -135,12 +135,23 @@ pub(crate) struct Release {
     pub(crate) generation: u64,
 }
 
+/// An attachment that the control plane was asked for and did not have. If the answer is lost, what was granted is given
+/// back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Asked {
+    pub(crate) environment: EnvironmentId,
+    pub(crate) name: AttachmentName,
+}
+
 /// What this host has said of its attachments.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Bindings {
     pub(crate) bindings: Vec<Binding>,
     pub(crate) releases: Vec<Release>,
+    #[serde(default)]
+    pub(crate) asked: Vec<Asked>,
 }
 
 impl Bindings {
@@ -162,6 +173,16 @@ impl Bindings {
         let is_it = |b: &Binding| b.environment == *environment && b.name == *name;
         let at = self.bindings.iter().position(is_it)?;
         Some(self.bindings.swap_remove(at))
+    }
+
+    /// Whether an attachment was asked for and is unanswered.
+    pub(crate) fn was_asked(&self, environment: &EnvironmentId, name: &AttachmentName) -> bool {
+        self.asked.iter().any(|a| a.environment == *environment && a.name == *name)
+    }
+
+    /// The control plane has answered.
+    pub(crate) fn answered(&mut self, environment: &EnvironmentId, name: &AttachmentName) {
+        self.asked.retain(|a| a.environment != *environment || a.name != *name);
     }
 }
 
@@ -373,7 +394,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = state(folder.path());
         let all = vec![binding("acme", "web"), binding("beta", "web"), binding("acme", "db")];
-        let mut bindings = Bindings { bindings: all, releases: Vec::new() };
+        let mut bindings = Bindings { bindings: all, ..Bindings::default() };
         state.keep_bindings(&bindings).unwrap();
         assert_eq!(state.bindings().unwrap(), bindings);
         let (beta, web) = ("beta".parse().unwrap(), "web".parse().unwrap());

@@ -5,51 +5,10 @@ use std::{net::IpAddr, path::PathBuf};
 use tokio::sync::{mpsc, oneshot, watch};
 use weft_types::{AttachmentName, EnvironmentId};
 
-use crate::status::ControlStatus;
+use crate::{refusal::RequestError, status::ControlStatus};
 
 /// Where an answer goes.
-pub(super) type Reply<T> = oneshot::Sender<Result<T, AttachError>>;
-
-/// Why an attachment is not made or ended.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AttachError {
-    /// A field is wrong.
-    #[error("{0}")]
-    Invalid(String),
-    /// There is no such thing, or this host has no right to it.
-    #[error("{0}")]
-    NotFound(String),
-    /// The name or an address is taken.
-    #[error("{0}")]
-    Exists(String),
-    /// Not as things are.
-    #[error("{0}")]
-    Precondition(String),
-    /// A limit is reached.
-    #[error("{0}")]
-    Limit(String),
-    /// The control plane is not reached, or the daemon stops.
-    #[error("{0}")]
-    Unavailable(String),
-}
-
-impl From<tonic::Status> for AttachError {
-    fn from(status: tonic::Status) -> Self {
-        use tonic::Code;
-
-        let message = status.message().to_owned();
-        match status.code() {
-            Code::InvalidArgument => Self::Invalid(message),
-            Code::NotFound => Self::NotFound(message),
-            Code::AlreadyExists => Self::Exists(message),
-            Code::ResourceExhausted => Self::Limit(message),
-            Code::FailedPrecondition | Code::PermissionDenied | Code::Aborted => {
-                Self::Precondition(message)
-            }
-            _ => Self::Unavailable(format!("the control plane does not answer: {message}")),
-        }
-    }
-}
+pub(super) type Reply<T> = oneshot::Sender<Result<T, RequestError>>;
 
 /// An attachment that somebody on this host wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,8 +50,8 @@ impl AgentHandle {
     /// call made it.
     ///
     /// # Errors
-    /// [`AttachError`].
-    pub async fn attach(&self, new: NewAttachment) -> Result<bool, AttachError> {
+    /// [`RequestError`].
+    pub async fn attach(&self, new: NewAttachment) -> Result<bool, RequestError> {
         let (reply, answer) = oneshot::channel();
         self.ask(Request::Attach(new, reply), answer).await
     }
@@ -100,12 +59,12 @@ impl AgentHandle {
     /// Ends an attachment on this host, also while the control plane is away; it is told then when it is back.
     ///
     /// # Errors
-    /// [`AttachError`].
+    /// [`RequestError`].
     pub async fn detach(
         &self,
         environment: EnvironmentId,
         name: AttachmentName,
-    ) -> Result<(), AttachError> {
+    ) -> Result<(), RequestError> {
         let (reply, answer) = oneshot::channel();
         self.ask(Request::Detach(environment, name, reply), answer).await
     }
@@ -125,10 +84,9 @@ impl AgentHandle {
     async fn ask<T>(
         &self,
         request: Request,
-        answer: oneshot::Receiver<Result<T, AttachError>>,
-    ) -> Result<T, AttachError> {
-        let stopping = || AttachError::Unavailable("the daemon stops".to_owned());
-        self.requests.send(request).await.map_err(|_| stopping())?;
-        answer.await.map_err(|_| stopping())?
+        answer: oneshot::Receiver<Result<T, RequestError>>,
+    ) -> Result<T, RequestError> {
+        self.requests.send(request).await.map_err(|_| RequestError::Stopping)?;
+        answer.await.map_err(|_| RequestError::Stopping)?
     }
 }

@@ -15,8 +15,9 @@ use weft_pki::installation;
 use weft_types::{AttachmentName, EnvironmentId};
 
 use super::{
-    Agent, AttachError, NewAttachment, Reply, Request, TICK, WAIT_MAX, Waiting, chance,
-    ended_meanwhile, not_kept,
+    Agent, NewAttachment, Reply, Request, TICK,
+    attachments::{ended_meanwhile, is_definite},
+    chance,
     reports::Reports,
     task::{self, ANSWER_MAX, Client, Done},
 };
@@ -26,7 +27,8 @@ use crate::{
     enrol::{self, EnrolError},
     join::{JoinToken, JoinTokenError},
     plane::Dataplane,
-    state::{Binding, Identity, Release, StateError},
+    refusal::RequestError,
+    state::{Identity, Release, StateError},
 };
 
 /// Certificates of environments that are asked for at a time.
@@ -37,6 +39,9 @@ const RENEW_BEFORE: Duration = Duration::from_secs(installation::HOST_DAYS as u6
 const RENEW_AGAIN: Duration = Duration::from_secs(300);
 /// How soon an end is told again that could not be.
 const RELEASE_AGAIN: Duration = Duration::from_secs(5);
+/// How long after a lost answer, or after the beginning of a connection, what was asked for may still be granted: longer
+/// than a call takes.
+const GRANTED_LATE_MAX: Duration = ANSWER_MAX.saturating_mul(2);
 
 /// Why a connection ended or was not made.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +81,7 @@ impl From<Status> for SessionError {
 }
 
 /// What belongs to a connection.
-struct Live {
+pub(super) struct Live {
     client: Client,
     tasks: JoinSet<Done>,
     reports: Reports,
@@ -88,12 +93,14 @@ struct Live {
     release_again: Instant,
     /// Attachments that are asked for.
     attaching: Vec<Attaching>,
+    /// Until when the control plane may grant what it was asked for without an answer.
+    pub(super) granted_late: Instant,
     /// When the installation's certificate is renewed.
     renew: SystemTime,
 }
 
 /// An attachment that is asked for.
-struct Attaching {
+pub(super) struct Attaching {
     environment: EnvironmentId,
     name: AttachmentName,
     reply: Reply<bool>,
@@ -110,7 +117,7 @@ impl Drop for Live {
         }
         for Attaching { reply, .. } in self.attaching.drain(..) {
             let error = "the connection to the control plane ended; ask again".to_owned();
-            drop(reply.send(Err(AttachError::Unavailable(error))));
+            drop(reply.send(Err(RequestError::Unavailable(error))));
         }
     }
 }
@@ -149,6 +156,7 @@ impl Agent {
             releases: Vec::new(),
             release_again: Instant::now(),
             attaching: Vec::new(),
+            granted_late: Instant::now() + GRANTED_LATE_MAX,
             renew: renewal(&identity),
         };
         let mut ticks = interval(TICK);
@@ -204,7 +212,8 @@ impl Agent {
     /// What is due.
     async fn tick<D: Dataplane>(&mut self, live: &mut Live, dataplane: &D) {
         self.ask_for_leaves(live);
-        self.give_up_waiting();
+        self.give_up_waiting(dataplane).await;
+        self.give_back_unanswered(live);
         if live.reports.is_due(Instant::now())
             && let Some(actual) = dataplane.actual().await
         {
@@ -241,7 +250,7 @@ impl Agent {
 
     async fn request<D: Dataplane>(&mut self, request: Request, live: &mut Live, dataplane: &D) {
         match request {
-            Request::Attach(new, reply) => match self.check(&new, live) {
+            Request::Attach(new, reply) => match self.may_ask(&new, live) {
                 Err(error) => {
                     let _ = reply.send(Err(error));
                 }
@@ -266,34 +275,6 @@ impl Agent {
                 }
             }
         }
-    }
-
-    /// What can be said before the control plane is asked.
-    fn check(&self, new: &NewAttachment, live: &mut Live) -> Result<(), AttachError> {
-        let NewAttachment { environment, name, netns, interface, .. } = new;
-        if let Err(problem) = weft_config::check_interface(interface) {
-            return Err(AttachError::Invalid(format!("interface {interface:?}: {problem}")));
-        }
-        if live.attaching(environment, name).is_some() {
-            return Err(AttachError::Unavailable(format!(
-                "attachment {name} of environment {environment} is being asked for; ask again"
-            )));
-        }
-        if let Some(binding) = self.bindings.get(environment, name)
-            && (binding.netns != *netns || binding.interface != *interface)
-        {
-            return Err(AttachError::Exists(format!(
-                "attachment {name} of environment {environment} exists with other fields; detach it \
-                 first"
-            )));
-        }
-        let ends = |r: &Release| r.environment == *environment && r.name == *name;
-        if self.bindings.releases.iter().any(ends) {
-            return Err(AttachError::Unavailable(format!(
-                "attachment {name} of environment {environment} is being ended; ask again"
-            )));
-        }
-        Ok(())
     }
 
     async fn finish<D: Dataplane>(
@@ -326,10 +307,16 @@ impl Agent {
                         let (environment, name) = (new.environment, new.name);
                         let _ = asked.reply.send(Err(ended_meanwhile(&environment, &name)));
                         let generation = granted.generation;
-                        live.release(Release { environment, name, generation }, None);
+                        self.give_back(Release { environment, name, generation });
                     }
                     Ok(granted) => self.attached(new, &granted, asked.reply, dataplane).await,
                     Err(status) => {
+                        if is_definite(&status) {
+                            self.bindings.answered(&new.environment, &new.name);
+                            self.keep_places();
+                        } else {
+                            live.granted_late = now + GRANTED_LATE_MAX;
+                        }
                         let _ = asked.reply.send(Err(status.into()));
                     }
                 }
@@ -367,52 +354,6 @@ impl Agent {
         Ok(())
     }
 
-    /// The control plane has granted an attachment.
-    async fn attached<D: Dataplane>(
-        &mut self,
-        new: NewAttachment,
-        granted: &v1::Attachment,
-        reply: Reply<bool>,
-        dataplane: &D,
-    ) {
-        let binding = Binding {
-            environment: new.environment,
-            name: new.name,
-            generation: granted.generation,
-            netns: new.netns,
-            interface: new.interface,
-        };
-        let (environment, name) = (binding.environment.clone(), binding.name.clone());
-        let before = self.bindings.remove(&environment, &name);
-        let is_new = before.as_ref() != Some(&binding);
-        self.bindings.bindings.push(binding);
-        if let Err(error) = self.state.keep_bindings(&self.bindings) {
-            self.bindings.remove(&environment, &name);
-            self.bindings.bindings.extend(before);
-            let _ = reply.send(Err(not_kept(&error)));
-            return;
-        }
-        let until = Instant::now() + WAIT_MAX;
-        self.waiting.push(Waiting { environment, name, until, is_new, reply });
-        self.apply(dataplane).await;
-    }
-
-    /// Whether nothing more is to be told of an end.
-    fn released(&mut self, release: &Release, released: &Result<(), Status>) -> bool {
-        if let Err(status) = released
-            // Another code will not become right by asking again.
-            && !matches!(status.code(), Code::NotFound | Code::InvalidArgument)
-        {
-            tracing::warn!(%status, name = %release.name, "an end is not told yet");
-            return false;
-        }
-        self.bindings.releases.retain(|other| other != release);
-        if let Err(error) = self.state.keep_bindings(&self.bindings) {
-            tracing::warn!(%error, "an end that was told is told again");
-        }
-        true
-    }
-
     fn renewed(&mut self, certificate: String, anchors: Vec<String>) -> Result<(), SessionError> {
         let Some(identity) = &self.identity else { return Ok(()) };
         let renewed = Identity { certificate, anchors, ..identity.clone() };
@@ -432,7 +373,7 @@ impl Live {
     }
 
     /// An attachment that is asked for, and whose answer has not come.
-    fn attaching(
+    pub(super) fn attaching(
         &mut self,
         environment: &EnvironmentId,
         name: &AttachmentName,

@@ -3,4 +3,6 @@
 
 mod follow;
 mod join;
+mod lost;
+mod relay;
 mod site;

@@ -21,8 +21,8 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 use weft_agent::{
-    Actual, ActualAttachment, Agent, AgentHandle, AttachError, ControlStatus, Dataplane, Desired,
-    NewAttachment, Seal, Settings, State,
+    Actual, ActualAttachment, Agent, AgentHandle, ControlStatus, Dataplane, Desired, NewAttachment,
+    RequestError, Seal, Settings, State,
 };
 use weft_config::Attachment;
 use weft_control::{App, Clock, audit::AuditPlace, init::Opened, serve};
@@ -165,6 +165,19 @@ impl Site {
         listed.into_inner().attachments
     }
 
+    /// Makes an attachment for a host that has not asked for it.
+    pub(crate) async fn place(&self, environment: &EnvironmentId, attachment: &str, host: &str) {
+        use v1::attachments_client::AttachmentsClient;
+        let mut attachments = AttachmentsClient::new(self.connect().await);
+        let create = v1::CreateAttachmentRequest {
+            environment: name(environment),
+            name: attachment.to_owned(),
+            host: host.to_owned(),
+            ..Default::default()
+        };
+        attachments.create_attachment(with(create, &self.owner)).await.unwrap();
+    }
+
     /// What an agent of this name is told, with a join token.
     pub(crate) async fn settings(&self, host: &str) -> Settings {
         let token = self.folder.path().join(format!("{host}.token"));
@@ -208,9 +221,9 @@ impl Dataplane for Remembers {
         Ok(())
     }
 
-    async fn make(&self, _: EnvironmentId, attachment: Attachment) -> Result<(), AttachError> {
+    async fn make(&self, _: EnvironmentId, attachment: Attachment) -> Result<(), RequestError> {
         match attachment.netns.starts_with("/nowhere") {
-            true => Err(AttachError::Precondition("no such namespace".to_owned())),
+            true => Err(RequestError::Precondition("no such namespace".to_owned())),
             false => Ok(()),
         }
     }
@@ -273,7 +286,7 @@ impl Host {
         &self,
         environment: &EnvironmentId,
         name: &str,
-    ) -> Result<bool, AttachError> {
+    ) -> Result<bool, RequestError> {
         self.handle.attach(wanted(environment, name)).await
     }
 }
