@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -19,6 +20,8 @@ use weft_types::InstallationId;
 
 /// How long the end of the program waits for the audit's last head.
 const AUDIT_CLOSE_MAX: Duration = Duration::from_secs(10);
+/// Descriptors that are not connections: files of the store and the audit, etcd.
+const DESCRIPTORS_OF_FILES: u64 = 256;
 
 #[derive(Debug, Parser)]
 #[command(name = "weft-control", version, about = "The control plane of Weft")]
@@ -90,6 +93,22 @@ fn main() -> ExitCode {
     }
 }
 
+/// Lets the process open as many descriptors as it may ever: one for each connection, and some for files.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = serve::CONNECTIONS_MAX as u64 + DESCRIPTORS_OF_FILES;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the limit of descriptors is not raised");
+    }
+    if limit.maximum.is_some_and(|most| most < wanted) {
+        tracing::warn!(
+            most = limit.maximum,
+            wanted,
+            "fewer descriptors than connections; expected LimitNOFILE to allow them"
+        );
+    }
+}
+
 #[tokio::main]
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let config = Config::load(&arguments.config)?;
@@ -112,6 +131,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Serve => {
+            raise_descriptor_limit();
             let opened = init::open_stores(&config).await?;
             let (app, auditing) = opened.app(Clock::default(), &config.audit).await?;
             let app = Arc::new(app);

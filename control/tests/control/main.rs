@@ -5,6 +5,7 @@ mod audit;
 mod description;
 mod document;
 mod examples;
+mod hostile;
 mod hosts;
 mod registry;
 mod secrets;

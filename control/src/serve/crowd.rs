@@ -1,0 +1,160 @@
+//! Who may be here at once. There is a place for everybody who comes: when all are taken, whoever has the most gives up
+//! its oldest. So one who comes in great numbers loses its own, and pushes out nobody who comes in small ones.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::Hash,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+/// Bits of an IPv6 address by which a source is told from others: what one customer of a provider has (RFC 6177).
+const IPV6_SOURCE_BITS: u32 = 64;
+
+/// Where connections come from: an IPv4 address, or the network of an IPv6 address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Source(IpAddr);
+
+impl From<IpAddr> for Source {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            address @ IpAddr::V4(_) => Self(address),
+            IpAddr::V6(address) => {
+                let network = u128::from(address) & (u128::MAX << (128 - IPV6_SOURCE_BITS));
+                Self(Ipv6Addr::from(network).into())
+            }
+        }
+    }
+}
+
+/// So many at once, each of somebody.
+#[derive(Debug)]
+pub(super) struct Crowd<W>(Arc<Mutex<Places<W>>>);
+
+impl<W> Clone for Crowd<W> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+#[derive(Debug)]
+struct Places<W> {
+    len_max: usize,
+    len: usize,
+    next: u64,
+    /// Of each their places, the oldest first.
+    all: HashMap<W, BTreeMap<u64, oneshot::Sender<()>>>,
+}
+
+/// A place, as long as it is kept.
+#[derive(Debug)]
+pub(super) struct Place<W: Eq + Hash> {
+    crowd: Crowd<W>,
+    whose: W,
+    number: u64,
+}
+
+/// Ends when the place is another's.
+pub(super) type Ousted = oneshot::Receiver<()>;
+
+impl<W: Eq + Hash + Ord + Clone> Crowd<W> {
+    pub(super) fn new(len_max: usize) -> Self {
+        Self(Arc::new(Mutex::new(Places { len_max, len: 0, next: 0, all: HashMap::new() })))
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places<W>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for somebody, and how it is known that it is lost.
+    pub(super) fn enter(&self, whose: W) -> (Place<W>, Ousted) {
+        let (oust, ousted) = oneshot::channel();
+        let mut places = self.places();
+        if places.len >= places.len_max {
+            places.oust_oldest_of_largest();
+        }
+        let number = places.next;
+        places.next += 1;
+        places.len += 1;
+        places.all.entry(whose.clone()).or_default().insert(number, oust);
+        drop(places);
+        (Place { crowd: self.clone(), whose, number }, ousted)
+    }
+}
+
+impl<W: Eq + Hash + Ord + Clone> Places<W> {
+    fn oust_oldest_of_largest(&mut self) {
+        // Of several that have as many it is always the same one, whatever the order of the map is.
+        let largest = self.all.iter().max_by_key(|(whose, theirs)| (theirs.len(), *whose));
+        let Some(largest) = largest.map(|(whose, _)| whose.clone()) else { return };
+        if let Some((_, oust)) = self.all.get_mut(&largest).and_then(BTreeMap::pop_first) {
+            // It may be gone already.
+            let _ = oust.send(());
+            self.left(&largest);
+        }
+    }
+}
+
+impl<W: Eq + Hash> Places<W> {
+    /// One place of theirs was taken away.
+    fn left(&mut self, whose: &W) {
+        self.len -= 1;
+        if self.all.get(whose).is_some_and(BTreeMap::is_empty) {
+            self.all.remove(whose);
+        }
+    }
+}
+
+impl<W: Eq + Hash> Drop for Place<W> {
+    fn drop(&mut self) {
+        let mut places = self.crowd.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_theirs = places.all.get_mut(&self.whose).and_then(|all| all.remove(&self.number));
+        if is_theirs.is_some() {
+            places.left(&self.whose);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_ousted(ousted: &mut Ousted) -> bool {
+        ousted.try_recv().is_ok()
+    }
+
+    #[test]
+    fn who_comes_in_great_numbers_loses_its_own() {
+        let crowd = Crowd::new(4);
+        let mut good = crowd.enter("good");
+        let mut flood: Vec<_> = (0..10).map(|_| crowd.enter("flood")).collect();
+        let late = crowd.enter("late");
+        assert!(!is_ousted(&mut good.1));
+        let lost: Vec<_> = flood.iter_mut().map(|(_, ousted)| is_ousted(ousted)).collect();
+        assert_eq!(lost, [[true; 8].as_slice(), &[false; 2]].concat(), "the oldest go");
+        assert_eq!(crowd.places().len, 4);
+        drop((good, flood, late));
+        assert_eq!((crowd.places().len, crowd.places().all.len()), (0, 0));
+    }
+
+    #[test]
+    fn who_is_alone_makes_room_for_itself() {
+        let crowd = Crowd::new(2);
+        let mut all: Vec<_> = (0..3).map(|_| crowd.enter(1)).collect();
+        assert_eq!(
+            all.iter_mut().map(|(_, ousted)| is_ousted(ousted)).collect::<Vec<_>>(),
+            [true, false, false]
+        );
+    }
+
+    #[test]
+    fn a_source_is_an_address_or_a_network() {
+        let source = |address: &str| Source::from(address.parse::<IpAddr>().unwrap());
+        assert_eq!(source("192.0.2.1"), source("::ffff:192.0.2.1"));
+        assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
+        assert_eq!(source("2001:db8::1"), source("2001:db8::ffff:1"));
+        assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
+    }
+}

@@ -1,0 +1,151 @@
+//! The door: TCP connections in, who is at their other end, and how many there may be.
+
+use std::{
+    io,
+    net::IpAddr,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tonic::transport::server::Connected;
+use weft_pki::installation::{self, MemberIdentity};
+
+use super::crowd::{Crowd, Ousted, Place, Source};
+use crate::api::Peer;
+
+/// Whose a place is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Who {
+    Source(Source),
+    Member(MemberIdentity),
+}
+
+/// TLS handshakes at once, by source.
+const HANDSHAKES_MAX: usize = 1_024;
+/// Connections at once that show no certificate, by source.
+const STRANGERS_MAX: usize = 4_096;
+/// Connections at once that show one, by whose it is.
+const MEMBERS_MAX: usize = 8_192;
+/// Connections at once, with those whose end is not noticed yet.
+pub const CONNECTIONS_MAX: usize = HANDSHAKES_MAX + STRANGERS_MAX + MEMBERS_MAX;
+/// How long a handshake may take.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// After a connection could not be accepted (no descriptors left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+pub(super) async fn accept(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    connections: mpsc::Sender<io::Result<Connection>>,
+) {
+    let handshakes = Crowd::new(HANDSHAKES_MAX);
+    let (strangers, members) = (Crowd::new(STRANGERS_MAX), Crowd::new(MEMBERS_MAX));
+    loop {
+        let (stream, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let source = Source::from(from.ip());
+        let (place, ousted) = handshakes.enter(Who::Source(source));
+        let (acceptor, connections) = (acceptor.clone(), connections.clone());
+        let (strangers, members) = (strangers.clone(), members.clone());
+        tokio::spawn(async move {
+            let _ = stream.set_nodelay(true);
+            let shaken = tokio::select! {
+                shaken = timeout(HANDSHAKE_MAX, acceptor.accept(stream)) => shaken,
+                _ = ousted => {
+                    tracing::debug!(from = %from.ip(), "a TLS handshake has lost its place");
+                    return;
+                }
+            };
+            match shaken {
+                Ok(Ok(stream)) => {
+                    let peer = peer(&stream, from.ip());
+                    let (place, ousted) = match &peer.member {
+                        Some(member) => members.enter(Who::Member(member.identity.clone())),
+                        None => strangers.enter(Who::Source(source)),
+                    };
+                    let connection =
+                        Connection { peer, stream, ousted: Some(ousted), _place: place };
+                    // The server is gone: so is the connection.
+                    let _ = connections.send(Ok(connection)).await;
+                }
+                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                Err(_) => tracing::debug!("a TLS handshake took too long"),
+            }
+            drop(place);
+        });
+    }
+}
+
+fn peer(stream: &TlsStream<TcpStream>, address: IpAddr) -> Peer {
+    let chain = stream.get_ref().1.peer_certificates();
+    let shown = chain.and_then(|chain| chain.first());
+    // The library has judged the chain; a certificate that says nothing of a member makes nobody one.
+    let member = shown.and_then(|certificate| installation::member(certificate).ok());
+    Peer { address: address.to_canonical(), member }
+}
+
+/// A connection with who is at its other end.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: TlsStream<TcpStream>,
+    peer: Peer,
+    /// `None` when it was.
+    ousted: Option<Ousted>,
+    _place: Place<Who>,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let is_ousted = |ousted: &mut Ousted| Pin::new(ousted).poll(context).is_ready();
+        if self.ousted.as_mut().is_none_or(is_ousted) {
+            self.ousted = None;
+            let why = "others need its place, and its source has the most";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, why)));
+        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
