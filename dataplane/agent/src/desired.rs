@@ -48,14 +48,8 @@ impl Desired {
                     continue;
                 }
             };
-            let policy = match known.settings.suspended {
-                true => Some(Rules::nothing()),
-                false => {
-                    known.policy().and_then(|policy| services::rules(policy, known.services()))
-                }
-            };
-            desired.policies.extend(policy.map(|policy| (id.clone(), policy)));
-            desired.services.insert(id.clone(), known.services().map(services::record).collect());
+            desired.policies.extend(rules(known).map(|rules| (id.clone(), rules)));
+            desired.services.insert(id.clone(), records(known));
             desired.environments.push(Environment {
                 id: id.clone(),
                 subnets: known.settings.subnets.clone(),
@@ -88,6 +82,26 @@ impl Desired {
         let environment = self.environments.iter().find(|e| e.id == *environment)?;
         environment.attachments.iter().find(|attachment| attachment.name == *name)
     }
+}
+
+impl Documents {
+    /// By what each environment is judged and what is called there, whether or not this host has a certificate of it.
+    #[must_use]
+    pub fn compiled(&self) -> Vec<(Option<Rules>, Vec<ServiceRecord>)> {
+        let all = self.environments().values();
+        all.map(|known| (rules(known), records(known))).collect()
+    }
+}
+
+fn rules(known: &documents::Environment) -> Option<Rules> {
+    match known.settings.suspended {
+        true => Some(Rules::nothing()),
+        false => known.policy().and_then(|policy| services::rules(policy, known.services())),
+    }
+}
+
+fn records(known: &documents::Environment) -> Vec<ServiceRecord> {
+    known.services().map(services::record).collect()
 }
 
 /// Those whose place is known, and is that of the same one.

@@ -169,8 +169,9 @@ impl Documents {
         self.revision = 0;
     }
 
-    /// Everything as one answer.
-    pub(crate) fn snapshot(&self) -> v1::WatchResponse {
+    /// Everything as one answer: whoever is told it knows as much.
+    #[must_use]
+    pub fn snapshot(&self) -> v1::WatchResponse {
         let said = self.environments.values().flat_map(|environment| environment.said.values());
         let updates = said.map(|update| v1::HostUpdate { update: Some(update.clone()) });
         v1::WatchResponse {

@@ -6,8 +6,10 @@ use std::{
 };
 
 use prost::Message;
+use weft_agent::Documents;
 use weft_api::v1;
 use weft_audit::{Cursor, Expired, Head, Line, Name, Object, Signed};
+use weft_control_api::v1::WatchResponse;
 use weft_keys::{Record as KeyRecord, SEALED_OVERHEAD, Sealed};
 use weft_pki::{CertificateDer, SniTag, TrustAnchor, UnixTime, describe::describe, verify_peer};
 use weft_proto::policy::Seen;
@@ -41,7 +43,7 @@ const REFUSAL_LEN_MAX: usize = 2048;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const ALL: [(&str, Target); 18] = [
+pub const ALL: [(&str, Target); 19] = [
     ("datagram", datagram),
     ("frame_metadata", frame_metadata),
     ("container_frame", container_frame),
@@ -58,6 +60,7 @@ pub const ALL: [(&str, Target); 18] = [
     ("export", export),
     ("sealed", sealed),
     ("audit", audit),
+    ("told", told),
     ("dns_message", dns_message),
     ("gateway_packet", gateway_packet),
 ];
@@ -275,6 +278,23 @@ pub fn api(data: &[u8]) {
             let Ok(asked) = v1::WatchEventsRequest::decode(data) else { return };
             taken(request::filter(&asked.environment), &["environment"]);
         }
+    }
+}
+
+/// What a control plane can tell a host: answers, each with its length in two bytes before it. What was understood can
+/// be said again.
+pub fn told(mut data: &[u8]) {
+    let mut documents = Documents::default();
+    while let Some(([high, low], rest)) = data.split_first_chunk::<2>() {
+        let len = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len());
+        let (answer, rest) = rest.split_at(len);
+        data = rest;
+        let Ok(answer) = WatchResponse::decode(answer) else { return };
+        documents.take(answer);
+        let mut again = Documents::default();
+        assert_eq!(again.take(documents.snapshot()), Some(Vec::new()));
+        assert_eq!(again.snapshot().updates, documents.snapshot().updates);
+        assert_eq!(again.compiled().len(), documents.compiled().len());
     }
 }
 

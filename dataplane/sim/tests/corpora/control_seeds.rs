@@ -14,14 +14,18 @@ use weft_pki::{
 };
 use weftd::kept::Thing;
 
-use crate::targets::{JUDGED_AT_SECONDS, SEQUENCE};
+use crate::{
+    targets::{JUDGED_AT_SECONDS, SEQUENCE},
+    told_seeds,
+};
 
-type Seeds = BTreeMap<String, Vec<u8>>;
+pub(crate) type Seeds = BTreeMap<String, Vec<u8>>;
 
 pub(crate) fn seeds(target: &str) -> Seeds {
     match target {
         "api" => api(),
         "kept" => kept(),
+        "told" => told_seeds::seeds(),
         "pem" => pem(),
         "certificate" => certificate(),
         "kernel" => kernel(),

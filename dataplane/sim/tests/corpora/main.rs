@@ -14,6 +14,7 @@ mod seeds;
 #[expect(unreachable_pub, reason = "public in the fuzz crate, whose file it is")]
 #[path = "../../../fuzz/src/targets.rs"]
 mod targets;
+mod told_seeds;
 
 use std::{
     fs,
