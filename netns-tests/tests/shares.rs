@@ -5,9 +5,11 @@ use std::time::Duration;
 use netns_tests::{
     ACME, BETA, Family, Load, Plan, Result, Site, ensure, scenario,
     seeded::seed,
+    site::OVERLAY_INTERFACE,
     traffic::datagrams::{Flow, send},
     traffic::transfer::transfer,
 };
+use nix::sys::signal::Signal;
 
 /// Both environments send three times what the path carries, from one container each; one has more
 /// flows and larger packets. Each gets its weight.
@@ -42,6 +44,75 @@ fn a_tenant_that_floods_takes_no_more_than_its_share() {
         ensure!(site.drops_by("host-a", BETA, "congestion")? > 0, "no flood: {beta:?}");
         let ratio = beta.received as f64 / acme.received as f64;
         ensure!((2.0..4.0).contains(&ratio), "{ratio} of 3: {acme:?}, {beta:?}");
+        site.assert_healthy()
+    });
+}
+
+/// The time of a core is what there is not enough of: the daemon runs for a moment now and then. One environment sends
+/// from two containers, each as much as the other's one; they share what is read, and not by containers.
+#[test]
+fn who_has_more_containers_gets_no_more_of_a_core() {
+    /// As long as it takes for full queues.
+    const STOPPED: Duration = Duration::from_millis(50);
+    const RUNS: Duration = Duration::from_micros(200);
+    const RATE: u64 = 20_000;
+    /// Of the 1,000 that wait: with more, it may have had all, and read others' in its place.
+    const HAD_MAX: u64 = 800;
+    /// So many packets say something.
+    const READ_MIN: u64 = 4_000;
+    scenario(Load::Heavy, |world| {
+        // io_uring reads ahead, for whoever sends.
+        let engine = Some("epoll".to_owned());
+        let plan = Plan { workers: 1, engine, ..Plan::pair().with_beta().two_each() };
+        let mut site = Site::prepare(world, &plan)?;
+        site.start()?;
+        site.settle()?;
+        let senders = [(ACME, "a1", "b1"), (ACME, "a2", "b2"), (BETA, "a1", "b1")];
+        let flood = |(environment, from, to): (&str, &str, &str)| -> Result<_> {
+            let (a, b) = (site.container(environment, from)?, site.container(environment, to)?);
+            let flow = Flow {
+                packets: 4 * RATE,
+                rate: Some(RATE),
+                payload: 200,
+                ..Flow::between(a.address(Family::V4), b.address(Family::V4))
+            };
+            send(&a.ns, &b.ns, &flow)
+        };
+        let read = || -> Result<Vec<u64>> {
+            let all = senders.iter().map(|(environment, from, _)| {
+                Ok(site.container(environment, from)?.ns.link(OVERLAY_INTERFACE)?.tx_packets)
+            });
+            all.collect()
+        };
+        let (acme, beta) = std::thread::scope(|scope| {
+            let floods = senders.map(|sender| scope.spawn(move || flood(sender)));
+            let daemon = site.daemon("host-a")?;
+            let (mut acme, mut beta) = (0, 0);
+            while !floods.iter().any(|flood| flood.is_finished()) {
+                daemon.process().signal(Signal::SIGSTOP)?;
+                std::thread::sleep(STOPPED);
+                let (before, run) = (read()?, daemon.run_time()?);
+                daemon.process().signal(Signal::SIGCONT)?;
+                while daemon.run_time()? - run < RUNS {
+                    std::thread::yield_now();
+                }
+                daemon.process().signal(Signal::SIGSTOP)?;
+                let had: Vec<_> =
+                    read()?.iter().zip(before).map(|(now, then)| now - then).collect();
+                if had.iter().all(|had| *had < HAD_MAX) {
+                    acme += had[0] + had[1];
+                    beta += had[2];
+                }
+            }
+            daemon.process().signal(Signal::SIGCONT)?;
+            for flood in floods {
+                flood.join().unwrap()?;
+            }
+            anyhow::Ok((acme, beta))
+        })?;
+        ensure!(acme + beta >= READ_MIN, "the core was never scarce: {acme}, {beta}");
+        let ratio = beta as f64 / acme as f64;
+        ensure!((0.8..1.25).contains(&ratio), "{ratio}: {acme}, {beta}");
         site.assert_healthy()
     });
 }

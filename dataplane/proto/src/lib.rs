@@ -25,6 +25,7 @@ mod pace;
 mod path;
 pub mod peer;
 pub mod policy;
+pub mod reading;
 pub mod replay;
 pub mod roam;
 mod route;

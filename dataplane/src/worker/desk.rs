@@ -5,6 +5,7 @@ use std::{io, time::Instant};
 
 use weft_proto::{
     AttachmentSlot, Engine,
+    reading::Rounds,
     way::{Source, Via, Way},
 };
 use weft_sys::{tun::TunQueue, udp::Received};
@@ -42,12 +43,24 @@ pub(super) struct Desk {
     /// By attachment: how many unreadable packets came since a readable one.
     unreadable: Vec<u32>,
     read_buffer: Box<[u8]>,
+    /// Whose packets are read when many wait.
+    rounds: Rounds,
 }
 
 impl Desk {
     pub(super) fn new(io: PacketIo, inbox: Inbox) -> Self {
         let read_buffer = vec![0; READ_BUFFER_LEN].into();
-        Self { io, inbox, lost: Vec::new(), unreadable: Vec::new(), read_buffer }
+        let (lost, unreadable, rounds) = (Vec::new(), Vec::new(), Rounds::default());
+        Self { io, inbox, lost, unreadable, read_buffer, rounds }
+    }
+
+    /// These queues have packets. Each is to be drained once before the next round.
+    pub(super) fn begin_round(
+        &mut self,
+        ready: impl Iterator<Item = AttachmentSlot>,
+        engine: &Engine,
+    ) {
+        self.rounds.begin(ready.filter_map(|slot| Some((slot, engine.reader(slot)?))));
     }
 
     /// Reads a queue until it is empty or others have their turn.
@@ -59,10 +72,14 @@ impl Desk {
         watch: &mut impl Watch,
     ) {
         for _ in 0..TUN_BUDGET {
+            if !self.rounds.may_read(slot) {
+                break;
+            }
             let Some(queue) = self.io.queue(slot) else { return };
             match queue.read(&mut self.read_buffer) {
                 Ok(len) => {
                     self.io.counters.tun_reads.add(1);
+                    self.rounds.charge(slot, len);
                     let packet = &mut self.read_buffer[..len];
                     let is_readable = engine.handle_packet(now, slot, packet, &mut self.io);
                     self.count_readable(slot, is_readable);

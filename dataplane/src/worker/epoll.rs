@@ -37,6 +37,11 @@ pub(super) struct EpollDriver {
     receive: ReceiveBatch,
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+fn slot_of(token: u64) -> AttachmentSlot {
+    AttachmentSlot(token as u32)
+}
+
 impl Watch for Epoll {
     fn watch(&mut self, slot: AttachmentSlot, queue: &TunQueue) -> io::Result<()> {
         self.add(queue.as_fd(), TOKEN_TUN | u64::from(slot.0), false)
@@ -93,6 +98,8 @@ impl Driver for EpollDriver {
         if ready > 0 {
             self.desk.io.counters.wakeups.add(1);
         }
+        let tuns = events.iter().filter(|event| event.token >= TOKEN_TUN);
+        self.desk.begin_round(tuns.map(|event| slot_of(event.token)), engine);
         let mut goes_on = true;
         for event in events.iter() {
             match event.token {
@@ -102,8 +109,7 @@ impl Driver for EpollDriver {
                 // What is left is said again.
                 TOKEN_STREAMS => self.desk.drain_streams(now, engine).map(drop)?,
                 token => {
-                    #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
-                    let slot = AttachmentSlot(token as u32);
+                    let slot = slot_of(token);
                     self.desk.drain_tun(now, slot, engine, &mut self.epoll);
                     if event.failed {
                         self.desk.lose(slot, &mut self.epoll);

@@ -9,7 +9,9 @@ use super::{
     gateway::{GATEWAY_BURST, GATEWAY_INTERVAL},
     pending::Pending,
 };
-use crate::{Bucket, DropReason, RouteTable, Share, path::PathMtu, policy::Guard, way::Way};
+use crate::{
+    Bucket, DropReason, RouteTable, Share, path::PathMtu, policy::Guard, reading::Reader, way::Way,
+};
 
 impl Engine {
     /// Adds an environment, without routes yet, and so without traffic. Its policy, if it has one, is to be set
@@ -92,6 +94,18 @@ impl Engine {
                 environment.counters.dropped_many(DropReason::NoSession, forgotten);
             }
         }
+    }
+
+    /// With what weights packets of an attachment are read; `None` when it is gone.
+    #[must_use]
+    pub fn reader(&self, slot: AttachmentSlot) -> Option<Reader> {
+        let attachment = self.attachments.get(slot)?;
+        let environment = self.environments.get(attachment.environment)?;
+        Some(Reader {
+            environment: attachment.environment,
+            environment_weight: environment.share.weight,
+            weight: attachment.share.weight,
+        })
     }
 
     /// Adds a link, without a session yet.
