@@ -11,7 +11,7 @@ SECOND_ENGINE := uring
 SECOND_ENGINE_TESTS := connectivity isolation forgery virtio own_interface lifecycle restart roam streams segmentation
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test test-faults lint audit fuzz miri mutants demo bench bench-growth bench-compare bench-report bench-real bench-peers bench-micro bench-instructions bench-store clean
+.PHONY: help setup build test test-faults lint audit fuzz miri mutants demo bench bench-growth bench-compare bench-report bench-real bench-peers bench-micro bench-instructions bench-store bench-control clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,10 @@ bench-growth: build ## Measure only how costs grow with hosts, environments, rou
 bench-store: setup ## Measure the store beside SQLite itself (BENCH="--directory DIR" for another disk)
 	$(CARGO) build --release --locked -p weft-benches --bin bench-store
 	@$(RELEASE)/bench-store $(BENCH)
+
+bench-control: setup ## Measure the control plane with 1,000 environments, 1,000 hosts, 10,000 attachments (BENCH=…)
+	$(CARGO) build --release --locked -p weft-control -p weft-benches --bin weft-control --bin bench-control
+	@$(RELEASE)/bench-control --program $(RELEASE)/weft-control $(BENCH)
 
 bench-report: ## The page and the main plot of a run, made again (JSON=benches/results/….json)
 	@test -n "$(JSON)" || { echo "JSON=FILE, a document of make bench" >&2; exit 2; }
