@@ -1,18 +1,16 @@
 //! Reading a configuration: what is right loads, what is wrong is said with its place.
 
-use std::{fs, net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path, time::SystemTime};
+use std::{fs, net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path};
 
 use weft_config::{
-    API_DEFAULT, Engine, KeyLimits, Latency, LogConfig, LogFormat, LogLevel, Names, Placement,
-    Share, User, check_text, load_at,
+    API_DEFAULT, Engine, KeyLimits, Latency, LogConfig, LogFormat, LogLevel, Placement, Share,
+    User, check_text,
 };
-use weft_dns::{Health, Outside, PortRecord, Protocol, ServiceRecord, SlotRecord};
-use weft_pki::issue::{HostUsages, Validity};
 
-use crate::fixture::{DAY, Fixture, GOOD, HOUR};
+use crate::fixture::{Fixture, GOOD};
 
 /// The good file with one change, which must apply.
-fn with(from: &str, to: &str) -> String {
+pub(crate) fn with(from: &str, to: &str) -> String {
     assert!(GOOD.contains(from), "{from:?} is not in the file");
     GOOD.replacen(from, to, 1)
 }
@@ -68,117 +66,6 @@ fn shares_are_read() {
     assert_eq!(config.environments[0].attachments[0].share, share(1, Some(1)));
     assert_eq!(config.environments[1].share, share(100, None));
     assert_eq!(config.environments[1].attachments[0].share, Share::default());
-}
-
-/// A service with everything that one can have.
-const SERVICE: &str = r#"
-  [[environment.service]]
-  name = "db"
-
-    [[environment.service.slot]]
-    index = 3
-    name = "db-blue"
-    addresses = ["10.40.0.2"]
-    roles = ["primary"]
-
-    [[environment.service.slot]]
-    index = 0
-    addresses = ["10.40.0.3", "10.40.0.200"]
-
-    [[environment.service.port]]
-    name = "sql"
-    protocol = "tcp"
-    port = 5432
-
-  [[environment.attachment]]"#;
-
-fn with_service(change: (&str, &str)) -> String {
-    assert!(SERVICE.contains(change.0), "{:?} is not in the service", change.0);
-    with("\n  [[environment.attachment]]", &SERVICE.replacen(change.0, change.1, 1))
-}
-
-#[test]
-fn services_are_read() {
-    let config = Fixture::new().load(&with_service(("db", "db"))).unwrap();
-    let Names { services, outside } = &config.environments[0].names;
-    assert_eq!(*outside, Outside::Refuse);
-    assert_eq!(config.environments[1].names, Names::default());
-    let slot = |index, name: Option<&str>, addresses: &[&str], roles: &[&str]| SlotRecord {
-        index,
-        name: name.map(str::to_owned),
-        addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
-        health: Health::Healthy,
-        roles: roles.iter().map(|role| (*role).to_owned()).collect(),
-    };
-    let expected = ServiceRecord {
-        name: "db".to_owned(),
-        ports: vec![PortRecord { name: "sql".to_owned(), protocol: Protocol::Tcp, port: 5432 }],
-        slots: vec![
-            slot(3, Some("db-blue"), &["10.40.0.2"], &["primary"]),
-            slot(0, None, &["10.40.0.3", "10.40.0.200"], &[]),
-        ],
-    };
-    assert_eq!(*services, [expected]);
-}
-
-#[test]
-fn what_is_said_of_other_names_is_read() {
-    for (lines, outside) in [
-        ("other_names = \"refuse\"", Outside::Refuse),
-        ("other_names = \"absent\"", Outside::Absent),
-        (
-            "other_names = \"forward\"\nname_servers = [\"192.0.2.53\", \"[2001:db8::53]:5353\"]",
-            Outside::Forward(vec![
-                "192.0.2.53:53".parse().unwrap(),
-                "[2001:db8::53]:5353".parse().unwrap(),
-            ]),
-        ),
-    ] {
-        let text = with("subnet = ", &format!("{lines}\nsubnet = "));
-        assert_eq!(Fixture::new().load(&text).unwrap().environments[0].names.outside, outside);
-    }
-}
-
-/// Each change to the service, and the one problem that it must give.
-#[rustfmt::skip]
-const WRONG_SERVICES: &[(&str, &str, &str)] = &[
-    ("\"db\"", "\"d_b\"",
-     "16: environment[0].service[0].name: \"d_b\": '_' is not allowed; expected a-z, 0-9 and '-' (not first or last)"),
-    ("  name = \"db\"\n", "", "15: environment[0].service[0].name: is missing; expected a name"),
-    ("index = 3\n", "", "18: environment[0].service[0].slot[0].index: is missing; expected a number of 0 to 4294967295"),
-    ("index = 3", "index = -1",
-     "19: environment[0].service[0].slot[0].index: -1 is out of range; expected 0 to 4294967295"),
-    ("index = 3", "index = 0", "15: environment[0].service[0]: slot 0 of service db is there twice"),
-    ("db-blue", "7",
-     "20: environment[0].service[0].slot[0].name: \"7\": consists of digits; expected a letter, because a number is a slot's index"),
-    ("db-blue", "primary",
-     "15: environment[0].service[0]: service db: \"primary\" names a slot and something else"),
-    ("[\"primary\"]", "\"primary\"",
-     "22: environment[0].service[0].slot[0].roles: is a string; expected an array of names"),
-    ("10.40.0.3", "10.40.0.2",
-     "26: environment[0].service[0].slot[1].addresses[0]: 10.40.0.2 is already environment[0].service[0].slot[0].addresses[0]; expected each address in one place"),
-    ("10.40.0.3", "10.41.0.3",
-     "26: environment[0].service[0].slot[1].addresses[0]: 10.41.0.3 is outside; expected one of 10.40.0.0/16"),
-    ("10.40.0.3", "10.40.0.1",
-     "26: environment[0].service[0].slot[1].addresses[0]: 10.40.0.1 is the gateway address of 10.40.0.0/16; expected another"),
-    ("\"10.40.0.2\"", "\"10.40.0.10\", \"10.40.0.11\", \"10.40.0.12\", \"10.40.0.13\", \"10.40.0.14\"",
-     "21: environment[0].service[0].slot[0].addresses: has 5 entries; expected at most 4"),
-    ("\"tcp\"", "\"sctp\"", "30: environment[0].service[0].port[0].protocol: \"sctp\": expected tcp or udp"),
-    ("5432", "0", "31: environment[0].service[0].port[0].port: 0 is out of range; expected 1 to 65535"),
-    ("\"sql\"", "\"a-name-that-is-too-long\"",
-     "29: environment[0].service[0].port[0].name: \"a-name-that-is-too-long\": has 23 characters; expected 1 to 15"),
-    ("  [[environment.attachment]]", "[[environment.service]]\nname = \"db\"\n[[environment.attachment]]",
-     "34: environment[0].service[1].name: db is already environment[0].service[0].name; expected each service once"),
-    ("    name = \"sql\"", "    weight = 1\n    name = \"sql\"",
-     "29: environment[0].service[0].port[0].weight: unknown field; expected one of name, protocol, port"),
-];
-
-#[test]
-fn each_fault_of_a_service_is_said_once_with_its_line() {
-    let fixture = Fixture::new();
-    for (from, to, expected) in WRONG_SERVICES {
-        assert_eq!(fixture.problems(&with_service((from, to))), [*expected], "{from:?} -> {to:?}");
-    }
 }
 
 #[test]
@@ -404,80 +291,6 @@ fn each_fault_is_said_once_with_its_line() {
 }
 
 #[test]
-fn a_certificate_of_another_environment_or_host_is_refused() {
-    let fixture = Fixture::new();
-    let text = with("acme/host-a.pem", "globex/host-a.pem").replacen(
-        "acme/host-a.key",
-        "globex/host-a.key",
-        1,
-    );
-    assert_eq!(
-        fixture.problems(&text),
-        ["12: environment[0].cert: globex/host-a.pem: is of environment globex; expected acme"]
-    );
-    let authority = fixture.authority("acme", "acme");
-    fixture.issue(&authority, "acme", "host-z", crate::fixture::validity());
-    assert_eq!(
-        fixture.problems(GOOD),
-        ["12: environment[0].cert: acme/host-a.pem: is of host host-z; expected host-a"]
-    );
-}
-
-#[test]
-fn a_certificate_that_no_peer_would_accept_is_refused() {
-    let fixture = Fixture::new();
-    let now = SystemTime::now();
-    let authority = fixture.authority("acme", "acme");
-    let expect = |part: &str| {
-        let problems = fixture.problems(GOOD);
-        assert_eq!(problems.len(), 1, "{problems:?}");
-        assert!(
-            problems[0].starts_with("12: environment[0].cert: acme/host-a.pem: "),
-            "{problems:?}"
-        );
-        assert!(problems[0].contains(part), "{problems:?}");
-    };
-    let from_to = |not_before, not_after| Validity { not_before, not_after };
-    fixture.issue(&authority, "acme", "host-a", from_to(now - DAY, now - HOUR));
-    expect("expired at");
-    fixture.issue(&authority, "acme", "host-a", from_to(now + HOUR, now + DAY));
-    expect("not valid before");
-    let usages = HostUsages::ClientOnly;
-    fixture.issue_for(&authority, "acme", "host-a", crate::fixture::validity(), usages);
-    expect("serverAuth");
-    fixture.issue(&authority, "acme", "host-a", crate::fixture::validity());
-    fixture.authority("acme", "acme");
-    expect("not signed by this environment's authority");
-}
-
-#[test]
-fn time_is_judged_as_given() {
-    let fixture = Fixture::new();
-    fixture.load(GOOD).unwrap();
-    let problems = load_at(&fixture.path("weftd.toml"), SystemTime::now() + 2 * DAY).unwrap_err();
-    let fields: Vec<_> = problems.iter().map(|p| p.field.as_str()).collect();
-    assert_eq!(fields, ["environment[0].cert", "environment[1].cert"]);
-}
-
-#[test]
-fn a_file_that_is_no_certificate_is_refused() {
-    let fixture = Fixture::new();
-    for (file, field) in
-        [("acme/ca.pem", "11: environment[0].ca"), ("acme/host-a.pem", "12: environment[0].cert")]
-    {
-        let good = fs::read(fixture.path(file)).unwrap();
-        for bad in [&b""[..], b"nonsense", &vec![b'x'; 100_000]] {
-            fs::write(fixture.path(file), bad).unwrap();
-            let problems = fixture.problems(GOOD);
-            assert_eq!(problems.len(), 1, "{problems:?}");
-            assert!(problems[0].starts_with(field), "{problems:?}");
-        }
-        fs::write(fixture.path(file), good).unwrap();
-    }
-    fixture.load(GOOD).unwrap();
-}
-
-#[test]
 fn everything_that_is_wrong_is_said_at_once() {
     let fixture = Fixture::new();
     let text = GOOD
@@ -582,53 +395,4 @@ mod properties {
             }
         }
     }
-}
-
-/// Everything that is wrong with a file that begins with these lines and has this section.
-fn control_faults(listen: &str, section: &str) -> Vec<String> {
-    let text = format!("host = \"host-a\"\nlisten = \"{listen}\"\n[control]\n{section}\n");
-    let problems = weft_config::check_text(&text);
-    problems.iter().map(|problem| problem.to_string().replace("weftd.toml:", "")).collect()
-}
-
-#[test]
-fn a_control_plane_is_named_with_all_that_it_takes() {
-    const URL: &str = "url = \"https://control.example:7443\"";
-    let good = format!("{URL}\nseal = \"disk\"");
-    assert_eq!(control_faults("192.0.2.1:5820", &good), [] as [&str; 0]);
-    let everywhere = format!("{good}\nendpoints = [\"192.0.2.1:5820\", \"[2001:db8::1]:5820\"]");
-    assert_eq!(control_faults("0.0.0.0:5820", &everywhere), [] as [&str; 0]);
-    for (listen, section, fault) in [
-        (
-            "192.0.2.1:1",
-            URL,
-            "3: control.seal: is missing; expected the path of a key, or \"disk\"",
-        ),
-        (
-            "192.0.2.1:1",
-            "url = \"http://control.example:7443\"\nseal = \"disk\"",
-            "4: control.url: \"http://control.example:7443\": expected https://HOST:PORT",
-        ),
-        (
-            "0.0.0.0:1",
-            &good,
-            "3: control.endpoints: is missing; expected an array of ADDRESS:PORT or [IPv6]:PORT",
-        ),
-        (
-            "192.0.2.1:1",
-            &format!("{good}\nendpoints = [\"0.0.0.0:5820\"]"),
-            "6: control.endpoints[0]: 0.0.0.0 names no host; expected an address of it",
-        ),
-        (
-            "192.0.2.1:1",
-            &format!("{good}\ntoken = \"x\""),
-            "6: control.token: unknown field; expected one of url, join_token, state, seal, endpoints",
-        ),
-    ] {
-        assert_eq!(control_faults(listen, section), [fault], "{section}");
-    }
-    let both = format!("{good}\n[[environment]]\nid = \"acme\"");
-    let faults = control_faults("192.0.2.1:5820", &both);
-    let one_of_both = "6: environment[0]: stands beside [control]; expected one or the other";
-    assert!(faults.iter().any(|fault| fault.starts_with(one_of_both)), "{faults:?}");
 }

@@ -2,8 +2,14 @@
 
 // `cfg(test)` always holds here; it tells clippy that helpers of tests may unwrap.
 #[cfg(test)]
+mod certificates;
+#[cfg(test)]
+mod control;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod load;
+#[cfg(test)]
+mod names;
 #[cfg(test)]
 mod plan;
