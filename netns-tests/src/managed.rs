@@ -8,6 +8,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -43,6 +44,8 @@ pub struct ManagedSite {
     pub topology: Topology,
     /// Running daemons by host.
     pub daemons: BTreeMap<String, Daemon>,
+    /// What daemons that are started have in their environment.
+    pub variables: Vec<(String, OsString)>,
     dir: PathBuf,
     server: Option<Process>,
     starts: u32,
@@ -58,7 +61,8 @@ impl ManagedSite {
         let underlay = Underlay { joined: Joined::Bridge, ..Underlay::default() };
         let topology = Topology::new(world, underlay, &names)?;
         let dir = world.dir().to_owned();
-        let mut site = Self { topology, daemons: BTreeMap::new(), dir, server: None, starts: 0 };
+        let (daemons, variables) = (BTreeMap::new(), Vec::new());
+        let mut site = Self { topology, daemons, variables, dir, server: None, starts: 0 };
         let file = |name: &str| site.dir.join(name).display().to_string();
         let address = site.topology.host(CONTROL)?.address(Family::V4);
         let config = format!(
@@ -244,7 +248,7 @@ impl ManagedSite {
         fs::write(&file, config.to_toml()?)?;
         self.starts += 1;
         let log = self.dir.join(format!("{host}-{}.log", self.starts));
-        let daemon = Daemon::start(&ns, &file, &self.socket(host), &log);
+        let daemon = Daemon::start_with(&ns, &file, &self.socket(host), &log, &self.variables);
         self.daemons.insert(host.to_owned(), daemon.with_context(|| host.to_owned())?);
         Ok(())
     }

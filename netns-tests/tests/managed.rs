@@ -1,11 +1,13 @@
 //! Hosts that follow a control plane.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_proto::rr::RecordType;
+use netns_tests::clock::Clock;
+use netns_tests::fault::row;
 use netns_tests::managed::PATIENCE;
-use netns_tests::process::wait_for;
+use netns_tests::process::{pause, wait_for};
 use netns_tests::traffic::names::{Resolver, Transport};
 use netns_tests::traffic::ping;
 use netns_tests::{Family, Load, ManagedSite, Namespace, Result, ensure, scenario};
@@ -104,6 +106,54 @@ fn without_the_control_plane_everything_goes_on_also_after_a_restart() {
     });
 }
 
+/// A day passes, by the hosts' clocks, in which nobody hears the control plane.
+#[test]
+fn without_the_control_plane_it_is_said_after_six_hours_and_ends_with_the_certificates() {
+    const HOUR: i64 = 3_600;
+    scenario(Load::Light, |world| {
+        let mut site = ManagedSite::start(world, &["host-a", "host-b"])?;
+        let (a, b) = (world.namespace("a")?, world.namespace("b")?);
+        let near = world.namespace("near")?;
+        let clock = Clock::new(world.dir())?;
+        site.variables = clock.variables();
+        let shop = site.environment("shop")?;
+        for host in ["host-a", "host-b"] {
+            site.start_host(host)?;
+            site.connected(host)?;
+            site.weft(&format!("env allow-host acme/shop {host}"))?.ok()?;
+        }
+        let web = site.attached("host-a", &shop, "web", &a)?;
+        let db = site.attached("host-b", &shop, "db", &b)?;
+        let cache = site.attached("host-a", &shop, "cache", &near)?;
+        reaches(&a, db)?;
+        site.kill_control()?;
+        wait_for(
+            "host-a is alone",
+            PATIENCE,
+            || Ok((!site.is_connected("host-a")?).then_some(())),
+        )?;
+        const ALARM: &str = "the control plane has been away for six hours";
+        let at = |hours: i64| clock.set_wall(hours * HOUR).and(clock.pass(hours * HOUR));
+        at(5)?;
+        reaches(&a, db)?;
+        ensure!(!site.daemon("host-a")?.log().contains(ALARM), "too early");
+        at(7)?;
+        wait_for("the alarm", PATIENCE, || {
+            Ok(site.daemon("host-a")?.log().contains(ALARM).then_some(()))
+        })?;
+        // An hour before certificates end: they are of 24 hours, and were not renewed.
+        at(23)?;
+        pause(Duration::from_secs(2))?;
+        reaches(&a, db)?;
+        reaches(&b, web)?;
+        at(25)?;
+        loses(&a, db, PATIENCE)?;
+        loses(&b, web, PATIENCE)?;
+        // Nothing between two containers of one host is another host's to say.
+        reaches(&a, cache)
+    });
+}
+
 #[test]
 fn environments_with_the_same_addresses_never_meet_and_a_revoked_host_is_shut_out() {
     scenario(Load::Light, |world| {
@@ -127,13 +177,29 @@ fn environments_with_the_same_addresses_never_meet_and_a_revoked_host_is_shut_ou
         ensure!(db == twin, "{db} and {twin}: the same addresses in both were expected");
         reaches(&shop_a, db)?;
         reaches(&other_a, twin)?;
-        site.suspend("other", true)?;
+        site.login("owner@acme.example")?;
+        let begun = Instant::now();
+        site.weft("env suspend acme/other")?.ok()?;
         loses(&other_a, twin, SUSPENDED_MAX)?;
+        let silent = begun.elapsed().as_millis();
+        row(
+            "a suspended environment",
+            "silent in 5 s",
+            format!("at most {silent} ms after the command began"),
+        );
+        site.login("operator@weft.example")?;
         reaches(&shop_a, db)?;
         site.suspend("other", false)?;
         reaches(&other_a, twin)?;
+        let begun = Instant::now();
         site.weft("host set host-b revoked")?.ok()?;
         loses(&shop_a, db, PATIENCE)?;
+        let shut_out = begun.elapsed().as_millis();
+        row(
+            "a revoked host",
+            "no session in 60 s",
+            format!("at most {shut_out} ms after the command began"),
+        );
         loses(&other_a, twin, PATIENCE)
     });
 }
