@@ -179,6 +179,7 @@ async fn a_leader_that_dies_is_replaced_and_watches_go_on() {
         }
         assert_eq!(told, before);
         let leader = servers.leader();
+        let lost = Instant::now();
         if round == 1 {
             // It hangs: its connections stay, nobody answers there.
             servers.set_paused(leader, true);
@@ -186,6 +187,11 @@ async fn a_leader_that_dies_is_replaced_and_watches_go_on() {
             servers.kill(leader);
         }
         let made = put_until_taken(&store, "a", "after").await;
+        println!(
+            "the leader is {}: writes are back after {} ms",
+            ["killed", "stopped"][round % 2],
+            lost.elapsed().as_millis()
+        );
         // Attempts whose answer was lost may have been made too.
         while timeout(PATIENCE, watch.next()).await.unwrap().unwrap().revision < made {}
         store.renew_lease(lease).await.unwrap();
@@ -213,8 +219,10 @@ async fn without_a_majority_everything_is_refused_in_time() {
     }
     let mut refusals = Vec::new();
     for n in 0..3 {
-        let transaction = Transaction::new().put(key(&format!("b/{n}")), "1");
+        let (transaction, asked) =
+            (Transaction::new().put(key(&format!("b/{n}")), "1"), Instant::now());
         refusals.push(store.commit(transaction).await.unwrap_err());
+        println!("two of three are lost: refused after {} ms", asked.elapsed().as_millis());
         let refused = store.get(&key("a")).await;
         assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
     }
