@@ -1,4 +1,4 @@
-//! `weft login`, `weft org`, `weft host`, `weft env`, `weft attachment`, `weft policy`, `weft service`, `weft secret`,
+//! `weft login`, `weft org`, `weft member`, `weft host`, `weft env`, `weft attachment`, `weft policy`, `weft service`, `weft secret`,
 //! `weft audit`: what the control plane is asked.
 //!
 //! Everything here is one call of the control API; nothing is decided on this side. What is shown is made of one
@@ -10,6 +10,7 @@ mod call;
 mod context;
 mod environment;
 mod host;
+mod member;
 mod policy;
 mod secret;
 mod service;
@@ -34,9 +35,14 @@ pub(crate) enum ControlCommand {
     Whoami(Output),
     /// Become a person of an organisation, or an operator, with an invitation
     Accept(session::Accept),
+    /// Accept an invitation with the account that you are logged in to
+    Join(member::Join),
     /// Organisations
     #[command(subcommand)]
     Org(session::OrgCommand),
+    /// Who is in an organisation: roles, invitations
+    #[command(subcommand)]
+    Member(member::MemberCommand),
     /// Hosts: tokens to join with, states
     #[command(subcommand)]
     Host(host::HostCommand),
@@ -78,6 +84,8 @@ pub(crate) fn run(command: ControlCommand) -> Result<()> {
         ControlCommand::Accept(accept) => with_runtime(session::accept(accept)),
         ControlCommand::Logout => asked(Output { json: false }, session::logout),
         ControlCommand::Whoami(output) => asked(output, session::whoami),
+        ControlCommand::Join(join) => asked(join.output, |c| member::join(c, join)),
+        ControlCommand::Member(command) => asked(command.output(), |c| member::run(c, command)),
         ControlCommand::Org(command) => asked(command.output(), |c| session::org(c, command)),
         ControlCommand::Host(command) => asked(command.output(), |c| host::run(c, command)),
         ControlCommand::Env(command) => asked(command.output(), |c| environment::run(c, command)),

@@ -5,13 +5,14 @@ use std::{env, error::Error, fs, path::Path};
 
 use prost::Message;
 
-const SERVICES: [&str; 9] = [
+const SERVICES: [&str; 10] = [
     "agent",
     "attachments",
     "audit",
     "environments",
     "hosts",
     "identity",
+    "members",
     "policies",
     "secrets",
     "services",

@@ -9,6 +9,7 @@ mod convert;
 mod environments;
 mod hosts;
 mod identity;
+mod members;
 mod object;
 mod policies;
 mod secrets;
@@ -24,7 +25,7 @@ use weft_control_api::{
         attachments_server::AttachmentsServer, audit_server::AuditServer,
         enrolment_server::EnrolmentServer, environments_server::EnvironmentsServer,
         host_agent_server::HostAgentServer, hosts_server::HostsServer,
-        organisations_server::OrganisationsServer, policies_server::PoliciesServer,
+        members_server::MembersServer, organisations_server::OrganisationsServer, policies_server::PoliciesServer,
         secrets_server::SecretsServer, services_server::ServicesServer,
         sessions_server::SessionsServer,
     },
@@ -126,6 +127,7 @@ pub(crate) async fn services(
         .add_service(bounded!(EnvironmentsServer))
         .add_service(bounded!(HostAgentServer))
         .add_service(bounded!(HostsServer))
+        .add_service(bounded!(MembersServer))
         .add_service(bounded!(OrganisationsServer))
         .add_service(bounded!(PoliciesServer))
         .add_service(bounded!(SecretsServer))

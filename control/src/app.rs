@@ -24,15 +24,19 @@ mod attachments;
 mod audit;
 mod environments;
 mod hosts;
-mod identity;
+mod invitations;
 mod leaves;
 mod lockout;
+mod members;
 mod names;
+mod organisations;
+mod passwords;
 mod policies;
 mod reports;
 mod secrets;
 mod services;
 mod services_watch;
+mod sessions;
 mod tidy;
 mod watch;
 
@@ -51,7 +55,7 @@ use weft_model::{
     record::Environment,
 };
 use weft_pki::installation::InstallationAuthority;
-use weft_store::{CommitError, Revision, Store, Transaction};
+use weft_store::{CommitError, LIST_LEN_MAX, Revision, Store, Transaction};
 use weft_types::{HostId, InstallationId};
 
 pub use self::{
@@ -59,12 +63,13 @@ pub use self::{
     audit::{AuditPage, AuditScope, Seen},
     environments::{NewEnvironment, StateChange},
     hosts::{Enrolled, Enrolment, HostChange, JOIN_TOKEN_SECONDS_MAX, NewJoinToken},
-    identity::Login,
     leaves::Leaf,
+    members::Member,
     names::EnvironmentReference,
     reports::{Heard, ReportedHealth},
     secrets::{Released, SecretValue},
     services_watch::{ServiceNews, ServicesWatch},
+    sessions::Login,
     watch::{HostWatch, News},
 };
 use self::{lockout::Lockout, services_watch::Watches};
@@ -186,6 +191,22 @@ impl App {
     /// A record as it is in the store itself.
     async fn read<R: Record>(&self, path: &str) -> Result<Option<Decoded<R>>, AppError> {
         Ok(decode(self.store.get(&R::key_at(path)?).await?)?)
+    }
+
+    /// Records whose paths begin with `path`, as they are in the store itself: a right that was taken away is none.
+    async fn stored<R: Record>(&self, path: &str) -> Result<Vec<Decoded<R>>, AppError> {
+        let prefix = R::prefix(path);
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.store.list(&prefix, after.as_ref(), LIST_LEN_MAX).await?;
+            for entry in &page.entries {
+                found.push(R::decode(entry)?);
+            }
+            after = page.entries.into_iter().next_back().map(|entry| entry.key);
+            if !page.more || after.is_none() {
+                return Ok(found);
+            }
+        }
     }
 
     fn attempts(&self) -> Attempts<'_> {

@@ -6,6 +6,7 @@ use weft_keys::{KeyringError, UseError};
 use weft_model::{
     RecordError,
     ipam::IpamError,
+    people::PeopleError,
     placement::PlacementError,
     policy::PolicyError,
     registry::RegistryError,
@@ -136,6 +137,19 @@ impl From<RequestError> for AppError {
 impl From<PolicyError> for AppError {
     fn from(error: PolicyError) -> Self {
         Self::invalid("rules", error)
+    }
+}
+
+impl From<PeopleError> for AppError {
+    fn from(error: PeopleError) -> Self {
+        use PeopleError as E;
+        match error {
+            E::LastOwner | E::Deleting => Self::State(error.to_string()),
+            E::NoInvitation => Self::NotFound("invitation"),
+            E::Limit(limit) => Self::Exhausted(limit),
+            E::Record(error) => error.into(),
+            other => Self::internal(other),
+        }
     }
 }
 

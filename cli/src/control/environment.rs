@@ -7,6 +7,7 @@ use weft_control_api::v1::{self, environments_client::EnvironmentsClient};
 use super::{
     Output,
     call::{Connection, answer},
+    member::{self, EnvironmentRole, OfMember},
     session::word,
     show::{Item, Shown},
 };
@@ -55,6 +56,17 @@ pub(crate) enum EnvCommand {
     },
     /// List the hosts that may have attachments of it
     Hosts(One),
+    /// List who has a role in it
+    Members(One),
+    /// Give somebody of its organisation a role in it
+    SetRole {
+        #[command(flatten)]
+        of: OfMember,
+        /// As what
+        role: EnvironmentRole,
+    },
+    /// Take somebody's role in it
+    RemoveRole(OfMember),
 }
 
 #[derive(Debug, Args)]
@@ -103,7 +115,10 @@ impl EnvCommand {
             | Self::Delete { one: One { output, .. }, .. }
             | Self::AllowHost(OnHost { output, .. })
             | Self::DenyHost { on: OnHost { output, .. }, .. }
-            | Self::Hosts(One { output, .. }) => *output,
+            | Self::Hosts(One { output, .. })
+            | Self::Members(One { output, .. })
+            | Self::SetRole { of: OfMember { output, .. }, .. }
+            | Self::RemoveRole(OfMember { output, .. }) => *output,
         }
     }
 }
@@ -228,6 +243,9 @@ pub(super) async fn run(connection: Connection, command: EnvCommand) -> Result<S
                 listed.hosts.into_iter().map(|host| Item::new().with("host", host)).collect();
             Ok(Shown::Many { items, empty: "no hosts" })
         }
+        EnvCommand::Members(one) => member::list_in(&connection, one.environment).await,
+        EnvCommand::SetRole { of, role } => member::set_in(&connection, of, role).await,
+        EnvCommand::RemoveRole(of) => member::remove_in(&connection, of).await,
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
     Output,
     call::{Connection, answer},
     context::Context,
+    member::{environment_role, organisation_role},
     show::{Item, Shown},
 };
 
@@ -88,7 +89,7 @@ impl OrgCommand {
     }
 }
 
-fn secret(path: &Path) -> Result<String> {
+pub(super) fn secret(path: &Path) -> Result<String> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
@@ -126,7 +127,8 @@ pub(super) async fn accept(accept: Accept) -> Result<()> {
     let connection = Connection::anonymous(&accept.server.server, &authority).await?;
     let mut sessions = SessionsClient::new(connection.channel());
     let request = v1::AcceptInvitationRequest { secret, name: accept.name, password };
-    let made = answer(sessions.accept_invitation(connection.request(request)).await)?;
+    let made = answer(sessions.accept_invitation(connection.request(request)).await)
+        .context("not accepted (who has an account logs in and uses weft join)")?;
     println!("{} has an account; use weft login", made.email);
     Ok(())
 }
@@ -145,14 +147,14 @@ pub(super) async fn whoami(connection: Connection) -> Result<Shown> {
         .organisations
         .iter()
         .map(|of| {
-            format!("{} ({})", of.organisation, word(of.role().as_str_name(), "ORGANISATION_ROLE_"))
+            format!("{} ({})", of.organisation, organisation_role(of.role()))
         })
         .collect();
     let environments: Vec<String> = who
         .environments
         .iter()
         .map(|of| {
-            format!("{} ({})", of.environment, word(of.role().as_str_name(), "ENVIRONMENT_ROLE_"))
+            format!("{} ({})", of.environment, environment_role(of.role()))
         })
         .collect();
     let item = match who.actor {

@@ -12,10 +12,13 @@
 //! | | delete it, make owners | its owners |
 //! | environment | see it, its attachments, services, policy | its viewers, deployers, admins |
 //! | | attach, release, services, roles, secrets (write, destroy; their names) | its deployers, admins |
-//! | | policy, suspend, delete, people, secrets (read), its audit | its admins |
+//! | | policy, suspend, delete, secrets (read), its audit | its admins |
+//! | | people, everybody's tokens | its admins who are people |
+//! | | tokens of at most one's own role | its people |
 //!
 //! Owners and admins of an organisation are admins of its environments. Operators see that environments exist and can
-//! suspend them; what is in them (secrets, policy) is not theirs.
+//! suspend them; what is in them (secrets, policy) is not theirs. No token gives rights to anybody, so none is worth
+//! anything for longer than it was made for.
 
 use std::collections::BTreeMap;
 
@@ -148,8 +151,12 @@ actions! {
     WriteSecrets,
     /// Read secrets.
     ReadSecrets,
-    /// Its policy, people, certificates, life.
+    /// Its policy, certificates, life.
     ManageEnvironment,
+    /// Who has which role in it; everybody's tokens.
+    ManagePeople,
+    /// Make tokens for machines, see and revoke one's own.
+    MakeTokens,
     /// Stop and resume its traffic.
     SuspendEnvironment,
     /// Read what was done in it.
@@ -183,6 +190,25 @@ impl Actor {
             Access::Refused
         } else {
             Access::Hidden
+        }
+    }
+
+    /// As what it acts in an environment of this organisation.
+    #[must_use]
+    pub fn role_in(
+        &self,
+        environment: &EnvironmentId,
+        organisation: &OrganisationId,
+    ) -> Option<EnvironmentRole> {
+        match self {
+            Self::User { organisations, environments, .. } => {
+                let part = organisations.get(organisation);
+                let as_admin = part.filter(|role| **role >= OrganisationRole::Admin);
+                let own = environments.get(environment).copied();
+                as_admin.map(|_| EnvironmentRole::Admin).or(own)
+            }
+            Self::Token { environment: its, role, .. } => (its == environment).then_some(*role),
+            Self::Nobody | Self::Host(_) | Self::Component(_) => None,
         }
     }
 
@@ -220,7 +246,7 @@ impl Actor {
                 as_admin || in_it || *operator && of_operator_in_environments(action)
             }
             (Self::Token { environment, role, .. }, Object::Environment(id, _)) => {
-                environment == id && role.may(action)
+                environment == id && role.may(action) && !of_people(action)
             }
             (Self::Token { .. }, _) => false,
             (Self::Host(host), Object::Host(id)) => host == id && action == Action::ActAsHost,
@@ -228,6 +254,11 @@ impl Actor {
             (Self::Component(component), object) => component.may(action, object),
         }
     }
+}
+
+/// What people alone may.
+fn of_people(action: Action) -> bool {
+    matches!(action, Action::ManagePeople | Action::MakeTokens)
 }
 
 fn of_operator(action: Action) -> bool {
@@ -262,10 +293,11 @@ impl OrganisationRole {
 impl EnvironmentRole {
     fn may(self, action: Action) -> bool {
         let least = match action {
-            Action::SeeEnvironment => Self::Viewer,
+            Action::SeeEnvironment | Action::MakeTokens => Self::Viewer,
             Action::Deploy | Action::SeeSecrets | Action::WriteSecrets => Self::Deployer,
             Action::ReadSecrets
             | Action::ManageEnvironment
+            | Action::ManagePeople
             | Action::SuspendEnvironment
             | Action::ReadEnvironmentAudit => Self::Admin,
             _ => return false,

@@ -7,6 +7,7 @@ mod attachment;
 mod environment;
 mod host;
 mod identity;
+mod membership;
 mod secret;
 mod service;
 
@@ -22,10 +23,10 @@ pub use self::{
     environment::{Authority, AuthorityState, Environment, EnvironmentState, Lifetimes, Quotas},
     host::{Capacity, Endpoint, Host, HostState, LABELS_MAX, Lost, Place},
     identity::{
-        AuditKey, EMAIL_LEN_MAX, EnvironmentMembership, EnvironmentName, Installation, Invitation,
-        InvitedTo, JoinToken, JoinTokenUse, Membership, Organisation, OrganisationName, Session,
-        Token, User, UserEmail,
+        AuditKey, EMAIL_LEN_MAX, EnvironmentName, Installation, JoinToken, JoinTokenUse,
+        Organisation, OrganisationName, User, UserEmail,
     },
+    membership::{Invitation, InvitedTo, Membership, Roster, Session, Token},
     secret::{SealedSecret, Secret, SecretUsage, SecretVersion},
     service::{Drain, Health, HealthState, Port, Protocol, Role, Service},
 };

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::{Answer, Api, bearer, convert};
 use crate::error::AppError;
 
-fn user(user: User) -> v1::User {
+pub(super) fn user(user: User) -> v1::User {
     v1::User {
         id: user.id.to_string(),
         email: user.email,
@@ -33,7 +33,7 @@ fn organisation(organisation: Organisation, revision: u64) -> v1::Organisation {
     }
 }
 
-fn organisation_role(role: OrganisationRole) -> v1::OrganisationRole {
+pub(super) fn organisation_role(role: OrganisationRole) -> v1::OrganisationRole {
     match role {
         OrganisationRole::Member => v1::OrganisationRole::Member,
         OrganisationRole::Admin => v1::OrganisationRole::Admin,
@@ -41,7 +41,7 @@ fn organisation_role(role: OrganisationRole) -> v1::OrganisationRole {
     }
 }
 
-fn environment_role(role: EnvironmentRole) -> v1::EnvironmentRole {
+pub(super) fn environment_role(role: EnvironmentRole) -> v1::EnvironmentRole {
     match role {
         EnvironmentRole::Viewer => v1::EnvironmentRole::Viewer,
         EnvironmentRole::Deployer => v1::EnvironmentRole::Deployer,
@@ -119,6 +119,17 @@ impl Sessions for Api {
             let made =
                 self.app.accept_invitation(&caller, &secret, &name, Zeroizing::new(password)).await;
             Ok(user(made?))
+        })
+        .await
+    }
+
+    async fn join_by_invitation(
+        &self,
+        request: Request<v1::JoinByInvitationRequest>,
+    ) -> Answer<v1::User> {
+        self.call(request, |caller, request| async move {
+            let joined = self.app.join_by_invitation(&caller, &request.secret).await?;
+            Ok(user(joined))
         })
         .await
     }

@@ -41,10 +41,19 @@ fn slot(whole: Object, slot: Option<&v1::SlotName>) -> Object {
 }
 
 /// An address that a person has given, and nothing else that was put in its place.
-fn account(email: &str) -> Object {
+fn address(email: &str) -> Name {
     let is_address =
         email.split_once('@').is_some_and(|(local, at)| !local.is_empty() && !at.is_empty());
-    named("account").with(&Name::asked(if is_address { email } else { "" }))
+    Name::asked(if is_address { email } else { "" })
+}
+
+fn account(email: &str) -> Object {
+    named("account").with(&address(email))
+}
+
+/// Somebody as they were called: whoever reads this is not told by an id that there is an account.
+fn member(whole: Object, user: &str) -> Object {
+    whole.with(&Name::asked("member")).with(&Name::asked(user))
 }
 
 fn one(about: &'static str, fact: Fact) -> Facts {
@@ -57,6 +66,12 @@ fn which(about: &'static str, name: &str) -> Facts {
 
 fn number(about: &'static str, number: u64) -> Facts {
     one(about, Fact::Number(number))
+}
+
+/// Which role: `ORGANISATION_ROLE_OWNER` is `owner`.
+fn role(name: &str) -> Facts {
+    let name = name.rsplit('_').next().unwrap_or_default();
+    which("role", &name.to_lowercase())
 }
 
 /// Which version, or how many: a list of them is no fact.
@@ -102,6 +117,16 @@ impl On<'_> {
             named("installation")
         } else {
             self.organisation(organisation)
+        }
+    }
+
+    /// An invitation, by its secret, into an organisation, so that this is told there who it came to.
+    fn invitation(&self, secret: &str) -> Object {
+        match self.app.locate_invitation(secret) {
+            Some((organisation, id)) => {
+                part(audit::organisation(&organisation), "invitation", id.as_str())
+            }
+            None => named("invitation"),
         }
     }
 
@@ -158,7 +183,9 @@ calls! {
     LogoutRequest => v1::LogoutResponse, "sessions.logout", Admission, |on, _| on.caller();
     WhoAmIRequest => v1::WhoAmIResponse, "sessions.who-am-i", Plain, |on, _| on.caller();
     AcceptInvitationRequest => v1::User, "sessions.accept-invitation", Admission,
-        |_, _| named("invitation"), made |made| Some(&made.id);
+        |on, asked| on.invitation(&asked.secret), made |made| Some(&made.id);
+    JoinByInvitationRequest => v1::User, "sessions.join-by-invitation", Change,
+        |on, asked| on.invitation(&asked.secret);
     CreateOrganisationRequest => v1::CreateOrganisationResponse,
         "organisations.create-organisation", Change, |_, asked| thing("organisation", &asked.name),
         made |made| made.organisation.as_ref().map(|made| made.id.as_str());
@@ -166,6 +193,32 @@ calls! {
         |on, asked| on.organisation(&asked.organisation);
     ListOrganisationsRequest => v1::ListOrganisationsResponse,
         "organisations.list-organisations", Plain, |_, _| named("installation");
+
+    // Members.
+    ListMembersRequest => v1::ListMembersResponse, "members.list-members", Plain,
+        |on, asked| part(on.organisation(&asked.organisation), "member", "");
+    InviteMemberRequest => v1::InviteMemberResponse, "members.invite-member", Change,
+        |on, asked| part(on.organisation(&asked.organisation), "invitation", ""),
+        made |made| made.invitation.as_ref().map(|made| made.id.as_str()),
+        asks |asked| one("account", Fact::Name(address(&asked.email))).and(role(asked.role().as_str_name()));
+    ListInvitationsRequest => v1::ListInvitationsResponse, "members.list-invitations", Plain,
+        |on, asked| part(on.organisation(&asked.organisation), "invitation", "");
+    RevokeInvitationRequest => v1::RevokeInvitationResponse, "members.revoke-invitation", Change,
+        |on, asked| part(on.organisation(&asked.organisation), "invitation", &asked.id);
+    SetMemberRoleRequest => v1::Member, "members.set-member-role", Change,
+        |on, asked| member(on.organisation(&asked.organisation), &asked.user),
+        asks |asked| role(asked.role().as_str_name());
+    RemoveMemberRequest => v1::RemoveMemberResponse, "members.remove-member", Change,
+        |on, asked| member(on.organisation(&asked.organisation), &asked.user);
+    ListEnvironmentMembersRequest => v1::ListEnvironmentMembersResponse,
+        "members.list-environment-members", Plain,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "member", "");
+    SetEnvironmentRoleRequest => v1::EnvironmentMember, "members.set-environment-role", Change,
+        |on, asked| member(on.environment(asked.environment.as_ref()), &asked.user),
+        asks |asked| role(asked.role().as_str_name());
+    RemoveEnvironmentRoleRequest => v1::RemoveEnvironmentRoleResponse,
+        "members.remove-environment-role", Change,
+        |on, asked| member(on.environment(asked.environment.as_ref()), &asked.user);
 
     // Hosts, by operators.
     CreateJoinTokenRequest => v1::CreateJoinTokenResponse, "hosts.create-join-token", Change,

@@ -7,15 +7,16 @@ use weft_audit::{Facts, Word};
 use weft_keys::Owner;
 use weft_model::{
     Decoded, Record, UnixMs,
-    placement::{self, Scene},
+    placement::{self, Decision, Scene},
     policy::Policy,
     record::{
-        Address, Attachment, Authority, Binding, Drain, Environment, EnvironmentMembership,
-        EnvironmentName, EnvironmentState, Grant, Health, Invitation, JoinToken, Role,
-        SealedSecret, Secret, SecretUsage, Service, Session, Slot, Token, Usage,
+        Address, Attachment, Authority, Binding, Drain, Environment, EnvironmentName,
+        EnvironmentState, Grant, Health, Invitation, JoinToken, Membership, Role, SealedSecret,
+        Secret, SecretUsage, Service, Session, Slot, Token, Usage,
     },
 };
 use weft_store::{CommitError, LIST_LEN_MAX, OPERATIONS_MAX, Transaction};
+use weft_types::EnvironmentId;
 
 use super::{App, AppError, environments::rests_on};
 use crate::audit;
@@ -65,7 +66,7 @@ impl App {
         let now = self.now();
         self.forget(|session: &Session| session.expires <= now).await?;
         self.forget(|token: &Token| token.expires <= now).await?;
-        self.forget(|invitation: &Invitation| invitation.expires <= now).await?;
+        self.forget_invitations(now).await?;
         self.forget(|token: &JoinToken| is_over(token, now)).await?;
         self.forget(|grant: &Grant| grant.used_by.is_none() && grant.expires <= now).await
     }
@@ -127,7 +128,7 @@ impl App {
             self.remove_all(&format!("{kind}/{id}")).await?;
         }
         self.forget(|token: &Token| token.environment == *id).await?;
-        self.forget(|membership: &EnvironmentMembership| membership.environment == *id).await?;
+        self.forget_roles(id).await?;
         let (organisation, name) = (&environment.record.organisation, &environment.record.name);
         let transaction = Transaction::new()
             .delete(EnvironmentName::key_at(&format!("{organisation}/{name}"))?)
@@ -135,6 +136,41 @@ impl App {
         self.commit(transaction).await?;
         tracing::info!(environment = %id, "an environment and everything of it is gone");
         Ok(())
+    }
+
+    async fn forget_invitations(&self, now: UnixMs) -> Result<(), AppError> {
+        let all = self.view.read(|state| state.list::<Invitation>("", None, usize::MAX))?;
+        for invitation in all.into_iter().filter(|found| found.record.expires <= now) {
+            self.try_once(self.forget_invitation(&invitation).await?).await?;
+        }
+        Ok(())
+    }
+
+    /// Nobody has a role in an environment any more; none is given from when it is purged on.
+    async fn forget_roles(&self, of: &EnvironmentId) -> Result<(), AppError> {
+        let all = self.view.read(|state| state.list::<Membership>("", None, usize::MAX))?;
+        for found in all.into_iter().filter(|found| found.record.environments.contains_key(of)) {
+            let path = found.record.path();
+            transact!(self, {
+                let Some(found) = self.read::<Membership>(&path).await? else {
+                    return Ok(Decision::Already(()));
+                };
+                let mut after = found.record.clone();
+                after.environments.remove(of);
+                let transaction =
+                    rests_on(Transaction::new(), &found)?.put(after.key()?, after.encode()?);
+                Ok(Decision::Commit(transaction, ()))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Commits; when somebody was faster, it is for the next time.
+    async fn try_once(&self, transaction: Transaction) -> Result<(), AppError> {
+        match self.commit(transaction).await {
+            Ok(_) | Err(CommitError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn remove_all(&self, prefix: &str) -> Result<(), AppError> {
@@ -154,10 +190,7 @@ impl App {
         let all = self.view.read(|state| state.list::<R>("", None, usize::MAX))?;
         for found in all.into_iter().filter(|found| is_over(&found.record)) {
             let transaction = rests_on(Transaction::new(), &found)?.delete(found.record.key()?);
-            match self.commit(transaction).await {
-                Ok(_) | Err(CommitError::Conflict { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
+            self.try_once(transaction).await?;
         }
         Ok(())
     }

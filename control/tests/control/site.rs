@@ -23,7 +23,7 @@ use weft_control::{
 };
 use weft_control_api::v1::{
     self, enrolment_client::EnrolmentClient, environments_client::EnvironmentsClient,
-    host_agent_client::HostAgentClient, hosts_client::HostsClient,
+    host_agent_client::HostAgentClient, hosts_client::HostsClient, members_client::MembersClient,
     organisations_client::OrganisationsClient, sessions_client::SessionsClient,
 };
 use weft_keys::{KeyFile, Keyring};
@@ -181,6 +181,52 @@ impl Site {
             v1::CreateOrganisationRequest { name: name.to_owned(), owner_email: email.clone() };
         let made = organisations.create_organisation(with(make, &self.operator)).await.unwrap();
         self.accept(&made.into_inner().invitation, &email).await
+    }
+
+    /// Invites somebody; returns the invitation's secret.
+    pub(crate) async fn invite(
+        &self,
+        by: &str,
+        organisation: &str,
+        email: &str,
+        role: v1::OrganisationRole,
+    ) -> Result<String, Status> {
+        let mut members = MembersClient::new(self.connect(None).await);
+        let (organisation, email) = (organisation.to_owned(), email.to_owned());
+        let invite = v1::InviteMemberRequest { organisation, email, role: role.into() };
+        Ok(members.invite_member(with(invite, by)).await?.into_inner().secret)
+    }
+
+    /// Makes a person of an organisation; returns the token of a session.
+    pub(crate) async fn member(
+        &self,
+        by: &str,
+        organisation: &str,
+        email: &str,
+        role: v1::OrganisationRole,
+    ) -> String {
+        let secret = self.invite(by, organisation, email, role).await.unwrap();
+        self.accept(&secret, email).await
+    }
+
+    /// Gives somebody a role in an environment.
+    pub(crate) async fn give(
+        &self,
+        by: &str,
+        environment: &str,
+        user: &str,
+        role: v1::EnvironmentRole,
+    ) -> Result<v1::EnvironmentMember, Status> {
+        let mut members = MembersClient::new(self.connect(None).await);
+        let (environment, user) = (name(environment), user.to_owned());
+        let give = v1::SetEnvironmentRoleRequest { environment, user, role: role.into() };
+        Ok(members.set_environment_role(with(give, by)).await?.into_inner())
+    }
+
+    /// Who somebody is and what they may do.
+    pub(crate) async fn who(&self, token: &str) -> Result<v1::WhoAmIResponse, Status> {
+        let mut sessions = SessionsClient::new(self.connect(None).await);
+        Ok(sessions.who_am_i(with(v1::WhoAmIRequest {}, token)).await?.into_inner())
     }
 
     pub(crate) async fn environment(

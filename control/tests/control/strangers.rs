@@ -7,7 +7,7 @@ use weft_control::Clock;
 use weft_control_api::v1::{
     self, attachments_client::AttachmentsClient, audit_client::AuditClient,
     environments_client::EnvironmentsClient, hosts_client::HostsClient,
-    organisations_client::OrganisationsClient, policies_client::PoliciesClient,
+    members_client::MembersClient, organisations_client::OrganisationsClient, policies_client::PoliciesClient,
     secrets_client::SecretsClient, services_client::ServicesClient,
     sessions_client::SessionsClient,
 };
@@ -194,6 +194,103 @@ async fn every_call_of_the_registry(
     answers
 }
 
+/// Every call that is about people of an environment, on this one.
+async fn every_call_about_its_people(
+    site: &Site,
+    caller: &Caller,
+    environment: &str,
+) -> Vec<(&'static str, (Code, String))> {
+    let channel = caller.channel(site).await;
+    let mut members = MembersClient::new(channel);
+    let environment = || name(environment);
+    let user = || "owner@acme.example".to_owned();
+    let mut answers = Vec::new();
+    macro_rules! call {
+        ($client:ident.$call:ident($message:expr)) => {
+            let answer = $client.$call(caller.request($message)).await;
+            answers.push((stringify!($call), outcome(answer)));
+        };
+    }
+    let list = v1::ListEnvironmentMembersRequest { environment: environment(), page: None };
+    call!(members.list_environment_members(list));
+    let role = v1::EnvironmentRole::Viewer.into();
+    let set = v1::SetEnvironmentRoleRequest { environment: environment(), user: user(), role };
+    call!(members.set_environment_role(set));
+    let remove = v1::RemoveEnvironmentRoleRequest { environment: environment(), user: user() };
+    call!(members.remove_environment_role(remove));
+    answers
+}
+
+/// Every call that is about an organisation, on this one.
+async fn every_call_about_an_organisation(
+    site: &Site,
+    caller: &Caller,
+    organisation: &str,
+) -> Vec<(&'static str, (Code, String))> {
+    let channel = caller.channel(site).await;
+    let mut organisations = OrganisationsClient::new(channel.clone());
+    let mut members = MembersClient::new(channel);
+    let organisation = || organisation.to_owned();
+    let user = || "owner@acme.example".to_owned();
+    let mut answers = Vec::new();
+    macro_rules! call {
+        ($client:ident.$call:ident($message:expr)) => {
+            let answer = $client.$call(caller.request($message)).await;
+            answers.push((stringify!($call), outcome(answer)));
+        };
+    }
+    let get = v1::GetOrganisationRequest { organisation: organisation() };
+    call!(organisations.get_organisation(get));
+    let list = v1::ListMembersRequest { organisation: organisation(), page: None };
+    call!(members.list_members(list));
+    for role in [v1::OrganisationRole::Member, v1::OrganisationRole::Owner] {
+        let role = role.into();
+        let email = "new@acme.example".to_owned();
+        let invite = v1::InviteMemberRequest { organisation: organisation(), email, role };
+        call!(members.invite_member(invite));
+        let set = v1::SetMemberRoleRequest { organisation: organisation(), user: user(), role };
+        call!(members.set_member_role(set));
+    }
+    let list = v1::ListInvitationsRequest { organisation: organisation(), page: None };
+    call!(members.list_invitations(list));
+    let id = "tok-aaaaaaaaaaaaaaaa".to_owned();
+    let revoke = v1::RevokeInvitationRequest { organisation: organisation(), id };
+    call!(members.revoke_invitation(revoke));
+    let remove = v1::RemoveMemberRequest { organisation: organisation(), user: user() };
+    call!(members.remove_member(remove));
+    answers
+}
+
+#[tokio::test]
+async fn a_foreign_organisation_answers_as_one_that_is_not_there() {
+    let site = Site::start().await;
+    let owner = site.organisation("acme").await;
+    let id = site.environment(&owner, "acme", "shop").await.organisation;
+    let stranger = site.organisation("globex").await;
+    let host = site.enrol("host-a").await;
+    for (who, caller) in [
+        ("nobody", Caller::Nobody),
+        ("a stranger", Caller::Token(stranger)),
+        ("garbage", Caller::Token("weft_session_0".to_owned())),
+        ("a host", Caller::Host(host)),
+    ] {
+        let foreign = every_call_about_an_organisation(&site, &caller, &id).await;
+        for (call, answer) in &foreign {
+            assert_ne!(answer.0, Code::Ok, "{who}: {call}");
+        }
+        for same in ["acme", "org-aaaaaaaaaaaaaaaa", "nowhere"] {
+            let there = every_call_about_an_organisation(&site, &caller, same).await;
+            assert_eq!(foreign, there, "{who}: {same}");
+        }
+    }
+    // To whom it belongs it is there, so the calls above were good ones.
+    let own = every_call_about_an_organisation(&site, &Caller::Token(owner), &id).await;
+    let refused: Vec<_> = own.iter().filter(|(_, answer)| answer.0 != Code::Ok).collect();
+    let said: Vec<_> = refused.iter().map(|(call, answer)| (*call, answer.0)).collect();
+    let last = |call| (call, Code::FailedPrecondition);
+    assert_eq!(said, [last("set_member_role"), last("remove_member")], "{refused:?}");
+}
+
 fn outcome<T>(answer: Result<T, Status>) -> (Code, String) {
     match answer {
         Ok(_) => (Code::Ok, String::new()),
@@ -243,6 +340,8 @@ async fn a_foreign_environment_answers_as_one_that_is_not_there() {
         ("release_secret", Code::InvalidArgument),
     ];
     assert_eq!(said, expected, "{refused:?}");
+    let own = every_call_about_its_people(&site, &owner, &shop.id).await;
+    assert!(own.iter().all(|(_, answer)| answer.0 == Code::Ok), "{own:?}");
     let own = every_call(&site, &owner, &shop.id).await;
     let done = own.iter().filter(|(_, answer)| answer.0 == Code::Ok).count();
     assert!(done >= 9, "{own:?}");
@@ -255,6 +354,7 @@ async fn all_calls(
 ) -> Vec<(&'static str, (Code, String))> {
     let mut answers = every_call(site, caller, environment).await;
     answers.extend(every_call_of_the_registry(site, caller, environment).await);
+    answers.extend(every_call_about_its_people(site, caller, environment).await);
     answers
 }
 

@@ -39,10 +39,14 @@ fn table() -> Vec<(&'static str, Actor, Vec<Action>, Vec<Action>)> {
     use Action::*;
     use EnvironmentRole as E;
     use OrganisationRole as O;
-    let viewer = vec![SeeEnvironment];
-    let deployer = [&viewer[..], &[Deploy, SeeSecrets, WriteSecrets]].concat();
+    let sees = vec![SeeEnvironment];
+    let deploys = [&sees[..], &[Deploy, SeeSecrets, WriteSecrets]].concat();
     let admin_only = [ReadSecrets, ManageEnvironment, SuspendEnvironment, ReadEnvironmentAudit];
-    let admin = [&deployer[..], &admin_only].concat();
+    let manages = [&deploys[..], &admin_only].concat();
+    // What a token never may.
+    let person = |may: &[Action]| [may, &[MakeTokens]].concat();
+    let (viewer, deployer) = (person(&sees), person(&deploys));
+    let admin = [&person(&manages)[..], &[ManagePeople]].concat();
     let of_admin = vec![SeeOrganisation, ManageOrganisation, ReadOrganisationAudit];
     let of_owner = [&of_admin[..], &[OwnOrganisation]].concat();
     let operator = vec![SeeEnvironment, BindHosts, ManageInstallation, SuspendEnvironment];
@@ -52,18 +56,18 @@ fn table() -> Vec<(&'static str, Actor, Vec<Action>, Vec<Action>)> {
         ("a member", user(false, Some(O::Member), None), vec![], vec![SeeOrganisation]),
         ("an admin", user(false, Some(O::Admin), None), admin.clone(), of_admin),
         ("an owner", user(false, Some(O::Owner), None), admin.clone(), of_owner),
-        ("a viewer", user(false, None, Some(E::Viewer)), viewer.clone(), vec![]),
-        ("a deployer", user(false, None, Some(E::Deployer)), deployer.clone(), vec![]),
-        ("an environment's admin", user(false, None, Some(E::Admin)), admin.clone(), vec![]),
+        ("a viewer", user(false, None, Some(E::Viewer)), viewer, vec![]),
+        ("a deployer", user(false, None, Some(E::Deployer)), deployer, vec![]),
+        ("an environment's admin", user(false, None, Some(E::Admin)), admin, vec![]),
         (
             "an operator",
             user(true, None, None),
             operator,
             vec![SeeOrganisation, ManageInstallation],
         ),
-        ("a viewer's token", token(E::Viewer), viewer.clone(), vec![]),
-        ("a deploy token", token(E::Deployer), deployer, vec![]),
-        ("an admin's token", token(E::Admin), admin, vec![]),
+        ("a viewer's token", token(E::Viewer), sees.clone(), vec![]),
+        ("a deploy token", token(E::Deployer), deploys, vec![]),
+        ("an admin's token", token(E::Admin), manages, vec![]),
         ("a host", Actor::Host("host-a".parse().unwrap()), vec![], vec![]),
         (
             "the scheduler",
@@ -71,7 +75,7 @@ fn table() -> Vec<(&'static str, Actor, Vec<Action>, Vec<Action>)> {
             vec![SeeEnvironment, Deploy, Grant],
             vec![],
         ),
-        ("the edge", Actor::Component(Component::Edge), viewer, vec![]),
+        ("the edge", Actor::Component(Component::Edge), sees, vec![]),
         ("git", Actor::Component(Component::Git), vec![], vec![]),
         ("the registry", Actor::Component(Component::Registry), vec![], vec![]),
     ]

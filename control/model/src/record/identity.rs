@@ -1,13 +1,10 @@
-//! Organisations, people, and what they show.
+//! The installation, organisations, people, and what makes hosts.
 
 use serde::{Deserialize, Serialize};
 use weft_types::EnvironmentId;
 
 use super::{Record, UnixMs};
-use crate::{
-    access::{EnvironmentRole, OrganisationRole},
-    id::{OrganisationId, ServiceName, TokenId, UserId},
-};
+use crate::id::{OrganisationId, ServiceName, TokenId, UserId};
 
 /// Longest e-mail address (RFC 5321 section 4.5.3.1: 64 bytes, @, 255 bytes).
 pub const EMAIL_LEN_MAX: usize = 320;
@@ -123,130 +120,6 @@ impl Record for UserEmail {
     fn path(&self) -> String {
         self.email_hash.clone()
     }
-}
-
-/// A person's part in an organisation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Membership {
-    /// Who.
-    pub user: UserId,
-    /// Where.
-    pub organisation: OrganisationId,
-    /// As what.
-    pub role: OrganisationRole,
-}
-
-impl Record for Membership {
-    const KIND: &'static str = "membership";
-
-    fn path(&self) -> String {
-        format!("{}/{}", self.user, self.organisation)
-    }
-}
-
-/// A person's part in an environment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EnvironmentMembership {
-    /// Who.
-    pub user: UserId,
-    /// Where.
-    pub environment: EnvironmentId,
-    /// As what.
-    pub role: EnvironmentRole,
-}
-
-impl Record for EnvironmentMembership {
-    const KIND: &'static str = "environment-membership";
-
-    fn path(&self) -> String {
-        format!("{}/{}", self.user, self.environment)
-    }
-}
-
-/// A person's session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Session {
-    /// SHA-256 of what the person shows, hexadecimal.
-    pub secret_hash: String,
-    /// Who.
-    pub user: UserId,
-    /// Until when.
-    pub expires: UnixMs,
-    /// When it began.
-    pub created: UnixMs,
-}
-
-impl Record for Session {
-    const KIND: &'static str = "session";
-
-    fn path(&self) -> String {
-        self.secret_hash.clone()
-    }
-}
-
-/// What a machine shows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Token {
-    /// SHA-256 of it, hexadecimal.
-    pub secret_hash: String,
-    /// How people call it.
-    pub id: TokenId,
-    /// Where.
-    pub environment: EnvironmentId,
-    /// As what.
-    pub role: EnvironmentRole,
-    /// What it is for.
-    pub description: String,
-    /// Who made it.
-    pub created_by: UserId,
-    /// When it was made.
-    pub created: UnixMs,
-    /// Until when it is good.
-    pub expires: UnixMs,
-}
-
-impl Record for Token {
-    const KIND: &'static str = "token";
-
-    fn path(&self) -> String {
-        self.secret_hash.clone()
-    }
-}
-
-/// What makes somebody a person of an organisation, or an operator, once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Invitation {
-    /// SHA-256 of what they show, hexadecimal.
-    pub secret_hash: String,
-    /// To what.
-    pub to: InvitedTo,
-    /// Whom.
-    pub email: String,
-    /// Until when.
-    pub expires: UnixMs,
-}
-
-impl Record for Invitation {
-    const KIND: &'static str = "invitation";
-
-    fn path(&self) -> String {
-        self.secret_hash.clone()
-    }
-}
-
-/// What an invitation makes of somebody.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum InvitedTo {
-    /// An operator of the installation.
-    Installation,
-    /// A person of an organisation.
-    Organisation(OrganisationId, OrganisationRole),
 }
 
 /// What makes a machine a host, once.

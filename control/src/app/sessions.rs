@@ -1,0 +1,149 @@
+//! Sessions of people, and who calls.
+
+use std::{
+    collections::BTreeMap,
+    sync::{MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use weft_model::{
+    Decoded, Record, UserId,
+    access::Actor,
+    placement::Decision,
+    record::{Membership, Session, Token, User, UserEmail},
+};
+use weft_store::Transaction;
+use zeroize::Zeroizing;
+
+use super::{
+    App, AppError, Caller,
+    lockout::Lockout,
+    passwords::{NOBODY, verify},
+};
+use crate::secret;
+
+/// How long a session lasts.
+const SESSION_LASTS: Duration = Duration::from_secs(12 * 3_600);
+
+/// A session that has begun.
+#[derive(Debug)]
+pub struct Login {
+    /// What the person shows from now on.
+    pub secret: Zeroizing<String>,
+    /// The session.
+    pub session: Session,
+    /// Who.
+    pub user: User,
+}
+
+impl App {
+    /// Who shows this secret: a person's session or a machine's token.
+    ///
+    /// # Errors
+    /// [`AppError::Unauthenticated`] for whatever is wrong with it.
+    pub async fn actor_of(&self, secret: &str) -> Result<Actor, AppError> {
+        let hash = secret::hash(secret);
+        let now = self.now();
+        if let Some(session) = self.read::<Session>(&hash).await?
+            && session.record.expires > now
+        {
+            return self.actor_of_user(&session.record.user).await;
+        }
+        let token = self.read::<Token>(&hash).await?.filter(|token| token.record.expires > now);
+        let token = token.ok_or(AppError::Unauthenticated)?.record;
+        Ok(Actor::Token { id: token.id, environment: token.environment, role: token.role })
+    }
+
+    async fn actor_of_user(&self, id: &UserId) -> Result<Actor, AppError> {
+        let user = self.user(id).await?;
+        let memberships: Vec<Decoded<Membership>> = self.stored(&format!("{id}/")).await?;
+        let memberships = memberships.into_iter().map(|membership| membership.record);
+        let (mut organisations, mut environments) = (BTreeMap::new(), BTreeMap::new());
+        for membership in memberships {
+            organisations.insert(membership.organisation, membership.role);
+            environments.extend(membership.environments);
+        }
+        Ok(Actor::User { id: id.clone(), operator: user.operator, organisations, environments })
+    }
+
+    /// A person, as its caller is one.
+    pub(crate) async fn user(&self, id: &UserId) -> Result<User, AppError> {
+        let user: Decoded<User> = self.read(id.as_str()).await?.ok_or(AppError::Unauthenticated)?;
+        Ok(user.record)
+    }
+
+    /// Begins a session. Whatever is wrong, the answer is the same and as slow.
+    ///
+    /// # Errors
+    /// [`AppError::Unauthenticated`].
+    pub async fn login(
+        &self,
+        caller: &Caller,
+        email: &str,
+        password: Zeroizing<String>,
+    ) -> Result<Login, AppError> {
+        let found = match self.read::<UserEmail>(&email_hash(email)).await? {
+            Some(known) => self.read::<User>(known.record.id.as_str()).await?,
+            None => None,
+        };
+        let user = found.map(|user| user.record);
+        let hash =
+            user.as_ref().map_or_else(|| NOBODY.to_owned(), |user| user.password_hash.clone());
+        let address = email_hash(email);
+        let matches = self.slowly(move || verify(&password, &hash)).await?;
+        // Locked or wrong takes as long and says as much.
+        {
+            let (mut lockout, now) = (self.lockout(), self.now());
+            if lockout.is_locked(&address, now) {
+                return Err(AppError::Unauthenticated);
+            }
+            if !matches {
+                // What is tried while it is locked prolongs nothing.
+                lockout.fail(&address, now);
+                return Err(AppError::Unauthenticated);
+            }
+            lockout.succeed(&address);
+        }
+        let user = user.ok_or(AppError::Unauthenticated)?;
+        caller.call.begin().await?;
+        let (secret, secret_hash) = secret::new("weft_session");
+        let now = self.now();
+        let session = Session {
+            secret_hash,
+            user: user.id.clone(),
+            expires: now.after(SESSION_LASTS),
+            created: now,
+        };
+        transact!(self, {
+            let transaction = Transaction::new()
+                .present(user.key()?)
+                .absent(session.key()?)
+                .put(session.key()?, session.encode()?);
+            Ok(Decision::Commit(transaction, ()))
+        })?;
+        Ok(Login { secret, session, user })
+    }
+
+    fn lockout(&self) -> MutexGuard<'_, Lockout> {
+        self.lockout.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the session that has this secret.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn logout(&self, caller: &Caller, secret: &str) -> Result<(), AppError> {
+        let path = secret::hash(secret);
+        if self.read::<Session>(&path).await?.is_none() {
+            return Ok(());
+        }
+        caller.call.begin().await?;
+        let key = Session::key_at(&path)?;
+        transact!(self, Ok(Decision::Commit(Transaction::new().delete(key.clone()), ())))
+    }
+}
+
+/// By which an address is found: it is compared without regard to case.
+pub(super) fn email_hash(email: &str) -> String {
+    secret::hash(&email.to_lowercase())
+}
