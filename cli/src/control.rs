@@ -1,4 +1,4 @@
-//! `weft login`, `weft org`, `weft member`, `weft host`, `weft env`, `weft attachment`, `weft policy`, `weft service`, `weft secret`,
+//! `weft login`, `weft org`, `weft member`, `weft token`, `weft ssh-key`, `weft host`, `weft env`, `weft attachment`, `weft policy`, `weft service`, `weft secret`,
 //! `weft audit`: what the control plane is asked.
 //!
 //! Everything here is one call of the control API; nothing is decided on this side. What is shown is made of one
@@ -16,6 +16,8 @@ mod secret;
 mod service;
 mod session;
 mod show;
+mod ssh_key;
+mod token;
 
 use std::{future::Future, io};
 
@@ -43,6 +45,12 @@ pub(crate) enum ControlCommand {
     /// Who is in an organisation: roles, invitations
     #[command(subcommand)]
     Member(member::MemberCommand),
+    /// Tokens with which programs do what a person may
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Your SSH keys
+    #[command(subcommand)]
+    SshKey(ssh_key::SshKeyCommand),
     /// Hosts: tokens to join with, states
     #[command(subcommand)]
     Host(host::HostCommand),
@@ -86,6 +94,8 @@ pub(crate) fn run(command: ControlCommand) -> Result<()> {
         ControlCommand::Whoami(output) => asked(output, session::whoami),
         ControlCommand::Join(join) => asked(join.output, |c| member::join(c, join)),
         ControlCommand::Member(command) => asked(command.output(), |c| member::run(c, command)),
+        ControlCommand::Token(command) => asked(command.output(), |c| token::run(c, command)),
+        ControlCommand::SshKey(command) => asked(command.output(), |c| ssh_key::run(c, command)),
         ControlCommand::Org(command) => asked(command.output(), |c| session::org(c, command)),
         ControlCommand::Host(command) => asked(command.output(), |c| host::run(c, command)),
         ControlCommand::Env(command) => asked(command.output(), |c| environment::run(c, command)),

@@ -5,10 +5,11 @@ use std::{env, error::Error, fs, path::Path};
 
 use prost::Message;
 
-const SERVICES: [&str; 10] = [
+const SERVICES: [&str; 12] = [
     "agent",
     "attachments",
     "audit",
+    "authentication",
     "environments",
     "hosts",
     "identity",
@@ -16,6 +17,7 @@ const SERVICES: [&str; 10] = [
     "policies",
     "secrets",
     "services",
+    "tokens",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

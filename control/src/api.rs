@@ -4,6 +4,7 @@
 mod agent;
 mod attachments;
 mod audit;
+mod authentication;
 mod call;
 mod convert;
 mod environments;
@@ -15,6 +16,7 @@ mod policies;
 mod secrets;
 mod services;
 mod status;
+mod tokens;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -23,11 +25,13 @@ use weft_control_api::{
     DESCRIPTORS, MESSAGE_BYTES_MAX,
     v1::{
         attachments_server::AttachmentsServer, audit_server::AuditServer,
-        enrolment_server::EnrolmentServer, environments_server::EnvironmentsServer,
-        host_agent_server::HostAgentServer, hosts_server::HostsServer,
-        members_server::MembersServer, organisations_server::OrganisationsServer, policies_server::PoliciesServer,
+        authentication_server::AuthenticationServer, enrolment_server::EnrolmentServer,
+        environments_server::EnvironmentsServer, host_agent_server::HostAgentServer,
+        hosts_server::HostsServer, members_server::MembersServer,
+        organisations_server::OrganisationsServer, policies_server::PoliciesServer,
         secrets_server::SecretsServer, services_server::ServicesServer,
-        sessions_server::SessionsServer,
+        sessions_server::SessionsServer, ssh_keys_server::SshKeysServer,
+        tokens_server::TokensServer,
     },
 };
 use weft_model::{
@@ -123,6 +127,7 @@ pub(crate) async fn services(
         .add_service(described)
         .add_service(bounded!(AttachmentsServer))
         .add_service(bounded!(AuditServer))
+        .add_service(bounded!(AuthenticationServer))
         .add_service(bounded!(EnrolmentServer))
         .add_service(bounded!(EnvironmentsServer))
         .add_service(bounded!(HostAgentServer))
@@ -132,5 +137,7 @@ pub(crate) async fn services(
         .add_service(bounded!(PoliciesServer))
         .add_service(bounded!(SecretsServer))
         .add_service(bounded!(ServicesServer))
-        .add_service(bounded!(SessionsServer)))
+        .add_service(bounded!(SessionsServer))
+        .add_service(bounded!(SshKeysServer))
+        .add_service(bounded!(TokensServer)))
 }

@@ -22,6 +22,7 @@ macro_rules! transact {
 
 mod attachments;
 mod audit;
+mod authentication;
 mod environments;
 mod hosts;
 mod invitations;
@@ -38,6 +39,7 @@ mod services;
 mod services_watch;
 mod sessions;
 mod tidy;
+mod tokens;
 mod watch;
 
 use std::{
@@ -70,6 +72,7 @@ pub use self::{
     secrets::{Released, SecretValue},
     services_watch::{ServiceNews, ServicesWatch},
     sessions::Login,
+    tokens::{NewToken, TOKEN_SECONDS},
     watch::{HostWatch, News},
 };
 use self::{lockout::Lockout, services_watch::Watches};

@@ -20,6 +20,8 @@ pub mod error;
 pub mod init;
 pub mod secret;
 pub mod serve;
+pub mod ssh;
+pub mod totp;
 pub mod view;
 
 pub use self::{app::App, clock::Clock, config::Config, error::AppError, view::View};

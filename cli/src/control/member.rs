@@ -4,9 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use weft_control_api::v1::{
-    self, members_client::MembersClient, sessions_client::SessionsClient,
-};
+use weft_control_api::v1::{self, members_client::MembersClient, sessions_client::SessionsClient};
 
 use super::{
     Output,

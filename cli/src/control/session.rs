@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use weft_control_api::v1::{
     self, organisations_client::OrganisationsClient, sessions_client::SessionsClient,
@@ -43,11 +43,14 @@ pub(crate) struct Login {
     #[command(flatten)]
     server: Server,
     /// Who you are
-    #[arg(long)]
-    email: String,
+    #[arg(long, required_unless_present = "token_file")]
+    email: Option<String>,
     /// File with the password; asked for without
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
+    /// File with a token (weft token create) instead of a person's password
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["email", "password_file"])]
+    token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -105,10 +108,15 @@ fn password(file: Option<&Path>) -> Result<String> {
 /// Begins a session and keeps it.
 pub(super) async fn login(login: Login) -> Result<()> {
     let authority = login.server.authority()?;
+    if let Some(file) = &login.token_file {
+        let context = Context { server: login.server.server, authority, token: secret(file)? };
+        return with_token(&context).await;
+    }
     let password = password(login.password_file.as_deref())?;
     let connection = Connection::anonymous(&login.server.server, &authority).await?;
     let mut sessions = SessionsClient::new(connection.channel());
-    let request = v1::LoginRequest { email: login.email, password };
+    let email = login.email.unwrap_or_default();
+    let request = v1::LoginRequest { email, password };
     let begun = sessions.login(connection.request(request)).await;
     // What to do about a refusal is known to who logs in.
     let begun =
@@ -116,6 +124,18 @@ pub(super) async fn login(login: Login) -> Result<()> {
     let begun = begun?.into_inner();
     Context { server: login.server.server, authority, token: begun.token }.save()?;
     println!("logged in as {}", begun.user.unwrap_or_default().email);
+    Ok(())
+}
+
+/// Keeps a token as if it were a session.
+async fn with_token(context: &Context) -> Result<()> {
+    let connection = Connection::open(context).await?;
+    let mut sessions = SessionsClient::new(connection.channel());
+    let who = sessions.who_am_i(connection.request(v1::WhoAmIRequest {})).await;
+    let who = who.map_err(|status| anyhow::anyhow!("the token: {}", status.message()))?;
+    let Some(Actor::Token(id)) = who.into_inner().actor else { bail!("this is no token") };
+    context.save()?;
+    println!("logged in as {id}");
     Ok(())
 }
 
@@ -146,16 +166,12 @@ pub(super) async fn whoami(connection: Connection) -> Result<Shown> {
     let organisations: Vec<String> = who
         .organisations
         .iter()
-        .map(|of| {
-            format!("{} ({})", of.organisation, organisation_role(of.role()))
-        })
+        .map(|of| format!("{} ({})", of.organisation, organisation_role(of.role())))
         .collect();
     let environments: Vec<String> = who
         .environments
         .iter()
-        .map(|of| {
-            format!("{} ({})", of.environment, environment_role(of.role()))
-        })
+        .map(|of| format!("{} ({})", of.environment, environment_role(of.role())))
         .collect();
     let item = match who.actor {
         Some(Actor::User(user)) => Item::new()

@@ -100,6 +100,14 @@ id_type! {
     GrantId = "grt"
 }
 id_type! {
+    /// A person's session; not its secret.
+    SessionId = "ses"
+}
+id_type! {
+    /// A person's SSH key.
+    SshKeyId = "key"
+}
+id_type! {
     /// Which secret of a name it is: a name that is used again after its secret was deleted is of another one.
     SecretId = "sec"
 }

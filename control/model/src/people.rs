@@ -95,10 +95,12 @@ impl Change {
         before: Option<OrganisationRole>,
         after: Option<OrganisationRole>,
     ) -> Result<(), PeopleError> {
-        let owns = |role: Option<OrganisationRole>| u32::from(role == Some(OrganisationRole::Owner));
+        let owns =
+            |role: Option<OrganisationRole>| u32::from(role == Some(OrganisationRole::Owner));
         let Roster { owners, people, .. } = &mut self.roster;
         *owners = (*owners + owns(after)).saturating_sub(owns(before));
-        *people = (*people + u32::from(after.is_some())).saturating_sub(u32::from(before.is_some()));
+        *people =
+            (*people + u32::from(after.is_some())).saturating_sub(u32::from(before.is_some()));
         if owns(before) > owns(after) && *owners == 0 {
             return Err(PeopleError::LastOwner);
         }
@@ -160,9 +162,8 @@ pub fn is_good(
     now: UnixMs,
 ) -> bool {
     let InvitedTo::Organisation(organisation, role) = &invitation.to else { return false };
-    let may_invite = |by: &Membership| {
-        by.organisation == *organisation && by.role >= role.least_to_change()
-    };
+    let may_invite =
+        |by: &Membership| by.organisation == *organisation && by.role >= role.least_to_change();
     let is_backed = match &invitation.by {
         None => roster.people == 0,
         Some(by) => inviter.is_some_and(|inviter| inviter.user == *by && may_invite(inviter)),

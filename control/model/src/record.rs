@@ -26,7 +26,9 @@ pub use self::{
         AuditKey, EMAIL_LEN_MAX, EnvironmentName, Installation, JoinToken, JoinTokenUse,
         Organisation, OrganisationName, User, UserEmail,
     },
-    membership::{Invitation, InvitedTo, Membership, Roster, Session, Token},
+    membership::{
+        Invitation, InvitedTo, Membership, Roster, SecondFactor, Session, SshKey, Token, TokenUse,
+    },
     secret::{SealedSecret, Secret, SecretUsage, SecretVersion},
     service::{Drain, Health, HealthState, Port, Protocol, Role, Service},
 };

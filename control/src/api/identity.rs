@@ -49,6 +49,41 @@ pub(super) fn environment_role(role: EnvironmentRole) -> v1::EnvironmentRole {
     }
 }
 
+impl Api {
+    /// Who somebody is and what they may do.
+    pub(super) async fn described_actor(
+        &self,
+        actor: Actor,
+    ) -> Result<v1::WhoAmIResponse, AppError> {
+        let mut answer = v1::WhoAmIResponse::default();
+        let who = match actor {
+            Actor::Nobody => return Err(AppError::Unauthenticated),
+            Actor::User { id, organisations, environments, .. } => {
+                let organisations = organisations.into_iter().map(|(id, role)| {
+                    let role = organisation_role(role).into();
+                    v1::OrganisationMembership { organisation: id.to_string(), role }
+                });
+                answer.organisations = organisations.collect();
+                let environments = environments.into_iter().map(|(id, role)| {
+                    let role = environment_role(role).into();
+                    v1::EnvironmentMembership { environment: id.to_string(), role }
+                });
+                answer.environments = environments.collect();
+                Who::User(user(self.app.user(&id).await?))
+            }
+            Actor::Token { id, environment, role } => {
+                let (environment, role) = (environment.to_string(), environment_role(role).into());
+                answer.environments = vec![v1::EnvironmentMembership { environment, role }];
+                Who::Token(id.to_string())
+            }
+            Actor::Host(id) => Who::Host(id.to_string()),
+            Actor::Component(component) => Who::Component(format!("{component:?}").to_lowercase()),
+        };
+        answer.actor = Some(who);
+        Ok(answer)
+    }
+}
+
 #[async_trait]
 impl Sessions for Api {
     async fn login(&self, request: Request<v1::LoginRequest>) -> Answer<v1::LoginResponse> {
@@ -76,38 +111,7 @@ impl Sessions for Api {
     }
 
     async fn who_am_i(&self, request: Request<v1::WhoAmIRequest>) -> Answer<v1::WhoAmIResponse> {
-        self.call(request, |caller, _| async move {
-            let mut answer = v1::WhoAmIResponse::default();
-            let who = match caller.actor {
-                Actor::Nobody => return Err(AppError::Unauthenticated),
-                Actor::User { id, organisations, environments, .. } => {
-                    let organisations = organisations.into_iter().map(|(id, role)| {
-                        let role = organisation_role(role).into();
-                        v1::OrganisationMembership { organisation: id.to_string(), role }
-                    });
-                    answer.organisations = organisations.collect();
-                    let environments = environments.into_iter().map(|(id, role)| {
-                        let role = environment_role(role).into();
-                        v1::EnvironmentMembership { environment: id.to_string(), role }
-                    });
-                    answer.environments = environments.collect();
-                    Who::User(user(self.app.user(&id).await?))
-                }
-                Actor::Token { id, environment, role } => {
-                    let (environment, role) =
-                        (environment.to_string(), environment_role(role).into());
-                    answer.environments = vec![v1::EnvironmentMembership { environment, role }];
-                    Who::Token(id.to_string())
-                }
-                Actor::Host(id) => Who::Host(id.to_string()),
-                Actor::Component(component) => {
-                    Who::Component(format!("{component:?}").to_lowercase())
-                }
-            };
-            answer.actor = Some(who);
-            Ok(answer)
-        })
-        .await
+        self.call(request, |caller, _| self.described_actor(caller.actor)).await
     }
 
     async fn accept_invitation(

@@ -220,6 +220,28 @@ calls! {
         "members.remove-environment-role", Change,
         |on, asked| member(on.environment(asked.environment.as_ref()), &asked.user);
 
+    // Tokens of machines.
+    CreateTokenRequest => v1::CreateTokenResponse, "tokens.create-token", Change,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "token", ""),
+        made |made| made.token.as_ref().map(|made| made.id.as_str()),
+        asks |asked| role(asked.role().as_str_name()).and(number("seconds", asked.seconds.into()));
+    ListTokensRequest => v1::ListTokensResponse, "tokens.list-tokens", Plain,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "token", "");
+    RevokeTokenRequest => v1::RevokeTokenResponse, "tokens.revoke-token", Change,
+        |on, asked| part(on.environment(asked.environment.as_ref()), "token", &asked.id);
+
+    // SSH keys, and who shows one or a token.
+    AddSshKeyRequest => v1::SshKey, "ssh-keys.add-ssh-key", Change,
+        |on, _| part(on.caller(), "ssh-key", ""), made |made| Some(&made.id);
+    ListSshKeysRequest => v1::ListSshKeysResponse, "ssh-keys.list-ssh-keys", Plain,
+        |on, _| part(on.caller(), "ssh-key", "");
+    RemoveSshKeyRequest => v1::RemoveSshKeyResponse, "ssh-keys.remove-ssh-key", Change,
+        |on, asked| part(on.caller(), "ssh-key", &asked.id);
+    ResolveSshKeyRequest => v1::WhoAmIResponse, "authentication.resolve-ssh-key", Plain,
+        |_, _| named("ssh-key");
+    ResolveTokenRequest => v1::WhoAmIResponse, "authentication.resolve-token", Plain,
+        |_, _| named("token");
+
     // Hosts, by operators.
     CreateJoinTokenRequest => v1::CreateJoinTokenResponse, "hosts.create-join-token", Change,
         |_, asked| part(named("join-token"), "host", &asked.host), made |made| Some(&made.id);

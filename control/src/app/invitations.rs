@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::{
     App, AppError, Caller,
+    authentication::person,
     environments::rests_on,
     passwords::{check_password, hash_password},
     sessions::email_hash,
@@ -177,7 +178,7 @@ impl App {
         caller: &Caller,
         invitation: &str,
     ) -> Result<User, AppError> {
-        let Actor::User { id, .. } = &caller.actor else { return Err(AppError::Refused) };
+        let id = person(caller)?;
         let hash = secret::hash(invitation);
         transact!(self, {
             let invited: Decoded<Invitation> = self.read(&hash).await?.ok_or_else(absent)?;

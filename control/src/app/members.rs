@@ -1,7 +1,7 @@
 //! Members of organisations, and who has which role in their environments.
 
 use weft_model::{
-    Decoded, OrganisationId, Record, UserId,
+    Decoded, OrganisationId, UserId,
     access::{Action, Actor, EnvironmentRole, Object, OrganisationRole},
     people,
     placement::Decision,

@@ -10,7 +10,7 @@ use weft_model::{
     Decoded, Record, UserId,
     access::Actor,
     placement::Decision,
-    record::{Membership, Session, Token, User, UserEmail},
+    record::{Membership, Session, TokenUse, User, UserEmail},
 };
 use weft_store::Transaction;
 use zeroize::Zeroizing;
@@ -42,6 +42,15 @@ impl App {
     /// # Errors
     /// [`AppError::Unauthenticated`] for whatever is wrong with it.
     pub async fn actor_of(&self, secret: &str) -> Result<Actor, AppError> {
+        self.actor_with(secret, TokenUse::Api).await
+    }
+
+    /// Who shows this secret to a part of the platform.
+    pub(super) async fn actor_with(
+        &self,
+        secret: &str,
+        shown_to: TokenUse,
+    ) -> Result<Actor, AppError> {
         let hash = secret::hash(secret);
         let now = self.now();
         if let Some(session) = self.read::<Session>(&hash).await?
@@ -49,12 +58,10 @@ impl App {
         {
             return self.actor_of_user(&session.record.user).await;
         }
-        let token = self.read::<Token>(&hash).await?.filter(|token| token.record.expires > now);
-        let token = token.ok_or(AppError::Unauthenticated)?.record;
-        Ok(Actor::Token { id: token.id, environment: token.environment, role: token.role })
+        self.actor_of_token(&hash, shown_to).await
     }
 
-    async fn actor_of_user(&self, id: &UserId) -> Result<Actor, AppError> {
+    pub(super) async fn actor_of_user(&self, id: &UserId) -> Result<Actor, AppError> {
         let user = self.user(id).await?;
         let memberships: Vec<Decoded<Membership>> = self.stored(&format!("{id}/")).await?;
         let memberships = memberships.into_iter().map(|membership| membership.record);

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod audit;
+mod authentication;
 mod description;
 mod document;
 mod examples;
@@ -13,3 +14,4 @@ mod secrets;
 mod site;
 mod story;
 mod strangers;
+mod tokens;

@@ -7,9 +7,9 @@ use weft_control::Clock;
 use weft_control_api::v1::{
     self, attachments_client::AttachmentsClient, audit_client::AuditClient,
     environments_client::EnvironmentsClient, hosts_client::HostsClient,
-    members_client::MembersClient, organisations_client::OrganisationsClient, policies_client::PoliciesClient,
-    secrets_client::SecretsClient, services_client::ServicesClient,
-    sessions_client::SessionsClient,
+    members_client::MembersClient, organisations_client::OrganisationsClient,
+    policies_client::PoliciesClient, secrets_client::SecretsClient,
+    services_client::ServicesClient, sessions_client::SessionsClient, tokens_client::TokensClient,
 };
 use weft_pki::{KeyKind, request};
 
@@ -201,7 +201,8 @@ async fn every_call_about_its_people(
     environment: &str,
 ) -> Vec<(&'static str, (Code, String))> {
     let channel = caller.channel(site).await;
-    let mut members = MembersClient::new(channel);
+    let mut members = MembersClient::new(channel.clone());
+    let mut tokens = TokensClient::new(channel);
     let environment = || name(environment);
     let user = || "owner@acme.example".to_owned();
     let mut answers = Vec::new();
@@ -218,6 +219,16 @@ async fn every_call_about_its_people(
     call!(members.set_environment_role(set));
     let remove = v1::RemoveEnvironmentRoleRequest { environment: environment(), user: user() };
     call!(members.remove_environment_role(remove));
+    let create = v1::CreateTokenRequest {
+        environment: environment(),
+        name: "deploy".to_owned(),
+        role,
+        ..Default::default()
+    };
+    call!(tokens.create_token(create));
+    call!(tokens.list_tokens(v1::ListTokensRequest { environment: environment(), page: None }));
+    let id = "tok-aaaaaaaaaaaaaaaa".to_owned();
+    call!(tokens.revoke_token(v1::RevokeTokenRequest { environment: environment(), id }));
     answers
 }
 
@@ -341,7 +352,9 @@ async fn a_foreign_environment_answers_as_one_that_is_not_there() {
     ];
     assert_eq!(said, expected, "{refused:?}");
     let own = every_call_about_its_people(&site, &owner, &shop.id).await;
-    assert!(own.iter().all(|(_, answer)| answer.0 == Code::Ok), "{own:?}");
+    let refused: Vec<_> = own.iter().filter(|(_, answer)| answer.0 != Code::Ok).collect();
+    let absent = (Code::NotFound, "no such token".to_owned());
+    assert_eq!(refused, [&("revoke_token", absent)], "{own:?}");
     let own = every_call(&site, &owner, &shop.id).await;
     let done = own.iter().filter(|(_, answer)| answer.0 == Code::Ok).count();
     assert!(done >= 9, "{own:?}");

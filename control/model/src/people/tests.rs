@@ -70,11 +70,8 @@ fn join_as(store: &Plain, n: u8) -> Result<Transaction, PeopleError> {
     let by = invitation.record.by.clone();
     let inviter = by.and_then(|by| store.get::<Membership>(&format!("{by}/{}", id())));
     let own = membership(store, n);
-    let joining = Joining {
-        invitation: &invitation,
-        inviter: inviter.as_ref(),
-        membership: own.as_ref(),
-    };
+    let joining =
+        Joining { invitation: &invitation, inviter: inviter.as_ref(), membership: own.as_ref() };
     join(Read::of(store).held(), &person(n), joining, NOW)
 }
 
@@ -226,10 +223,8 @@ fn one_person_has_roles_in_so_many_environments() {
         let id = environment(n, EnvironmentState::Active).id;
         own.record.environments.insert(id, EnvironmentRole::Viewer);
     }
-    let more = Decoded {
-        record: environment(u16::MAX, EnvironmentState::Active),
-        modified: own.modified,
-    };
+    let more =
+        Decoded { record: environment(u16::MAX, EnvironmentState::Active), modified: own.modified };
     let refused = set_environment_role(&more, &own, Some(EnvironmentRole::Viewer));
     assert!(matches!(refused, Err(PeopleError::Limit(_))));
     assert!(own.record.encode().unwrap().len() < weft_store::VALUE_LEN_MAX);

@@ -1,6 +1,6 @@
 //! Who is in which organisation, and what people and their machines show.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use weft_types::EnvironmentId;
@@ -8,7 +8,7 @@ use weft_types::EnvironmentId;
 use super::{Record, UnixMs};
 use crate::{
     access::{EnvironmentRole, OrganisationRole},
-    id::{OrganisationId, TokenId, UserId},
+    id::{OrganisationId, SshKeyId, TokenId, UserId},
 };
 
 /// How many are in an organisation. Whoever decides who is in it rests on this record and writes it, so that they
@@ -91,16 +91,38 @@ pub struct Token {
     pub id: TokenId,
     /// Where.
     pub environment: EnvironmentId,
-    /// As what.
+    /// Whose that is.
+    pub organisation: OrganisationId,
+    /// As what at most: no more than who made it is there now.
     pub role: EnvironmentRole,
-    /// What it is for.
-    pub description: String,
+    /// With which parts of the platform it is good; with all when there are none.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub uses: BTreeSet<TokenUse>,
+    /// What it is for, in words.
+    pub name: String,
     /// Who made it.
     pub created_by: UserId,
     /// When it was made.
     pub created: UnixMs,
     /// Until when it is good.
     pub expires: UnixMs,
+    /// When it was used last, about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<UnixMs>,
+}
+
+/// A part of the platform that tokens are shown to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenUse {
+    /// The control API itself.
+    Api,
+    /// Where TLS of environments ends.
+    Edge,
+    /// Where pushes are taken.
+    Git,
+    /// Where images are kept.
+    Registry,
 }
 
 impl Record for Token {
@@ -108,6 +130,58 @@ impl Record for Token {
 
     fn path(&self) -> String {
         self.secret_hash.clone()
+    }
+}
+
+/// What a person shows beside the password.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecondFactor {
+    /// Whose.
+    pub user: UserId,
+    /// The seed of one-time passwords, sealed under the installation's key for this person, base 64.
+    pub sealed_seed: String,
+    /// Whether the person has shown that they have it; it counts from then on.
+    pub confirmed: bool,
+    /// The newest step of which a code was taken: none of it or before is taken again.
+    pub last_step: u64,
+    /// SHA-256 of each recovery code that was not used, hexadecimal.
+    pub recovery: Vec<String>,
+    /// When it was made.
+    pub created: UnixMs,
+}
+
+impl Record for SecondFactor {
+    const KIND: &'static str = "second-factor";
+
+    fn path(&self) -> String {
+        self.user.to_string()
+    }
+}
+
+/// A public key by which a person is known over SSH. It is of one person because it is one key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SshKey {
+    /// SHA-256 of the key as it goes over the wire (RFC 4253 section 6.6), hexadecimal.
+    pub fingerprint: String,
+    /// How people call it.
+    pub id: SshKeyId,
+    /// Whose.
+    pub user: UserId,
+    /// Where it is, in words.
+    pub name: String,
+    /// The key, as a line of OpenSSH without a comment.
+    pub key: String,
+    /// When it was added.
+    pub created: UnixMs,
+}
+
+impl Record for SshKey {
+    const KIND: &'static str = "ssh-key";
+
+    fn path(&self) -> String {
+        self.fingerprint.clone()
     }
 }
 

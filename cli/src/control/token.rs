@@ -1,0 +1,143 @@
+//! Tokens of machines.
+
+use anyhow::Result;
+use clap::{Args, Subcommand, ValueEnum};
+use weft_control_api::v1::{self, tokens_client::TokensClient};
+
+use super::{
+    Output,
+    call::{Connection, answer},
+    environment::name,
+    member::{EnvironmentRole, environment_role},
+    session::word,
+    show::{Item, Shown},
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token; prints it, once
+    Create(Create),
+    /// List tokens that are good: your own, all of them for admins
+    List {
+        /// Its id, or ORGANISATION/NAME
+        environment: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Make a token good for nothing
+    Revoke {
+        /// Its id, or ORGANISATION/NAME
+        environment: String,
+        /// The token, tok-…
+        id: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// Its id, or ORGANISATION/NAME
+    environment: String,
+    /// What it is for, in words
+    #[arg(long)]
+    name: String,
+    /// As what it acts; no more than you are there at the time
+    #[arg(long)]
+    role: EnvironmentRole,
+    /// How long it is good, seconds
+    #[arg(long, default_value_t = 7_776_000)]
+    seconds: u32,
+    /// With which part of the platform alone it is good; may be said several times
+    #[arg(long = "use", value_name = "PART")]
+    uses: Vec<Use>,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Use {
+    /// The control API
+    Api,
+    /// Where TLS of environments ends
+    Edge,
+    /// Where pushes are taken
+    Git,
+    /// Where images are kept
+    Registry,
+}
+
+impl Use {
+    fn message(self) -> v1::TokenUse {
+        match self {
+            Self::Api => v1::TokenUse::Api,
+            Self::Edge => v1::TokenUse::Edge,
+            Self::Git => v1::TokenUse::Git,
+            Self::Registry => v1::TokenUse::Registry,
+        }
+    }
+}
+
+impl TokenCommand {
+    pub(super) fn output(&self) -> Output {
+        match self {
+            Self::Create(Create { output, .. })
+            | Self::List { output, .. }
+            | Self::Revoke { output, .. } => *output,
+        }
+    }
+}
+
+fn item(token: v1::Token) -> Item {
+    let role = environment_role(token.role());
+    let uses: Vec<String> =
+        token.uses().map(|used| word(used.as_str_name(), "TOKEN_USE_")).collect();
+    Item::new()
+        .with("id", token.id)
+        .with("name", token.name)
+        .with("role", role)
+        .with("uses", uses)
+        .with("created_by", token.created_by)
+        .with("expires_ms", token.expires_ms)
+        .with_some("used_ms", token.used_ms)
+}
+
+pub(super) async fn run(connection: Connection, command: TokenCommand) -> Result<Shown> {
+    let mut tokens = TokensClient::new(connection.channel());
+    match command {
+        TokenCommand::Create(create) => {
+            let request = v1::CreateTokenRequest {
+                environment: name(create.environment),
+                name: create.name,
+                role: create.role.message().into(),
+                seconds: create.seconds,
+                uses: create.uses.into_iter().map(|used| used.message().into()).collect(),
+            };
+            let made = answer(tokens.create_token(connection.request(request)).await)?;
+            let item = item(made.token.unwrap_or_default()).with("secret", made.secret.as_str());
+            Ok(Shown::Done(made.secret, item))
+        }
+        TokenCommand::List { environment, .. } => {
+            let mut items = Vec::new();
+            let mut after = String::new();
+            loop {
+                let page = Some(v1::PageRequest { size: 0, after });
+                let environment = name(environment.clone());
+                let request = v1::ListTokensRequest { environment, page };
+                let listed = answer(tokens.list_tokens(connection.request(request)).await)?;
+                items.extend(listed.tokens.into_iter().map(item));
+                after = listed.page.unwrap_or_default().next;
+                if after.is_empty() {
+                    return Ok(Shown::Many { items, empty: "no tokens" });
+                }
+            }
+        }
+        TokenCommand::Revoke { environment, id, .. } => {
+            let item = Item::new().with("id", id.as_str());
+            let sentence = format!("token {id} is good for nothing");
+            let request = v1::RevokeTokenRequest { environment: name(environment), id };
+            answer(tokens.revoke_token(connection.request(request)).await)?;
+            Ok(Shown::Done(sentence, item))
+        }
+    }
+}

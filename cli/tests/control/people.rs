@@ -1,0 +1,106 @@
+//! People, their roles, and what they show.
+
+use crate::desk::Desk;
+
+/// An organisation with an owner's session.
+fn acme() -> Desk {
+    let desk = Desk::new();
+    let made = desk.json("org create acme --owner owner@acme.example");
+    desk.accept(made["invitation"].as_str().unwrap(), "owner@acme.example");
+    desk.ok("env create acme/shop --subnet 10.40.0.0/16");
+    desk
+}
+
+#[test]
+fn a_member_from_the_invitation_to_the_end() {
+    let desk = acme();
+    let invited = desk.json("member invite acme dev@acme.example --role member");
+    let listed = desk.ok("member invitations acme");
+    assert!(listed.contains("dev@acme.example  member"), "{listed}");
+    let secret = invited["secret"].as_str().unwrap();
+    assert!(!listed.contains(secret));
+    desk.accept(secret, "dev@acme.example");
+    assert_eq!(desk.refused("member list acme"), "weft: this is not yours to do");
+
+    desk.login("owner@acme.example");
+    assert_eq!(desk.ok("member invitations acme"), "no invitations\n");
+    let said = desk.ok("env set-role acme/shop dev@acme.example deployer");
+    assert_eq!(said, "dev@acme.example is deployer there\n");
+    let members = desk.json("env members acme/shop");
+    let roles: Vec<_> = members
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| (m["email"].as_str().unwrap(), m["by_organisation"].as_bool().unwrap()))
+        .collect();
+    assert!(roles.contains(&("dev@acme.example", false)), "{members}");
+    assert!(roles.contains(&("owner@acme.example", true)), "{members}");
+    desk.ok("env remove-role acme/shop dev@acme.example");
+    let said = desk.ok("member set-role acme dev@acme.example admin");
+    assert_eq!(said, "dev@acme.example is admin\n");
+    let refused = desk.refused("member remove acme owner@acme.example");
+    assert_eq!(refused, "weft: this is the last owner; make another one first");
+    let dry = desk.ok("member remove acme dev@acme.example --dry-run");
+    let would = "dev@acme.example would lose every role in acme and its environments\n";
+    assert_eq!(dry, would);
+    assert_eq!(desk.json("member list acme").as_array().unwrap().len(), 2);
+    desk.ok("member remove acme dev@acme.example");
+    let refused = desk.refused("member remove acme dev@acme.example");
+    assert_eq!(refused, "weft: no such member");
+
+    // Who has an account comes back with it.
+    let invited = desk.json("member invite acme dev@acme.example");
+    let file = desk.write("second", invited["secret"].as_str().unwrap());
+    let again = format!(
+        "accept {} --name Dev --invitation-file {file} --password-file {}",
+        desk.where_to(),
+        desk.path("password").display()
+    );
+    let refused = desk.refused(&again);
+    let hint = "weft: not accepted (who has an account logs in and uses weft join): ";
+    assert_eq!(refused, format!("{hint}no such invitation"));
+    desk.login("dev@acme.example");
+    let said = desk.ok(&format!("join --invitation-file {file}"));
+    assert_eq!(said, "the invitation of dev@acme.example is accepted\n");
+    desk.login("owner@acme.example");
+    let invited = desk.json("member invite acme other@acme.example");
+    let id = invited["id"].as_str().unwrap();
+    desk.ok(&format!("member revoke-invitation acme {id}"));
+    assert_eq!(desk.ok("member invitations acme"), "no invitations\n");
+}
+
+#[test]
+fn a_token_is_used_as_a_session_until_it_is_revoked() {
+    let desk = acme();
+    let made = desk.json("token create acme/shop --name pushes --role viewer --use api");
+    let (id, secret) = (made["id"].as_str().unwrap(), made["secret"].as_str().unwrap());
+    let listed = desk.ok("token list acme/shop");
+    assert!(listed.contains("pushes  viewer  api") && !listed.contains(secret), "{listed}");
+    let file = desk.write("token", &format!("{secret}\n"));
+    let login = format!("login {} --token-file {file}", desk.where_to());
+    assert_eq!(desk.ok(&login), format!("logged in as {id}\n"));
+    assert_eq!(desk.json("whoami")["token"], id);
+    assert!(desk.ok("env show acme/shop").contains("shop"));
+    let refused = desk.refused("token create acme/shop --name more --role viewer");
+    assert_eq!(refused, "weft: this is not yours to do");
+    desk.login("owner@acme.example");
+    desk.ok(&format!("token revoke acme/shop {id}"));
+    assert_eq!(desk.refused(&format!("token revoke acme/shop {id}")), "weft: no such token");
+    assert!(desk.refused(&login).starts_with("weft: the token: not logged in"));
+    assert_eq!(desk.ok("token list acme/shop"), "no tokens\n");
+}
+
+#[test]
+fn a_persons_keys_are_added_listed_and_removed() {
+    let desk = acme();
+    // A key of 32 zero bytes.
+    let line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA laptop\n";
+    let file = desk.write("id.pub", line);
+    let added = desk.json(&format!("ssh-key add {file}"));
+    assert!(added["fingerprint"].as_str().unwrap().starts_with("SHA256:"), "{added}");
+    assert!(desk.ok("ssh-key list").contains("laptop"));
+    let refused = desk.refused(&format!("ssh-key add {file}"));
+    assert_eq!(refused, "weft: this key is yours already");
+    desk.ok(&format!("ssh-key remove {}", added["id"].as_str().unwrap()));
+    assert_eq!(desk.ok("ssh-key list"), "no keys\n");
+}

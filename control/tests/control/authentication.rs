@@ -1,0 +1,227 @@
+//! Keys of people, and who it is that shows one or a token.
+
+use std::time::Duration;
+
+use data_encoding::BASE64;
+use tonic::{Code, Status, transport::Channel};
+use weft_control::{AppError, Clock, ssh};
+use weft_control_api::v1::{
+    self, EnvironmentRole, OrganisationRole, TokenUse, authentication_client::AuthenticationClient,
+    members_client::MembersClient, resolve_ssh_key_request::Key, ssh_keys_client::SshKeysClient,
+    tokens_client::TokensClient,
+};
+use weft_model::access::{Actor, Component};
+
+use crate::site::{Site, code, name, said, with};
+
+/// A public key, another one for each number, as the wire has it.
+fn blob(n: u8) -> Vec<u8> {
+    let string = |bytes: &[u8]| {
+        let len = u32::try_from(bytes.len()).unwrap();
+        [&len.to_be_bytes(), bytes].concat()
+    };
+    [string(b"ssh-ed25519"), string(&[n; 32])].concat()
+}
+
+fn line(n: u8) -> String {
+    format!("ssh-ed25519 {} laptop", BASE64.encode(&blob(n)))
+}
+
+fn fingerprint(n: u8) -> String {
+    ssh::fingerprint(&blob(n))
+}
+
+struct Keys {
+    site: Site,
+    keys: SshKeysClient<Channel>,
+    owner: String,
+    other: String,
+}
+
+impl Keys {
+    async fn new() -> Self {
+        Self::at(Clock::default()).await
+    }
+
+    async fn at(clock: Clock) -> Self {
+        let site = Site::start_at(clock).await;
+        let owner = site.organisation("acme").await;
+        let other = site.organisation("globex").await;
+        let keys = SshKeysClient::new(site.connect(None).await);
+        Self { site, keys, owner, other }
+    }
+
+    async fn add(&self, by: &str, line: &str) -> Result<v1::SshKey, Status> {
+        let add = v1::AddSshKeyRequest { key: line.to_owned(), name: String::new() };
+        Ok(self.keys.clone().add_ssh_key(with(add, by)).await?.into_inner())
+    }
+
+    async fn list(&self, by: &str) -> Result<Vec<v1::SshKey>, Status> {
+        let list = v1::ListSshKeysRequest { page: None };
+        Ok(self.keys.clone().list_ssh_keys(with(list, by)).await?.into_inner().keys)
+    }
+
+    async fn remove(&self, by: &str, id: &str) -> Result<(), Status> {
+        let remove = v1::RemoveSshKeyRequest { id: id.to_owned() };
+        self.keys.clone().remove_ssh_key(with(remove, by)).await.map(drop)
+    }
+
+    async fn resolve(&self, n: u8) -> Result<Actor, String> {
+        let git = self.site.component(Component::Git);
+        let resolved = self.site.app.resolve_ssh_key(&git, &fingerprint(n)).await;
+        resolved.map_err(|error| error.to_string())
+    }
+
+    async fn resolve_token(&self, by: Component, secret: &str) -> Result<Actor, String> {
+        let component = self.site.component(by);
+        let resolved = self.site.app.resolve_token(&component, secret).await;
+        resolved.map_err(|error| error.to_string())
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_of_one_person_of_the_installation() {
+    let keys = Keys::new().await;
+    let added = keys.add(&keys.owner, &line(1)).await.unwrap();
+    assert_eq!(
+        (added.name.as_str(), added.key.as_str()),
+        ("laptop", &line(1)[..line(1).len() - 7])
+    );
+    assert_eq!(added.fingerprint, ssh::print_fingerprint(&fingerprint(1)));
+    let taken = |whose: &str| (Code::AlreadyExists, format!("this key is {whose} already"));
+    assert_eq!(said(keys.add(&keys.owner, &line(1)).await), taken("yours"));
+    assert_eq!(said(keys.add(&keys.other, &line(1)).await), taken("somebody's"));
+    keys.add(&keys.other, &line(2)).await.unwrap();
+    assert_eq!(keys.list(&keys.owner).await.unwrap(), std::slice::from_ref(&added));
+    // Those of others are not there.
+    let absent = (Code::NotFound, "no such SSH key".to_owned());
+    assert_eq!(said(keys.remove(&keys.other, &added.id).await), absent);
+    assert_eq!(said(keys.remove(&keys.other, "key-aaaaaaaaaaaaaaaa").await), absent);
+    keys.remove(&keys.owner, &added.id).await.unwrap();
+    keys.add(&keys.other, &line(1)).await.unwrap();
+    // Whoever is faster has it, in whichever process.
+    let another = keys.site.another_process().await;
+    let (one, two) = (
+        keys.site.caller(another.actor_of(&keys.owner).await.unwrap()),
+        keys.site.caller(another.actor_of(&keys.other).await.unwrap()),
+    );
+    let (by_name, own) = (line(3), line(3));
+    let (first, second) = tokio::join!(
+        keys.site.app.add_ssh_key(&one, &by_name, ""),
+        another.add_ssh_key(&two, &own, ""),
+    );
+    assert_eq!(u8::from(first.is_ok()) + u8::from(second.is_ok()), 1);
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_taken_is_refused_with_the_reason_and_so_are_too_many() {
+    let keys = Keys::new().await;
+    for (line, why) in [
+        ("ssh-ed25519", "key: is no public key of OpenSSH; expected a line as ssh-ed25519 AAAA…"),
+        (
+            "-----BEGIN OPENSSH PRIVATE KEY-----",
+            "key: is a private key, which is to stay where it is; expected the public one (.pub)",
+        ),
+    ] {
+        let refused = said(keys.add(&keys.owner, line).await);
+        assert_eq!(refused, (Code::InvalidArgument, why.to_owned()));
+    }
+    let add = v1::AddSshKeyRequest { key: line(1), name: "x".repeat(101) };
+    let refused = keys.keys.clone().add_ssh_key(with(add, &keys.owner)).await;
+    assert_eq!(code(refused), Code::InvalidArgument);
+    for n in 0..32 {
+        keys.add(&keys.owner, &line(n)).await.unwrap();
+    }
+    let refused = said(keys.add(&keys.owner, &line(32)).await);
+    assert_eq!(refused, (Code::ResourceExhausted, "a person has at most 32 keys".to_owned()));
+    // Machines and hosts have none.
+    let machine =
+        keys.site.machine("env-aaaaaaaaaaaaaaaa", weft_model::access::EnvironmentRole::Admin);
+    let refused = keys.site.app.add_ssh_key(&machine, &line(40), "").await;
+    assert!(matches!(refused, Err(AppError::Refused)));
+}
+
+#[tokio::test]
+async fn who_has_a_key_is_told_to_parts_of_the_platform_with_what_they_may_do_now() {
+    let keys = Keys::new().await;
+    let site = &keys.site;
+    let shop = site.environment(&keys.owner, "acme", "shop").await.id;
+    let member = site.member(&keys.owner, "acme", "m@acme.example", OrganisationRole::Member).await;
+    site.give(&keys.owner, &shop, "m@acme.example", EnvironmentRole::Deployer).await.unwrap();
+    let added = keys.add(&member, &line(1)).await.unwrap();
+    let Ok(Actor::User { environments, operator, .. }) = keys.resolve(1).await else {
+        panic!("nobody")
+    };
+    let role = environments[&shop.parse::<weft_types::EnvironmentId>().unwrap()];
+    assert_eq!((role, operator), (weft_model::access::EnvironmentRole::Deployer, false));
+    let mut members = MembersClient::new(site.connect(None).await);
+    let (organisation, user) = ("acme".to_owned(), "m@acme.example".to_owned());
+    let remove = v1::RemoveMemberRequest { organisation, user };
+    members.remove_member(with(remove, &keys.owner)).await.unwrap();
+    let Ok(Actor::User { organisations, environments, .. }) = keys.resolve(1).await else {
+        panic!("nobody")
+    };
+    assert!(organisations.is_empty() && environments.is_empty());
+    keys.remove(&member, &added.id).await.unwrap();
+    assert_eq!(keys.resolve(1).await, Err("no such key or token".to_owned()));
+}
+
+#[tokio::test]
+async fn what_is_unknown_over_or_for_another_part_of_the_platform_looks_the_same() {
+    let clock = Clock::manual(Clock::default().now());
+    let keys = Keys::at(clock.clone()).await;
+    let site = &keys.site;
+    let shop = site.environment(&keys.owner, "acme", "shop").await.id;
+    let mut tokens = TokensClient::new(site.connect(None).await);
+    let mut create = async |uses: &[TokenUse]| {
+        let create = v1::CreateTokenRequest {
+            environment: name(&shop),
+            name: "pushes".to_owned(),
+            role: EnvironmentRole::Deployer.into(),
+            seconds: 3_600,
+            uses: uses.iter().map(|used| i32::from(*used)).collect(),
+        };
+        tokens.create_token(with(create, &keys.owner)).await.unwrap().into_inner().secret
+    };
+    let (all, git) = (create(&[]).await, create(&[TokenUse::Git]).await);
+    for component in [Component::Edge, Component::Git, Component::Registry] {
+        assert!(keys.resolve_token(component, &all).await.is_ok());
+        assert!(keys.resolve_token(component, &keys.owner).await.is_ok(), "a session");
+        let is_for = keys.resolve_token(component, &git).await;
+        assert_eq!(is_for.is_ok(), component == Component::Git);
+    }
+    clock.advance(Duration::from_secs(12 * 3_600));
+    let unknown = Err("no such key or token".to_owned());
+    for secret in [all.as_str(), &git, &keys.owner, "weft_token_0", ""] {
+        assert_eq!(keys.resolve_token(Component::Edge, secret).await, unknown);
+    }
+    assert_eq!(keys.resolve(9).await, unknown);
+    let refused = keys.resolve_token(Component::Scheduler, &all).await;
+    assert_eq!(refused, Err("this is not yours to do".to_owned()));
+}
+
+#[tokio::test]
+async fn nobody_else_asks_who_somebody_is() {
+    let keys = Keys::new().await;
+    keys.add(&keys.owner, &line(1)).await.unwrap();
+    let host = keys.site.enrol("host-a").await;
+    let as_host = AuthenticationClient::new(keys.site.connect(Some(&host)).await);
+    let as_person = AuthenticationClient::new(keys.site.connect(None).await);
+    let refused = (Code::PermissionDenied, "this is not yours to do".to_owned());
+    for n in [1, 2] {
+        for key in [Key::Fingerprint(ssh::print_fingerprint(&fingerprint(n))), Key::Blob(blob(n))] {
+            let ask = || v1::ResolveSshKeyRequest { key: Some(key.clone()) };
+            assert_eq!(said(as_host.clone().resolve_ssh_key(ask()).await), refused);
+            let asked = as_person.clone().resolve_ssh_key(with(ask(), &keys.site.operator)).await;
+            assert_eq!(said(asked), refused);
+            let nobody = code(as_person.clone().resolve_ssh_key(ask()).await);
+            assert_eq!(nobody, Code::Unauthenticated);
+        }
+    }
+    for secret in [keys.owner.as_str(), "weft_token_0"] {
+        let ask = || v1::ResolveTokenRequest { secret: secret.to_owned() };
+        assert_eq!(said(as_host.clone().resolve_token(ask()).await), refused);
+        let asked = as_person.clone().resolve_token(with(ask(), &keys.site.operator)).await;
+        assert_eq!(said(asked), refused);
+    }
+}
