@@ -125,7 +125,7 @@ async fn accept(channel: &Channel, invitation: &str, email: &str) -> Result<Stri
         (invitation.to_owned(), "Somebody".to_owned(), PASSWORD.to_owned());
     let accept = v1::AcceptInvitationRequest { secret, name, password: password.clone() };
     sessions.accept_invitation(accept).await?;
-    let login = v1::LoginRequest { email: email.to_owned(), password };
+    let login = v1::LoginRequest { email: email.to_owned(), password, ..Default::default() };
     Ok(sessions.login(login).await?.into_inner().token)
 }
 

@@ -1,9 +1,10 @@
-//! `weft login`, `weft org`, `weft member`, `weft token`, `weft ssh-key`, `weft host`, `weft env`, `weft attachment`, `weft policy`, `weft service`, `weft secret`,
+//! `weft login`, `weft account`, `weft user`, `weft org`, `weft member`, `weft token`, `weft ssh-key`, `weft host`, `weft env`, `weft attachment`, `weft policy`, `weft service`, `weft secret`,
 //! `weft audit`: what the control plane is asked.
 //!
 //! Everything here is one call of the control API; nothing is decided on this side. What is shown is made of one
 //! description of the answer ([`show::Item`]), as a table for people and as JSON for programs.
 
+mod account;
 mod attachment;
 mod audit;
 mod call;
@@ -39,6 +40,12 @@ pub(crate) enum ControlCommand {
     Accept(session::Accept),
     /// Accept an invitation with the account that you are logged in to
     Join(member::Join),
+    /// Your account: password, sessions, second factor
+    #[command(subcommand)]
+    Account(account::AccountCommand),
+    /// Accounts of others, for operators
+    #[command(subcommand)]
+    User(account::UserCommand),
     /// Organisations
     #[command(subcommand)]
     Org(session::OrgCommand),
@@ -96,6 +103,8 @@ pub(crate) fn run(command: ControlCommand) -> Result<()> {
         ControlCommand::Member(command) => asked(command.output(), |c| member::run(c, command)),
         ControlCommand::Token(command) => asked(command.output(), |c| token::run(c, command)),
         ControlCommand::SshKey(command) => asked(command.output(), |c| ssh_key::run(c, command)),
+        ControlCommand::Account(command) => asked(command.output(), |c| account::own(c, command)),
+        ControlCommand::User(command) => asked(command.output(), |c| account::others(c, command)),
         ControlCommand::Org(command) => asked(command.output(), |c| session::org(c, command)),
         ControlCommand::Host(command) => asked(command.output(), |c| host::run(c, command)),
         ControlCommand::Env(command) => asked(command.output(), |c| environment::run(c, command)),

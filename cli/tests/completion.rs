@@ -9,7 +9,21 @@ fn every_shell_knows_every_command() {
         let output = command.args(["completion", shell]).output().unwrap();
         assert!(output.status.success(), "{shell}");
         let script = String::from_utf8(output.stdout).unwrap();
-        for word in ["net", "env", "allow-host", "member", "join", "token", "ssh-key", "secret", "audit", "doctor", "completion"] {
+        for word in [
+            "net",
+            "env",
+            "allow-host",
+            "member",
+            "join",
+            "token",
+            "ssh-key",
+            "account",
+            "user",
+            "secret",
+            "audit",
+            "doctor",
+            "completion",
+        ] {
             assert!(script.contains(word), "{shell} does not know {word}");
         }
     }

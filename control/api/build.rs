@@ -5,7 +5,8 @@ use std::{env, error::Error, fs, path::Path};
 
 use prost::Message;
 
-const SERVICES: [&str; 12] = [
+const SERVICES: [&str; 14] = [
+    "account",
     "agent",
     "attachments",
     "audit",
@@ -18,6 +19,26 @@ const SERVICES: [&str; 12] = [
     "secrets",
     "services",
     "tokens",
+    "users",
+];
+
+/// Messages with a secret in them.
+const SECRET: [&str; 15] = [
+    "SecretValue",
+    "LoginRequest",
+    "LoginResponse",
+    "AcceptInvitationRequest",
+    "JoinByInvitationRequest",
+    "CreateOrganisationResponse",
+    "InviteMemberResponse",
+    "CreateTokenResponse",
+    "ResolveTokenRequest",
+    "ChangePasswordRequest",
+    "EnrolSecondFactorRequest",
+    "EnrolSecondFactorResponse",
+    "ConfirmSecondFactorRequest",
+    "ConfirmSecondFactorResponse",
+    "DisableSecondFactorRequest",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -30,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_transport(false)
         // What holds a secret is not shown: the crate has a `Debug` of its own for it.
-        .skip_debug(["weft.control.v1.SecretValue"])
+        .skip_debug(SECRET.map(|name| format!("weft.control.v1.{name}")))
         .emit_rerun_if_changed(false)
         .compile_fds(descriptors)?;
     Ok(())

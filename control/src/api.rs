@@ -1,6 +1,7 @@
 //! The control API: who calls is found out, what is asked is converted, [`App`] is asked, its answer converted.
 //! Nothing is decided here. All calls go through `Api::call`, which records them; a new one has a line in `object.rs`.
 
+mod account;
 mod agent;
 mod attachments;
 mod audit;
@@ -24,14 +25,14 @@ use tonic::{Request, transport::server::Router};
 use weft_control_api::{
     DESCRIPTORS, MESSAGE_BYTES_MAX,
     v1::{
-        attachments_server::AttachmentsServer, audit_server::AuditServer,
-        authentication_server::AuthenticationServer, enrolment_server::EnrolmentServer,
-        environments_server::EnvironmentsServer, host_agent_server::HostAgentServer,
-        hosts_server::HostsServer, members_server::MembersServer,
-        organisations_server::OrganisationsServer, policies_server::PoliciesServer,
-        secrets_server::SecretsServer, services_server::ServicesServer,
-        sessions_server::SessionsServer, ssh_keys_server::SshKeysServer,
-        tokens_server::TokensServer,
+        account_server::AccountServer, attachments_server::AttachmentsServer,
+        audit_server::AuditServer, authentication_server::AuthenticationServer,
+        enrolment_server::EnrolmentServer, environments_server::EnvironmentsServer,
+        host_agent_server::HostAgentServer, hosts_server::HostsServer,
+        members_server::MembersServer, organisations_server::OrganisationsServer,
+        policies_server::PoliciesServer, secrets_server::SecretsServer,
+        services_server::ServicesServer, sessions_server::SessionsServer,
+        ssh_keys_server::SshKeysServer, tokens_server::TokensServer, users_server::UsersServer,
     },
 };
 use weft_model::{
@@ -125,6 +126,7 @@ pub(crate) async fn services(
     Ok(server
         .add_service(healthy)
         .add_service(described)
+        .add_service(bounded!(AccountServer))
         .add_service(bounded!(AttachmentsServer))
         .add_service(bounded!(AuditServer))
         .add_service(bounded!(AuthenticationServer))
@@ -139,5 +141,6 @@ pub(crate) async fn services(
         .add_service(bounded!(ServicesServer))
         .add_service(bounded!(SessionsServer))
         .add_service(bounded!(SshKeysServer))
-        .add_service(bounded!(TokensServer)))
+        .add_service(bounded!(TokensServer))
+        .add_service(bounded!(UsersServer)))
 }

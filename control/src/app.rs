@@ -20,6 +20,7 @@ macro_rules! transact {
     }};
 }
 
+mod account;
 mod attachments;
 mod audit;
 mod authentication;
@@ -33,6 +34,7 @@ mod names;
 mod organisations;
 mod passwords;
 mod policies;
+mod proof;
 mod reports;
 mod secrets;
 mod services;
@@ -40,6 +42,7 @@ mod services_watch;
 mod sessions;
 mod tidy;
 mod tokens;
+mod users;
 mod watch;
 
 use std::{
@@ -61,6 +64,7 @@ use weft_store::{CommitError, LIST_LEN_MAX, Revision, Store, Transaction};
 use weft_types::{HostId, InstallationId};
 
 pub use self::{
+    account::NewFactor,
     attachments::{AttachWish, GRANT_SECONDS_MAX, GrantWish, Host as HostWish},
     audit::{AuditPage, AuditScope, Seen},
     environments::{NewEnvironment, StateChange},
@@ -68,11 +72,13 @@ pub use self::{
     leaves::Leaf,
     members::Member,
     names::EnvironmentReference,
+    proof::Proof,
     reports::{Heard, ReportedHealth},
     secrets::{Released, SecretValue},
     services_watch::{ServiceNews, ServicesWatch},
     sessions::Login,
     tokens::{NewToken, TOKEN_SECONDS},
+    users::Account,
     watch::{HostWatch, News},
 };
 use self::{lockout::Lockout, services_watch::Watches};

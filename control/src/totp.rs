@@ -8,6 +8,8 @@ use zeroize::Zeroizing;
 pub const SEED_LEN: usize = 20;
 /// Digits of a code.
 const DIGITS: usize = 6;
+/// How many codes there are: ten for each digit.
+const CODES: u32 = 1_000_000;
 
 /// What codes are made of; wiped when it is dropped.
 pub type Seed = Zeroizing<Vec<u8>>;
@@ -21,7 +23,7 @@ pub fn code_at(seed: &[u8], step: u64) -> String {
     let at = usize::from(tag.last().copied().unwrap_or_default() & 0xf);
     let chosen: [u8; 4] = std::array::from_fn(|n| tag.get(at + n).copied().unwrap_or_default());
     let number = u32::from_be_bytes(chosen) & 0x7fff_ffff;
-    format!("{:0DIGITS$}", number % 10_u32.pow(DIGITS as u32))
+    format!("{:0DIGITS$}", number % CODES)
 }
 
 /// Whether this is the code of a step; how long it takes does not say how much of it is right.

@@ -48,8 +48,11 @@ pub(crate) struct Login {
     /// File with the password; asked for without
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
+    /// A code of your second factor, or a recovery code; asked for without, where the password is
+    #[arg(long)]
+    code: Option<String>,
     /// File with a token (weft token create) instead of a person's password
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["email", "password_file"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["email", "password_file", "code"])]
     token_file: Option<PathBuf>,
 }
 
@@ -98,10 +101,15 @@ pub(super) fn secret(path: &Path) -> Result<String> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-fn password(file: Option<&Path>) -> Result<String> {
+pub(super) fn password(file: Option<&Path>) -> Result<String> {
+    asked_password(file, "Password: ")
+}
+
+/// From a file, or from whoever sits there.
+pub(super) fn asked_password(file: Option<&Path>, prompt: &str) -> Result<String> {
     match file {
         Some(path) => secret(path),
-        None => rpassword::prompt_password("Password: ").context("cannot ask for the password"),
+        None => rpassword::prompt_password(prompt).context("cannot ask for the password"),
     }
 }
 
@@ -116,7 +124,13 @@ pub(super) async fn login(login: Login) -> Result<()> {
     let connection = Connection::anonymous(&login.server.server, &authority).await?;
     let mut sessions = SessionsClient::new(connection.channel());
     let email = login.email.unwrap_or_default();
-    let request = v1::LoginRequest { email, password };
+    let code = match login.code {
+        Some(code) => code,
+        None if login.password_file.is_some() => String::new(),
+        None => rpassword::prompt_password("Code, if you have a second factor: ")
+            .context("cannot ask for the code")?,
+    };
+    let request = v1::LoginRequest { email, password, code };
     let begun = sessions.login(connection.request(request)).await;
     // What to do about a refusal is known to who logs in.
     let begun =

@@ -94,7 +94,8 @@ fn a_token_is_used_as_a_session_until_it_is_revoked() {
 fn a_persons_keys_are_added_listed_and_removed() {
     let desk = acme();
     // A key of 32 zero bytes.
-    let line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA laptop\n";
+    let line =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA laptop\n";
     let file = desk.write("id.pub", line);
     let added = desk.json(&format!("ssh-key add {file}"));
     assert!(added["fingerprint"].as_str().unwrap().starts_with("SHA256:"), "{added}");
@@ -103,4 +104,47 @@ fn a_persons_keys_are_added_listed_and_removed() {
     assert_eq!(refused, "weft: this key is yours already");
     desk.ok(&format!("ssh-key remove {}", added["id"].as_str().unwrap()));
     assert_eq!(desk.ok("ssh-key list"), "no keys\n");
+}
+
+#[test]
+fn an_account_from_its_password_to_its_end() {
+    let desk = acme();
+    let password = desk.path("password").display().to_string();
+    let made = desk.json(&format!("account enrol-second-factor --password-file {password}"));
+    assert!(made["uri"].as_str().unwrap().starts_with("otpauth://totp/weft:owner%40acme"));
+    let refused = desk.refused("account confirm-second-factor 12345");
+    assert_eq!(refused, "weft: code: is not the one of now: is the clock right?");
+    let seed = data_encoding::BASE32_NOPAD.decode(made["seed"].as_str().unwrap().as_bytes());
+    let seconds = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let code = weft_control::totp::code_at(&seed.unwrap(), seconds / 30);
+    let confirmed = desk.json(&format!("account confirm-second-factor {code}"));
+    let recovery = confirmed["recovery_codes"][0].as_str().unwrap();
+    let login =
+        format!("login {} --email owner@acme.example --password-file {password}", desk.where_to());
+    assert!(desk.refused(&login).starts_with("weft: the control plane refused: "));
+    desk.ok(&format!("{login} --code {recovery}"));
+    let second = confirmed["recovery_codes"][1].as_str().unwrap();
+    let new = desk.write("new", "another battery horse staple\n");
+    let change = format!(
+        "account password --password-file {password} --new-password-file {new} --code {second}"
+    );
+    desk.ok(&change);
+    let sessions = desk.json("account sessions");
+    assert_eq!(sessions.as_array().unwrap().len(), 1, "{sessions}");
+    let third = confirmed["recovery_codes"][2].as_str().unwrap();
+    desk.ok(&format!("account disable-second-factor --password-file {new} --code {third}"));
+    let id = sessions[0]["id"].as_str().unwrap();
+    desk.ok(&format!("account end-session {id}"));
+    assert!(desk.refused("whoami").ends_with("use weft login"));
+
+    desk.login("operator@weft.example");
+    assert!(desk.ok("user list").contains("owner@acme.example"));
+    desk.ok("user suspend owner@acme.example");
+    desk.ok("user resume owner@acme.example");
+    desk.ok("user reset-second-factor owner@acme.example");
+    let refused = desk.refused("user remove owner@acme.example");
+    assert!(refused.contains("nothing was done: say --confirm owner@acme.example"), "{refused}");
+    desk.ok("user remove owner@acme.example --dry-run");
+    let refused = desk.refused("user remove owner@acme.example --confirm owner@acme.example");
+    assert_eq!(refused, "weft: this is the last owner of acme; make another one first");
 }

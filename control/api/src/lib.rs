@@ -38,6 +38,34 @@ impl fmt::Debug for v1::SecretValue {
     }
 }
 
+/// The name alone of what holds a password, a code or a token.
+macro_rules! hidden {
+    ($($message:ident),+ $(,)?) => {
+        $(impl fmt::Debug for v1::$message {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($message)).finish_non_exhaustive()
+            }
+        })+
+    };
+}
+
+hidden! {
+    LoginRequest,
+    LoginResponse,
+    AcceptInvitationRequest,
+    JoinByInvitationRequest,
+    CreateOrganisationResponse,
+    InviteMemberResponse,
+    CreateTokenResponse,
+    ResolveTokenRequest,
+    ChangePasswordRequest,
+    EnrolSecondFactorRequest,
+    EnrolSecondFactorResponse,
+    ConfirmSecondFactorRequest,
+    ConfirmSecondFactorResponse,
+    DisableSecondFactorRequest,
+}
+
 /// Nothing of a value stays in memory with the message. What the transport has copied of it is not ours to wipe.
 impl Drop for v1::SecretValue {
     fn drop(&mut self) {
@@ -59,6 +87,15 @@ mod tests {
             assert!(!shown.contains("hunter2") && !shown.contains("104"), "{shown}");
             assert!(shown.contains("SecretValue(7 bytes)"), "{shown}");
         }
+    }
+
+    #[test]
+    fn a_message_with_a_password_shows_its_name_alone() {
+        let (email, password) = ("you@example.com".to_owned(), "hunter2".to_owned());
+        let login = v1::LoginRequest { email, password, code: "755224".to_owned() };
+        assert_eq!(format!("{login:?}"), "LoginRequest { .. }");
+        let made = v1::CreateTokenResponse { token: None, secret: "weft_token_0".to_owned() };
+        assert_eq!(format!("{made:?}"), "CreateTokenResponse { .. }");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use weft_model::{
 };
 use zeroize::Zeroizing;
 
-use super::{Answer, Api, bearer, convert};
+use super::{Answer, Api, account::proof, bearer, convert};
 use crate::error::AppError;
 
 pub(super) fn user(user: User) -> v1::User {
@@ -88,8 +88,8 @@ impl Api {
 impl Sessions for Api {
     async fn login(&self, request: Request<v1::LoginRequest>) -> Answer<v1::LoginResponse> {
         self.call(request, |caller, request| async move {
-            let v1::LoginRequest { email, password } = request;
-            let login = self.app.login(&caller, &email, Zeroizing::new(password)).await?;
+            let v1::LoginRequest { email, password, code } = request;
+            let login = self.app.login(&caller, &email, proof(password, code)).await?;
             Ok(v1::LoginResponse {
                 token: login.secret.to_string(),
                 expires_ms: login.session.expires.0,

@@ -220,6 +220,29 @@ calls! {
         "members.remove-environment-role", Change,
         |on, asked| member(on.environment(asked.environment.as_ref()), &asked.user);
 
+    // One's own account, and others' by operators.
+    ChangePasswordRequest => v1::ChangePasswordResponse, "account.change-password", Change,
+        |on, _| part(on.caller(), "password", "");
+    ListSessionsRequest => v1::ListSessionsResponse, "account.list-sessions", Plain,
+        |on, _| part(on.caller(), "session", "");
+    EndSessionRequest => v1::EndSessionResponse, "account.end-session", Change,
+        |on, asked| part(on.caller(), "session", &asked.id);
+    EnrolSecondFactorRequest => v1::EnrolSecondFactorResponse, "account.enrol-second-factor", Change,
+        |on, _| part(on.caller(), "second-factor", "");
+    ConfirmSecondFactorRequest => v1::ConfirmSecondFactorResponse, "account.confirm-second-factor",
+        Change, |on, _| part(on.caller(), "second-factor", "");
+    DisableSecondFactorRequest => v1::DisableSecondFactorResponse, "account.disable-second-factor",
+        Change, |on, _| part(on.caller(), "second-factor", "");
+    ListUsersRequest => v1::ListUsersResponse, "users.list-users", Sensitive, |_, _| named("user");
+    SuspendUserRequest => v1::UserAccount, "users.suspend-user", Change,
+        |_, asked| thing("user", &asked.user);
+    ResumeUserRequest => v1::UserAccount, "users.resume-user", Change,
+        |_, asked| thing("user", &asked.user);
+    RemoveUserRequest => v1::RemoveUserResponse, "users.remove-user", Change,
+        |_, asked| thing("user", &asked.user);
+    ResetSecondFactorRequest => v1::UserAccount, "users.reset-second-factor", Change,
+        |_, asked| part(thing("user", &asked.user), "second-factor", "");
+
     // Tokens of machines.
     CreateTokenRequest => v1::CreateTokenResponse, "tokens.create-token", Change,
         |on, asked| part(on.environment(asked.environment.as_ref()), "token", ""),

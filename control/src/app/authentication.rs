@@ -114,7 +114,8 @@ impl App {
         caller.may(Action::Authenticate, Object::Installation)?;
         let known =
             self.read::<SshKey>(fingerprint).await?.ok_or(AppError::NotFound(CREDENTIAL))?;
-        self.actor_of_user(&known.record.user).await.map_err(unknown)
+        let user = self.user(&known.record.user).await.map_err(unknown)?;
+        self.actor_of_user(user).await.map_err(unknown)
     }
 
     /// Who shows this session or token to the part of the platform that asks, and what they may do.

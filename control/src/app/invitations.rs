@@ -152,6 +152,8 @@ impl App {
                 name: name.to_owned(),
                 operator: invited.record.to == InvitedTo::Installation,
                 password_hash: password_hash.clone(),
+                era: 0,
+                suspended: false,
                 created: self.now(),
             };
             let email = UserEmail { email_hash: email_hash(&user.email), id: id.clone() };
@@ -184,6 +186,9 @@ impl App {
             let invited: Decoded<Invitation> = self.read(&hash).await?.ok_or_else(absent)?;
             let found: Decoded<User> =
                 self.read(id.as_str()).await?.ok_or(AppError::Unauthenticated)?;
+            if found.record.suspended {
+                return Err(AppError::Unauthenticated);
+            }
             if email_hash(&invited.record.email) != email_hash(&found.record.email) {
                 return Err(absent());
             }
@@ -213,7 +218,7 @@ impl App {
         let found: Decoded<Organisation> = self.read(id.as_str()).await?.ok_or_else(absent)?;
         let roster = self.roster(id).await?;
         let inviter = match &invited.record.by {
-            Some(by) => self.read::<Membership>(&format!("{by}/{id}")).await?,
+            Some(by) => self.inviter(by, id).await?,
             None => None,
         };
         let membership = self.read::<Membership>(&format!("{}/{id}", user.id)).await?;
@@ -224,6 +229,20 @@ impl App {
         };
         let held = people::Held { organisation: &found, roster: &roster };
         Ok(people::join(held, user, joining, self.now())?)
+    }
+
+    /// The part in an organisation of who invited somebody into it; nothing of who is suspended.
+    async fn inviter(
+        &self,
+        by: &UserId,
+        organisation: &OrganisationId,
+    ) -> Result<Option<Decoded<Membership>>, AppError> {
+        match self.read::<User>(by.as_str()).await? {
+            Some(user) if !user.record.suspended => {
+                self.read::<Membership>(&format!("{by}/{organisation}")).await
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Which invitation into which organisation has this secret, as far as this process knows, whoever asks.

@@ -9,18 +9,15 @@ use std::{
 use weft_model::{
     Decoded, Record, UserId,
     access::Actor,
+    id::SessionId,
     placement::Decision,
-    record::{Membership, Session, TokenUse, User, UserEmail},
+    record::{Membership, Session, TokenUse, User},
 };
 use weft_store::Transaction;
 use zeroize::Zeroizing;
 
-use super::{
-    App, AppError, Caller,
-    lockout::Lockout,
-    passwords::{NOBODY, verify},
-};
-use crate::secret;
+use super::{App, AppError, Caller, Proof, lockout::Lockout};
+use crate::secret::{self, random};
 
 /// How long a session lasts.
 const SESSION_LASTS: Duration = Duration::from_secs(12 * 3_600);
@@ -56,13 +53,20 @@ impl App {
         if let Some(session) = self.read::<Session>(&hash).await?
             && session.record.expires > now
         {
-            return self.actor_of_user(&session.record.user).await;
+            let user = self.user(&session.record.user).await?;
+            if user.era != session.record.era {
+                return Err(AppError::Unauthenticated);
+            }
+            return self.actor_of_user(user).await;
         }
         self.actor_of_token(&hash, shown_to).await
     }
 
-    pub(super) async fn actor_of_user(&self, id: &UserId) -> Result<Actor, AppError> {
-        let user = self.user(id).await?;
+    pub(super) async fn actor_of_user(&self, user: User) -> Result<Actor, AppError> {
+        if user.suspended {
+            return Err(AppError::Unauthenticated);
+        }
+        let User { id, operator, .. } = user;
         let memberships: Vec<Decoded<Membership>> = self.stored(&format!("{id}/")).await?;
         let memberships = memberships.into_iter().map(|membership| membership.record);
         let (mut organisations, mut environments) = (BTreeMap::new(), BTreeMap::new());
@@ -70,7 +74,7 @@ impl App {
             organisations.insert(membership.organisation, membership.role);
             environments.extend(membership.environments);
         }
-        Ok(Actor::User { id: id.clone(), operator: user.operator, organisations, environments })
+        Ok(Actor::User { id, operator, organisations, environments })
     }
 
     /// A person, as its caller is one.
@@ -87,51 +91,32 @@ impl App {
         &self,
         caller: &Caller,
         email: &str,
-        password: Zeroizing<String>,
+        proof: Proof,
     ) -> Result<Login, AppError> {
-        let found = match self.read::<UserEmail>(&email_hash(email)).await? {
-            Some(known) => self.read::<User>(known.record.id.as_str()).await?,
-            None => None,
-        };
-        let user = found.map(|user| user.record);
-        let hash =
-            user.as_ref().map_or_else(|| NOBODY.to_owned(), |user| user.password_hash.clone());
-        let address = email_hash(email);
-        let matches = self.slowly(move || verify(&password, &hash)).await?;
-        // Locked or wrong takes as long and says as much.
-        {
-            let (mut lockout, now) = (self.lockout(), self.now());
-            if lockout.is_locked(&address, now) {
-                return Err(AppError::Unauthenticated);
-            }
-            if !matches {
-                // What is tried while it is locked prolongs nothing.
-                lockout.fail(&address, now);
-                return Err(AppError::Unauthenticated);
-            }
-            lockout.succeed(&address);
-        }
-        let user = user.ok_or(AppError::Unauthenticated)?;
+        let code = proof.code.clone();
+        let by = self.prove(email, proof).await?;
         caller.call.begin().await?;
         let (secret, secret_hash) = secret::new("weft_session");
-        let now = self.now();
-        let session = Session {
-            secret_hash,
-            user: user.id.clone(),
-            expires: now.after(SESSION_LASTS),
-            created: now,
-        };
-        transact!(self, {
-            let transaction = Transaction::new()
-                .present(user.key()?)
-                .absent(session.key()?)
-                .put(session.key()?, session.encode()?);
-            Ok(Decision::Commit(transaction, ()))
+        let id = SessionId::from_random(&random());
+        let (session, user) = transact!(self, {
+            let (user, transaction) = self.proved(&by, &code).await?.spend()?;
+            let now = self.now();
+            let session = Session {
+                secret_hash: secret_hash.clone(),
+                id: id.clone(),
+                user: user.id.clone(),
+                era: user.era,
+                expires: now.after(SESSION_LASTS),
+                created: now,
+            };
+            let transaction =
+                transaction.absent(session.key()?).put(session.key()?, session.encode()?);
+            Ok(Decision::Commit(transaction, (session, user)))
         })?;
         Ok(Login { secret, session, user })
     }
 
-    fn lockout(&self) -> MutexGuard<'_, Lockout> {
+    pub(super) fn lockout(&self) -> MutexGuard<'_, Lockout> {
         self.lockout.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

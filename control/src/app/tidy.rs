@@ -166,7 +166,7 @@ impl App {
     }
 
     /// Commits; when somebody was faster, it is for the next time.
-    async fn try_once(&self, transaction: Transaction) -> Result<(), AppError> {
+    pub(super) async fn try_once(&self, transaction: Transaction) -> Result<(), AppError> {
         match self.commit(transaction).await {
             Ok(_) | Err(CommitError::Conflict { .. }) => Ok(()),
             Err(error) => Err(error.into()),
@@ -186,7 +186,10 @@ impl App {
     }
 
     /// Removes records that are over, if they are still as they were read.
-    async fn forget<R: Record>(&self, is_over: impl Fn(&R) -> bool) -> Result<(), AppError> {
+    pub(super) async fn forget<R: Record>(
+        &self,
+        is_over: impl Fn(&R) -> bool,
+    ) -> Result<(), AppError> {
         let all = self.view.read(|state| state.list::<R>("", None, usize::MAX))?;
         for found in all.into_iter().filter(|found| is_over(&found.record)) {
             let transaction = rests_on(Transaction::new(), &found)?.delete(found.record.key()?);

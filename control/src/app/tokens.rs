@@ -69,6 +69,9 @@ impl App {
         if token.expires <= now || !is_for {
             return Err(AppError::Unauthenticated);
         }
+        if self.user(&token.created_by).await?.suspended {
+            return Err(AppError::Unauthenticated);
+        }
         let path = format!("{}/{}", token.created_by, token.organisation);
         let maker = self.read::<Membership>(&path).await?;
         let most = maker.and_then(|maker| maker.record.role_in(&token.environment));

@@ -421,7 +421,12 @@ async fn no_secret_is_in_the_log() {
     ];
     for secret in secrets {
         let (email, password) = (secret.to_owned(), secret.to_owned());
-        assert!(sessions.login(v1::LoginRequest { email, password }).await.is_err());
+        assert!(
+            sessions
+                .login(v1::LoginRequest { email, password, code: secret.to_owned() })
+                .await
+                .is_err()
+        );
         let mut hosts = HostsClient::new(site.connect(None).await);
         if secret != "hunter2" {
             let revoke = v1::RevokeJoinTokenRequest { id: secret.to_owned() };

@@ -30,7 +30,11 @@ async fn session(
         Endpoint::from_shared(format!("https://{server}"))?.tls_config(tls)?.connect().await?;
 
     let mut sessions = v1::sessions_client::SessionsClient::new(channel.clone());
-    let login = v1::LoginRequest { email: "owner@acme.example".into(), password: PASSWORD.into() };
+    let login = v1::LoginRequest {
+        email: "owner@acme.example".into(),
+        password: PASSWORD.into(),
+        ..Default::default() // with a code, where there is a second factor
+    };
     let token = sessions.login(login).await?.into_inner().token;
 
     let mut request = Request::new(v1::CreateEnvironmentRequest {

@@ -1,6 +1,7 @@
 //! The control plane as its callers meet it: over TLS, with certificates and tokens.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod account;
 mod audit;
 mod authentication;
 mod description;

@@ -169,7 +169,8 @@ impl Site {
     pub(crate) async fn login(&self, email: &str, password: &str) -> Result<String, Status> {
         let mut sessions = SessionsClient::new(self.connect(None).await);
         let (email, password) = (email.to_owned(), password.to_owned());
-        let login = sessions.login(v1::LoginRequest { email, password }).await?;
+        let login =
+            sessions.login(v1::LoginRequest { email, password, code: String::new() }).await?;
         Ok(login.into_inner().token)
     }
 

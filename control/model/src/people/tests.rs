@@ -22,6 +22,8 @@ fn person(n: u8) -> User {
         name: "Somebody".to_owned(),
         operator: false,
         password_hash: String::new(),
+        era: 0,
+        suspended: false,
         created: UnixMs(1),
     }
 }

@@ -81,6 +81,12 @@ pub struct User {
     pub operator: bool,
     /// Argon2id in the PHC string format; nothing of the password but this is kept.
     pub password_hash: String,
+    /// Sessions of this number are good, and no others: with it, all of them end at once.
+    #[serde(default)]
+    pub era: u64,
+    /// Whether everything that the person shows is good for nothing.
+    #[serde(default)]
+    pub suspended: bool,
     /// When they were made.
     pub created: UnixMs,
 }

@@ -8,7 +8,7 @@ use weft_types::EnvironmentId;
 use super::{Record, UnixMs};
 use crate::{
     access::{EnvironmentRole, OrganisationRole},
-    id::{OrganisationId, SshKeyId, TokenId, UserId},
+    id::{OrganisationId, SessionId, SshKeyId, TokenId, UserId},
 };
 
 /// How many are in an organisation. Whoever decides who is in it rests on this record and writes it, so that they
@@ -65,8 +65,12 @@ impl Record for Membership {
 pub struct Session {
     /// SHA-256 of what the person shows, hexadecimal.
     pub secret_hash: String,
+    /// How people call it.
+    pub id: SessionId,
     /// Who.
     pub user: UserId,
+    /// Of which of the person's eras.
+    pub era: u64,
     /// Until when.
     pub expires: UnixMs,
     /// When it began.

@@ -115,8 +115,8 @@ impl Site {
         let password = PASSWORD.to_owned();
         let accept = v1::AcceptInvitationRequest { secret, name, password: password.clone() };
         sessions.accept_invitation(accept).await.unwrap();
-        let login = sessions.login(v1::LoginRequest { email: email.to_owned(), password });
-        login.await.unwrap().into_inner().token
+        let login = v1::LoginRequest { email: email.to_owned(), password, ..Default::default() };
+        sessions.login(login).await.unwrap().into_inner().token
     }
 
     pub(crate) async fn join_token(&self) -> String {

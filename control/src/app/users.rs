@@ -1,0 +1,166 @@
+//! What operators do with people's accounts.
+
+use weft_model::{
+    Decoded, Record,
+    access::{Action, Actor, Object},
+    people,
+    placement::Decision,
+    record::{Membership, Organisation, SecondFactor, Session, Token, User, UserEmail},
+};
+use weft_store::Transaction;
+
+use super::{App, AppError, Caller, environments::rests_on, sessions::email_hash};
+
+/// Somebody with an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Who.
+    pub user: User,
+    /// Whether a code is asked of them.
+    pub has_second_factor: bool,
+}
+
+fn absent() -> AppError {
+    AppError::NotFound("user")
+}
+
+impl App {
+    /// Who has an account, after the person with this id.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub fn list_users(
+        &self,
+        caller: &Caller,
+        after: Option<&str>,
+        len_max: usize,
+    ) -> Result<Vec<Account>, AppError> {
+        caller.may(Action::ManageInstallation, Object::Installation)?;
+        self.view.read(|state| {
+            let listed = state.list::<User>("", after, len_max)?.into_iter();
+            listed
+                .map(|found| {
+                    let factor = state.get::<SecondFactor>(found.record.id.as_str())?;
+                    let has_second_factor = factor.is_some_and(|factor| factor.record.confirmed);
+                    Ok(Account { user: found.record, has_second_factor })
+                })
+                .collect()
+        })
+    }
+
+    async fn account(&self, id: &str) -> Result<Account, AppError> {
+        let user: Decoded<User> = self.read(id).await?.ok_or_else(absent)?;
+        let factor = self.read::<SecondFactor>(id).await?;
+        let has_second_factor = factor.is_some_and(|factor| factor.record.confirmed);
+        Ok(Account { user: user.record, has_second_factor })
+    }
+
+    /// Another person, for an operator. An operator has another one do it to them.
+    async fn other(&self, caller: &Caller, text: &str) -> Result<Decoded<User>, AppError> {
+        caller.may(Action::ManageInstallation, Object::Installation)?;
+        let id = self.person(text).await?;
+        if matches!(&caller.actor, Actor::User { id: own, .. } if *own == id) {
+            return Err(AppError::State("this is you; another operator does it".into()));
+        }
+        self.read(id.as_str()).await?.ok_or_else(absent)
+    }
+
+    /// Everything that somebody shows is good for nothing, or is good again. Their sessions are over.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn set_suspended(
+        &self,
+        caller: &Caller,
+        user: &str,
+        suspended: bool,
+    ) -> Result<Account, AppError> {
+        let id = transact!(self, {
+            let found = self.other(caller, user).await?;
+            let before = &found.record;
+            let id = before.id.clone();
+            if before.suspended == suspended {
+                return Ok(Decision::Already(id));
+            }
+            let after = User { suspended, era: before.era + 1, ..before.clone() };
+            let transaction =
+                rests_on(Transaction::new(), &found)?.put(after.key()?, after.encode()?);
+            Ok(Decision::Commit(transaction, id))
+        })?;
+        self.account(id.as_str()).await
+    }
+
+    /// Somebody has no second factor any more, and no session.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn reset_second_factor(
+        &self,
+        caller: &Caller,
+        user: &str,
+    ) -> Result<Account, AppError> {
+        let id = transact!(self, {
+            let found = self.other(caller, user).await?;
+            let before = &found.record;
+            let id = before.id.clone();
+            let after = User { era: before.era + 1, ..before.clone() };
+            let transaction = rests_on(Transaction::new(), &found)?
+                .put(after.key()?, after.encode()?)
+                .delete(SecondFactor::key_at(id.as_str())?);
+            Ok(Decision::Commit(transaction, id))
+        })?;
+        self.account(id.as_str()).await
+    }
+
+    /// Somebody has no account any more, with everything of it. May be done again where it ended in between: they are
+    /// suspended first.
+    ///
+    /// # Errors
+    /// [`AppError::State`] for the last owner of an organisation.
+    pub async fn remove_user(&self, caller: &Caller, user: &str) -> Result<(), AppError> {
+        let found = self.other(caller, user).await?.record;
+        let path = format!("{}/", found.id);
+        for membership in self.stored::<Membership>(&path).await? {
+            self.decide_leave(&membership.record).await?;
+        }
+        let found = self.set_suspended(caller, found.id.as_str(), true).await?.user;
+        // Whoever joins an organisation is not suspended: there are no more of these.
+        for membership in self.stored::<Membership>(&path).await? {
+            transact!(self, self.decide_leave(&membership.record).await)?;
+        }
+        for key in self.keys_of(&found.id)? {
+            self.try_once(Transaction::new().delete(key.record.key()?)).await?;
+        }
+        self.forget(|session: &Session| session.user == found.id).await?;
+        self.forget(|token: &Token| token.created_by == found.id).await?;
+        transact!(self, {
+            let Some(last) = self.read::<User>(found.id.as_str()).await? else {
+                return Ok(Decision::Already(()));
+            };
+            let transaction = rests_on(Transaction::new(), &last)?
+                .delete(SecondFactor::key_at(found.id.as_str())?)
+                .delete(UserEmail::key_at(&email_hash(&last.record.email))?)
+                .delete(last.record.key()?);
+            Ok(Decision::Commit(transaction, ()))
+        })
+    }
+
+    /// What takes somebody out of an organisation.
+    async fn decide_leave(&self, left: &Membership) -> Result<Decision<()>, AppError> {
+        let id = &left.organisation;
+        let before = self.read::<Membership>(&left.path()).await?;
+        let found = self.read::<Organisation>(id.as_str()).await?;
+        let (Some(before), Some(found)) = (before, found) else {
+            return Ok(Decision::Already(()));
+        };
+        let roster = self.roster(id).await?;
+        let held = people::Held { organisation: &found, roster: &roster };
+        match people::remove(held, &before) {
+            Err(people::PeopleError::LastOwner) => Err(AppError::State(format!(
+                "this is the last owner of {}; make another one first",
+                found.record.name
+            ))),
+            removed => Ok(Decision::Commit(removed?, ())),
+        }
+    }
+}
