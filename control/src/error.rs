@@ -144,7 +144,7 @@ impl From<PeopleError> for AppError {
     fn from(error: PeopleError) -> Self {
         use PeopleError as E;
         match error {
-            E::LastOwner | E::Deleting => Self::State(error.to_string()),
+            E::LastOwner | E::Deleting | E::Going => Self::State(error.to_string()),
             E::NoInvitation => Self::NotFound("invitation"),
             E::Limit(limit) => Self::Exhausted(limit),
             E::Record(error) => error.into(),

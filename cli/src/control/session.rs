@@ -85,12 +85,48 @@ pub(crate) enum OrgCommand {
     },
     /// List the organisations that you may see
     List(Output),
+    /// Give one another name
+    Rename {
+        /// Its name or id
+        organisation: String,
+        /// Its new name, a DNS label
+        name: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Remove one after a time of grace, when all of its environments are gone
+    Delete {
+        /// Its name or id
+        organisation: String,
+        /// Seconds until it goes at the earliest
+        #[arg(long, default_value_t = 604_800)]
+        grace_seconds: u32,
+        /// Only show what would go
+        #[arg(long)]
+        dry_run: bool,
+        /// Its name again, so that it is not another one by mistake
+        #[arg(long, value_name = "NAME")]
+        confirm: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Take a deletion back
+    Restore {
+        /// Its name or id
+        organisation: String,
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 impl OrgCommand {
     pub(super) fn output(&self) -> Output {
         match self {
-            Self::Create { output, .. } | Self::List(output) => *output,
+            Self::Create { output, .. }
+            | Self::List(output)
+            | Self::Rename { output, .. }
+            | Self::Delete { output, .. }
+            | Self::Restore { output, .. } => *output,
         }
     }
 }
@@ -206,6 +242,14 @@ pub(super) fn word(name: &str, prefix: &str) -> String {
     name.strip_prefix(prefix).unwrap_or(name).to_lowercase()
 }
 
+fn organisation_item(organisation: v1::Organisation) -> Item {
+    Item::new()
+        .with("id", organisation.id)
+        .with("name", organisation.name)
+        .with("created_ms", organisation.created_ms)
+        .with_some("purge_ms", organisation.purge_ms)
+}
+
 pub(super) async fn org(connection: Connection, command: OrgCommand) -> Result<Shown> {
     let mut organisations = OrganisationsClient::new(connection.channel());
     match command {
@@ -224,6 +268,48 @@ pub(super) async fn org(connection: Connection, command: OrgCommand) -> Result<S
                 .with("invitation", made.invitation);
             Ok(Shown::Done(sentence, item))
         }
+        OrgCommand::Rename { organisation, name, .. } => {
+            let request = v1::RenameOrganisationRequest { organisation, name };
+            let renamed =
+                answer(organisations.rename_organisation(connection.request(request)).await)?;
+            let sentence = format!("the organisation is {} now", renamed.name);
+            Ok(Shown::Done(sentence, organisation_item(renamed)))
+        }
+        OrgCommand::Delete { organisation, grace_seconds, dry_run, confirm, .. } => {
+            let get = v1::GetOrganisationRequest { organisation };
+            let found = answer(organisations.get_organisation(connection.request(get)).await)?;
+            if dry_run {
+                let sentence = format!(
+                    "organisation {} ({}) would go in {grace_seconds} s, with its people's roles and its invitations",
+                    found.name, found.id
+                );
+                return Ok(Shown::Done(sentence, organisation_item(found)));
+            }
+            if confirm.as_deref() != Some(&found.name) {
+                bail!(
+                    "nothing was done: say --confirm {} to delete it, or --dry-run to see what would go",
+                    found.name
+                );
+            }
+            let request = v1::DeleteOrganisationRequest {
+                organisation: found.id,
+                grace_seconds: Some(grace_seconds),
+            };
+            let going =
+                answer(organisations.delete_organisation(connection.request(request)).await)?;
+            let sentence = format!(
+                "organisation {} goes in {grace_seconds} s, with its environments or after them; weft org restore takes it back until then",
+                going.name
+            );
+            Ok(Shown::Done(sentence, organisation_item(going)))
+        }
+        OrgCommand::Restore { organisation, .. } => {
+            let request = v1::RestoreOrganisationRequest { organisation };
+            let stays =
+                answer(organisations.restore_organisation(connection.request(request)).await)?;
+            let sentence = format!("organisation {} stays", stays.name);
+            Ok(Shown::Done(sentence, organisation_item(stays)))
+        }
         OrgCommand::List(_) => {
             let mut items = Vec::new();
             let mut after = String::new();
@@ -231,13 +317,7 @@ pub(super) async fn org(connection: Connection, command: OrgCommand) -> Result<S
                 let page = Some(v1::PageRequest { size: 0, after });
                 let request = connection.request(v1::ListOrganisationsRequest { page });
                 let listed = answer(organisations.list_organisations(request).await)?;
-                items.extend(listed.organisations.into_iter().map(|organisation| {
-                    let created = organisation.created_ms;
-                    Item::new()
-                        .with("id", organisation.id)
-                        .with("name", organisation.name)
-                        .with("created_ms", created)
-                }));
+                items.extend(listed.organisations.into_iter().map(organisation_item));
                 after = listed.page.unwrap_or_default().next;
                 if after.is_empty() {
                     return Ok(Shown::Many { items, empty: "no organisations" });

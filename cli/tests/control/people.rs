@@ -148,3 +148,20 @@ fn an_account_from_its_password_to_its_end() {
     let refused = desk.refused("user remove owner@acme.example --confirm owner@acme.example");
     assert_eq!(refused, "weft: this is the last owner of acme; make another one first");
 }
+
+#[test]
+fn an_organisation_has_another_name_and_goes() {
+    let desk = acme();
+    let refused = desk.refused("org delete acme --confirm acme");
+    assert_eq!(refused, "weft: it has 1 environments that stay: delete them first");
+    desk.ok("env delete acme/shop --confirm shop");
+    assert_eq!(desk.ok("org rename acme initech"), "the organisation is initech now\n");
+    let dry = desk.ok("org delete initech --dry-run");
+    assert!(dry.contains("would go in 604800 s"), "{dry}");
+    let refused = desk.refused("org delete initech --confirm acme");
+    assert!(refused.contains("nothing was done: say --confirm initech"), "{refused}");
+    let going = desk.json("org delete initech --confirm initech");
+    assert!(going["purge_ms"].as_u64().is_some(), "{going}");
+    assert_eq!(desk.ok("org restore initech"), "organisation initech stays\n");
+    assert_eq!(desk.json("org list")[0]["purge_ms"], serde_json::Value::Null);
+}

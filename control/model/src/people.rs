@@ -37,6 +37,9 @@ pub enum PeopleError {
     /// The invitation is for somebody else, is over, or who made it may not invite any more.
     #[error("no such invitation")]
     NoInvitation,
+    /// Nobody comes into it any more.
+    #[error("the organisation is being deleted")]
+    Going,
     /// There are as many as there may be.
     #[error("{0}")]
     Limit(String),
@@ -69,7 +72,7 @@ impl Change {
         let roster = held.roster.record.clone();
         let mut change = Self { transaction: Transaction::new(), roster };
         change.rests_on(held.roster)?;
-        change.transaction.conditions.push(Condition::Present(held.organisation.record.key()?));
+        change.rests_on(held.organisation)?;
         Ok(change)
     }
 
@@ -121,8 +124,11 @@ impl Change {
 /// An invitation is made.
 ///
 /// # Errors
-/// [`PeopleError::Limit`].
+/// [`PeopleError::Limit`], [`PeopleError::Going`].
 pub fn invite(held: Held<'_>, invitation: &Invitation) -> Result<Transaction, PeopleError> {
+    if held.organisation.record.purge.is_some() {
+        return Err(PeopleError::Going);
+    }
     let mut change = Change::new(held)?;
     change.roster.invitations += 1;
     if change.roster.invitations > INVITATIONS_MAX {
@@ -198,6 +204,9 @@ pub fn join(
         return Err(PeopleError::NoInvitation);
     };
     let by = inviter.map(|inviter| &inviter.record);
+    if held.organisation.record.purge.is_some() {
+        return Err(PeopleError::NoInvitation);
+    }
     if *organisation != held.organisation.record.id
         || !is_good(&invitation.record, &held.roster.record, by, now)
     {

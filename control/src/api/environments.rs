@@ -44,6 +44,16 @@ impl Api {
     }
 }
 
+/// How long something that is deleted can be taken back.
+pub(super) fn grace(seconds: Option<u32>) -> Result<Duration, AppError> {
+    let seconds = seconds.unwrap_or(GRACE_SECONDS);
+    if seconds > GRACE_SECONDS_MAX {
+        let problem = format!("{seconds}; expected at most {GRACE_SECONDS_MAX}");
+        return Err(AppError::invalid("grace_seconds", problem));
+    }
+    Ok(Duration::from_secs(seconds.into()))
+}
+
 fn new_environment(request: &v1::CreateEnvironmentRequest) -> Result<NewEnvironment, AppError> {
     let leaf_seconds = if request.leaf_seconds == 0 { LEAF_SECONDS } else { request.leaf_seconds };
     Ok(NewEnvironment {
@@ -127,12 +137,7 @@ impl Environments for Api {
         request: Request<v1::DeleteEnvironmentRequest>,
     ) -> Answer<v1::Environment> {
         self.call(request, |caller, request| async move {
-            let seconds = request.grace_seconds.unwrap_or(GRACE_SECONDS);
-            if seconds > GRACE_SECONDS_MAX {
-                let problem = format!("{seconds}; expected at most {GRACE_SECONDS_MAX}");
-                return Err(AppError::invalid("grace_seconds", problem));
-            }
-            let change = StateChange::Delete { grace: Duration::from_secs(seconds.into()) };
+            let change = StateChange::Delete { grace: grace(request.grace_seconds)? };
             self.set_state(&caller, request.environment.as_ref(), change).await
         })
         .await

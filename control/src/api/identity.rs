@@ -11,7 +11,7 @@ use weft_model::{
 };
 use zeroize::Zeroizing;
 
-use super::{Answer, Api, account::proof, bearer, convert};
+use super::{Answer, Api, account::proof, bearer, convert, environments::grace};
 use crate::error::AppError;
 
 pub(super) fn user(user: User) -> v1::User {
@@ -30,6 +30,7 @@ fn organisation(organisation: Organisation, revision: u64) -> v1::Organisation {
         name: organisation.name.to_string(),
         created_ms: organisation.created.0,
         revision,
+        purge_ms: organisation.purge.map(|purge| purge.0).unwrap_or_default(),
     }
 }
 
@@ -184,6 +185,42 @@ impl Organisations for Api {
                 .map(|found| organisation(found.record, found.modified.0))
                 .collect();
             Ok(v1::ListOrganisationsResponse { organisations, page })
+        })
+        .await
+    }
+
+    async fn rename_organisation(
+        &self,
+        request: Request<v1::RenameOrganisationRequest>,
+    ) -> Answer<v1::Organisation> {
+        self.call(request, |caller, request| async move {
+            let name = convert::parse("name", &request.name)?;
+            let renamed =
+                self.app.rename_organisation(&caller, &request.organisation, &name).await?;
+            Ok(organisation(renamed.record, renamed.modified.0))
+        })
+        .await
+    }
+
+    async fn delete_organisation(
+        &self,
+        request: Request<v1::DeleteOrganisationRequest>,
+    ) -> Answer<v1::Organisation> {
+        self.call(request, |caller, request| async move {
+            let grace = grace(request.grace_seconds)?;
+            let going = self.app.delete_organisation(&caller, &request.organisation, grace).await?;
+            Ok(organisation(going.record, going.modified.0))
+        })
+        .await
+    }
+
+    async fn restore_organisation(
+        &self,
+        request: Request<v1::RestoreOrganisationRequest>,
+    ) -> Answer<v1::Organisation> {
+        self.call(request, |caller, request| async move {
+            let stays = self.app.restore_organisation(&caller, &request.organisation).await?;
+            Ok(organisation(stays.record, stays.modified.0))
         })
         .await
     }

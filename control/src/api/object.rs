@@ -194,6 +194,13 @@ calls! {
     ListOrganisationsRequest => v1::ListOrganisationsResponse,
         "organisations.list-organisations", Plain, |_, _| named("installation");
 
+    RenameOrganisationRequest => v1::Organisation, "organisations.rename-organisation", Change,
+        |on, asked| on.organisation(&asked.organisation), asks |asked| which("name", &asked.name);
+    DeleteOrganisationRequest => v1::Organisation, "organisations.delete-organisation", Change,
+        |on, asked| on.organisation(&asked.organisation);
+    RestoreOrganisationRequest => v1::Organisation, "organisations.restore-organisation", Change,
+        |on, asked| on.organisation(&asked.organisation);
+
     // Members.
     ListMembersRequest => v1::ListMembersResponse, "members.list-members", Plain,
         |on, asked| part(on.organisation(&asked.organisation), "member", "");

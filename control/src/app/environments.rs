@@ -13,7 +13,7 @@ use weft_model::{
     policy::{Policy, Verdict},
     record::{
         Attachment, Authority, AuthorityState, Basis, Binding, Environment, EnvironmentName,
-        EnvironmentState, Host, Lifetimes, Quotas, Usage,
+        EnvironmentState, Host, Lifetimes, Organisation, Quotas, Usage,
     },
 };
 use weft_pki::{
@@ -91,6 +91,9 @@ impl App {
     ) -> Result<Decoded<Environment>, AppError> {
         let organisation =
             self.organisation(caller, Action::ManageOrganisation, &new.organisation).await?;
+        if organisation.record.purge.is_some() {
+            return Err(AppError::State("the organisation is being deleted".into()));
+        }
         new.check()?;
         if new.quotas != Quotas::default() {
             caller.may(Action::ManageInstallation, Object::Installation)?;
@@ -124,8 +127,12 @@ impl App {
             if self.read::<EnvironmentName>(&named.path()).await?.is_some() {
                 return Err(taken());
             }
-            let transaction = Transaction::new()
-                .present(organisation.record.key()?)
+            let organisation: Decoded<Organisation> = self
+                .read(organisation.record.id.as_str())
+                .await?
+                .filter(|found: &Decoded<Organisation>| found.record.purge.is_none())
+                .ok_or_else(|| AppError::State("the organisation is being deleted".into()))?;
+            let transaction = rests_on(Transaction::new(), &organisation)?
                 .absent(named.key()?)
                 .absent(environment.key()?)
                 .put(named.key()?, named.encode()?)
@@ -134,7 +141,7 @@ impl App {
                 .put(policy.key()?, policy.encode()?);
             Ok(Decision::Commit(transaction, ()))
         });
-        if let Err(AppError::Exists(_)) = &made {
+        if let Err(AppError::Exists(_) | AppError::State(_)) = &made {
             // Somebody was faster.
             let owner = Owner::Environment(environment.id.clone());
             self.keyring.destroy(&owner, self.clock.system_time()).await?;
@@ -246,6 +253,14 @@ impl App {
         transact!(self, {
             let found = self.environment(caller, action, reference).await?;
             let before = &found.record;
+            let organisation: Decoded<Organisation> = self
+                .read(before.organisation.as_str())
+                .await?
+                .ok_or(AppError::NotFound("organisation"))?;
+            if change == StateChange::Resume && organisation.record.purge.is_some() {
+                let problem = "the organisation is being deleted: restore it first";
+                return Err(AppError::State(problem.into()));
+            }
             let state = match (change, before.state) {
                 (StateChange::Suspend | StateChange::Resume, EnvironmentState::Purging) => {
                     return Err(AppError::State("the environment is being deleted".into()));
@@ -267,8 +282,8 @@ impl App {
                 return Ok(Decision::Already(()));
             }
             let after = Environment { state, ..before.clone() };
-            let transaction =
-                rests_on(Transaction::new(), &found)?.put(after.key()?, after.encode()?);
+            let transaction = rests_on(rests_on(Transaction::new(), &organisation)?, &found)?
+                .put(after.key()?, after.encode()?);
             Ok(Decision::Commit(transaction, ()))
         })?;
         self.environment(caller, action, reference).await

@@ -1,16 +1,25 @@
 //! Organisations.
 
+use std::{collections::BTreeSet, time::Duration};
+
+use weft_audit::{Facts, Word};
 use weft_model::{
     Decoded, OrganisationId, Record, ServiceName,
     access::{Action, Actor, Object, OrganisationRole},
     placement::Decision,
-    record::{InvitedTo, Organisation, OrganisationName, Roster},
+    record::{
+        Environment, EnvironmentState, Invitation, InvitedTo, Membership, Organisation,
+        OrganisationName, Roster,
+    },
 };
-use weft_store::Transaction;
+use weft_store::{CommitError, Transaction};
 use zeroize::Zeroizing;
 
-use super::{App, AppError, Caller};
-use crate::secret::random;
+use super::{App, AppError, Caller, environments::rests_on};
+use crate::{audit, secret::random};
+
+/// The time of grace of an organisation is over: it goes.
+const PURGE: Word = Word::new("organisations.purge");
 
 impl App {
     /// Makes an organisation, and an invitation for its first owner.
@@ -25,7 +34,8 @@ impl App {
     ) -> Result<(Organisation, Zeroizing<String>), AppError> {
         caller.may(Action::ManageInstallation, Object::Installation)?;
         let id = OrganisationId::from_random(&random());
-        let organisation = Organisation { id: id.clone(), name: name.clone(), created: self.now() };
+        let organisation =
+            Organisation { id: id.clone(), name: name.clone(), created: self.now(), purge: None };
         let named = OrganisationName { name: name.clone(), id: id.clone() };
         let roster = Roster { organisation: id.clone(), owners: 0, people: 0, invitations: 1 };
         let to = InvitedTo::Organisation(id, OrganisationRole::Owner);
@@ -76,5 +86,163 @@ impl App {
         };
         let all = self.view.read(|state| state.list::<Organisation>("", after, usize::MAX))?;
         Ok(all.into_iter().filter(visible).take(len_max).collect())
+    }
+
+    /// An organisation has another name; its old one is free.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn rename_organisation(
+        &self,
+        caller: &Caller,
+        text: &str,
+        name: &ServiceName,
+    ) -> Result<Decoded<Organisation>, AppError> {
+        let id = transact!(self, {
+            let found = self.organisation(caller, Action::OwnOrganisation, text).await?;
+            let before = &found.record;
+            let id = before.id.clone();
+            if before.name == *name {
+                return Ok(Decision::Already(id));
+            }
+            let named = OrganisationName { name: name.clone(), id: id.clone() };
+            if self.read::<OrganisationName>(&named.path()).await?.is_some() {
+                return Err(AppError::Exists(format!("there is an organisation {name} already")));
+            }
+            let after = Organisation { name: name.clone(), ..before.clone() };
+            let transaction = rests_on(Transaction::new(), &found)?
+                .absent(named.key()?)
+                .put(named.key()?, named.encode()?)
+                .delete(OrganisationName::key_at(before.name.as_str())?)
+                .put(after.key()?, after.encode()?);
+            Ok(Decision::Commit(transaction, id))
+        })?;
+        self.organisation(caller, Action::SeeOrganisation, id.as_str()).await
+    }
+
+    /// An organisation goes after a time of grace, when all of its environments are gone, which are deleted before.
+    ///
+    /// # Errors
+    /// [`AppError::State`] while an environment is to stay.
+    pub async fn delete_organisation(
+        &self,
+        caller: &Caller,
+        text: &str,
+        grace: Duration,
+    ) -> Result<Decoded<Organisation>, AppError> {
+        let id = transact!(self, {
+            let found = self.organisation(caller, Action::OwnOrganisation, text).await?;
+            let id = found.record.id.clone();
+            if found.record.purge.is_some() {
+                return Ok(Decision::Already(id));
+            }
+            let stay = self.environments_of(&id)?.into_iter().filter(|found| {
+                matches!(found.state, EnvironmentState::Active | EnvironmentState::Suspended)
+            });
+            let count = stay.count();
+            if count > 0 {
+                let problem = format!("it has {count} environments that stay: delete them first");
+                return Err(AppError::State(problem));
+            }
+            let after =
+                Organisation { purge: Some(self.now().after(grace)), ..found.record.clone() };
+            let transaction =
+                rests_on(Transaction::new(), &found)?.put(after.key()?, after.encode()?);
+            Ok(Decision::Commit(transaction, id))
+        })?;
+        self.organisation(caller, Action::SeeOrganisation, id.as_str()).await
+    }
+
+    /// An organisation stays after all, for as long as it is there. Its environments are restored one by one.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn restore_organisation(
+        &self,
+        caller: &Caller,
+        text: &str,
+    ) -> Result<Decoded<Organisation>, AppError> {
+        let id = transact!(self, {
+            let found = self.organisation(caller, Action::OwnOrganisation, text).await?;
+            let id = found.record.id.clone();
+            if found.record.purge.is_none() {
+                return Ok(Decision::Already(id));
+            }
+            let after = Organisation { purge: None, ..found.record.clone() };
+            let transaction =
+                rests_on(Transaction::new(), &found)?.put(after.key()?, after.encode()?);
+            Ok(Decision::Commit(transaction, id))
+        })?;
+        self.organisation(caller, Action::SeeOrganisation, id.as_str()).await
+    }
+
+    fn environments_of(&self, id: &OrganisationId) -> Result<Vec<Environment>, AppError> {
+        let all = self.view.read(|state| state.list::<Environment>("", None, usize::MAX))?;
+        let of = all.into_iter().map(|found| found.record);
+        Ok(of.filter(|found| found.organisation == *id).collect())
+    }
+
+    /// Removes organisations whose time has come, with everything of them.
+    pub(super) async fn purge_organisations(&self) -> Result<(), AppError> {
+        let all = self.view.read(|state| state.list::<Organisation>("", None, usize::MAX))?;
+        for found in all {
+            let is_due = found.record.purge.is_some_and(|purge| purge <= self.now());
+            // None is made from when it was to go on, and what was made before is in the view that says so.
+            if !is_due || !self.environments_of(&found.record.id)?.is_empty() {
+                continue;
+            }
+            let call = self.recorder.own(PURGE, audit::organisation(&found.record.id));
+            call.begin().await?;
+            let purged = self.remove_organisation(&found).await;
+            call.end(purged.as_ref().map(|()| Facts::none())).await?;
+            purged?;
+        }
+        Ok(())
+    }
+
+    /// It first, unless somebody restores it at this moment; what of it is left when the process ends then goes the
+    /// next time that something is tidied.
+    async fn remove_organisation(&self, found: &Decoded<Organisation>) -> Result<(), AppError> {
+        let organisation = &found.record;
+        let id = &organisation.id;
+        let transaction = rests_on(Transaction::new(), found)?
+            .delete(OrganisationName::key_at(organisation.name.as_str())?)
+            .delete(Roster::key_at(id.as_str())?)
+            .delete(organisation.key()?);
+        match self.commit(transaction).await {
+            Ok(_) => {}
+            // Somebody has restored it.
+            Err(CommitError::Conflict { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        tracing::info!(organisation = %id, "an organisation and everything of it is gone");
+        self.forget_people().await
+    }
+
+    /// Nobody is in an organisation that is gone, or invited into one.
+    pub(super) async fn forget_people(&self) -> Result<(), AppError> {
+        // Of one state: an organisation is there before anybody is in it.
+        let (invitations, memberships) = self.view.read(|state| {
+            let all = state.list::<Organisation>("", None, usize::MAX)?;
+            let known: BTreeSet<_> = all.into_iter().map(|found| found.record.id).collect();
+            let is_gone = |invitation: &Decoded<Invitation>| match &invitation.record.to {
+                InvitedTo::Organisation(into, _) => !known.contains(into),
+                InvitedTo::Installation => false,
+            };
+            let mut invitations = state.list::<Invitation>("", None, usize::MAX)?;
+            invitations.retain(is_gone);
+            let mut memberships = state.list::<Membership>("", None, usize::MAX)?;
+            memberships.retain(|found| !known.contains(&found.record.organisation));
+            Ok::<_, AppError>((invitations, memberships))
+        })?;
+        for found in invitations {
+            let transaction = rests_on(Transaction::new(), &found)?.delete(found.record.key()?);
+            self.try_once(transaction).await?;
+        }
+        for found in memberships {
+            let transaction = rests_on(Transaction::new(), &found)?.delete(found.record.key()?);
+            self.try_once(transaction).await?;
+        }
+        Ok(())
     }
 }

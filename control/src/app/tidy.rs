@@ -63,6 +63,8 @@ impl App {
                 self.free_addresses(environment).await?;
             }
         }
+        self.purge_organisations().await?;
+        self.forget_people().await?;
         let now = self.now();
         self.forget(|session: &Session| session.expires <= now).await?;
         self.forget(|token: &Token| token.expires <= now).await?;

@@ -10,6 +10,7 @@ mod examples;
 mod hostile;
 mod hosts;
 mod members;
+mod organisations;
 mod registry;
 mod secrets;
 mod site;

@@ -262,6 +262,13 @@ async fn every_call_about_an_organisation(
         let set = v1::SetMemberRoleRequest { organisation: organisation(), user: user(), role };
         call!(members.set_member_role(set));
     }
+    let (name, grace_seconds) = ("initech".to_owned(), Some(60));
+    let rename = v1::RenameOrganisationRequest { organisation: organisation(), name };
+    call!(organisations.rename_organisation(rename));
+    let delete = v1::DeleteOrganisationRequest { organisation: organisation(), grace_seconds };
+    call!(organisations.delete_organisation(delete));
+    let restore = v1::RestoreOrganisationRequest { organisation: organisation() };
+    call!(organisations.restore_organisation(restore));
     let list = v1::ListInvitationsRequest { organisation: organisation(), page: None };
     call!(members.list_invitations(list));
     let id = "tok-aaaaaaaaaaaaaaaa".to_owned();
@@ -299,7 +306,8 @@ async fn a_foreign_organisation_answers_as_one_that_is_not_there() {
     let refused: Vec<_> = own.iter().filter(|(_, answer)| answer.0 != Code::Ok).collect();
     let said: Vec<_> = refused.iter().map(|(call, answer)| (*call, answer.0)).collect();
     let last = |call| (call, Code::FailedPrecondition);
-    assert_eq!(said, [last("set_member_role"), last("remove_member")], "{refused:?}");
+    let expected = ["set_member_role", "delete_organisation", "remove_member"].map(last);
+    assert_eq!(said, expected, "{refused:?}");
 }
 
 fn outcome<T>(answer: Result<T, Status>) -> (Code, String) {

@@ -40,6 +40,10 @@ fn invitation(n: u8, by: Option<u8>, role: OrganisationRole) -> Invitation {
     }
 }
 
+fn organisation(purge: Option<UnixMs>) -> Organisation {
+    Organisation { id: id(), name: "acme".parse().unwrap(), created: UnixMs(1), purge }
+}
+
 /// What somebody read.
 struct Read {
     organisation: Decoded<Organisation>,
@@ -80,7 +84,7 @@ fn join_as(store: &Plain, n: u8) -> Result<Transaction, PeopleError> {
 /// An organisation with an owner, who is person 0.
 fn founded() -> Plain {
     let mut store = Plain::default();
-    store.put(&Organisation { id: id(), name: "acme".parse().unwrap(), created: UnixMs(1) });
+    store.put(&organisation(None));
     store.put(&Roster { organisation: id(), owners: 0, people: 0, invitations: 0 });
     add(&mut store, 0, None, OrganisationRole::Owner);
     store
@@ -157,6 +161,21 @@ fn who_is_in_it_already_keeps_the_higher_role_and_is_counted_once() {
     // By an invitation of one's own.
     add(&mut store, 1, Some(1), OrganisationRole::Owner);
     assert_eq!(roster(&store), (2, 2, 0));
+}
+
+#[test]
+fn nobody_comes_into_an_organisation_that_goes() {
+    let mut store = founded();
+    let invited = invite_to(&store, 1, Some(0), OrganisationRole::Owner).unwrap();
+    assert!(store.commit(&invited));
+    let (joined, second) =
+        (join_as(&store, 1).unwrap(), invite_to(&store, 2, Some(0), OrganisationRole::Member));
+    store.put(&organisation(Some(UnixMs(99))));
+    // Nor by what was decided before.
+    assert!(!store.commit(&joined) && !store.commit(&second.unwrap()));
+    assert!(matches!(join_as(&store, 1), Err(PeopleError::NoInvitation)));
+    let one = invitation(2, Some(0), OrganisationRole::Member);
+    assert!(matches!(invite(Read::of(&store).held(), &one), Err(PeopleError::Going)));
 }
 
 #[test]

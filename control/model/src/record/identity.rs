@@ -19,6 +19,9 @@ pub struct Organisation {
     pub name: ServiceName,
     /// When it was made.
     pub created: UnixMs,
+    /// When it goes, once it has no environment any more; it stays without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purge: Option<UnixMs>,
 }
 
 impl Record for Organisation {
