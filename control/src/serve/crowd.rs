@@ -136,7 +136,8 @@ mod tests {
         assert_eq!(lost, [[true; 8].as_slice(), &[false; 2]].concat(), "the oldest go");
         assert_eq!(crowd.places().len, 4);
         drop((good, flood, late));
-        assert_eq!((crowd.places().len, crowd.places().all.len()), (0, 0));
+        let places = crowd.places();
+        assert_eq!((places.len, places.all.len()), (0, 0));
     }
 
     #[test]
