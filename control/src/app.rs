@@ -51,7 +51,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Semaphore, time::sleep};
+use tokio::time::sleep;
 use weft_keys::Keyring;
 use weft_model::{
     Decoded, Record, UnixMs,
@@ -81,7 +81,7 @@ pub use self::{
     users::Account,
     watch::{HostWatch, News},
 };
-use self::{lockout::Lockout, services_watch::Watches};
+use self::{lockout::Lockout, passwords::Passwords, services_watch::Watches};
 use crate::{
     audit::{Call, Log, Reader, Recorder},
     clock::Clock,
@@ -91,8 +91,6 @@ use crate::{
 
 /// How often something is decided anew because somebody else was faster.
 const ATTEMPTS_MAX: u32 = 16;
-/// Passwords that are worked on at once, each with 19 MiB.
-const PASSWORDS_MAX: usize = 4;
 /// Longest pause between two attempts is this times their number.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(4);
 
@@ -117,7 +115,7 @@ pub struct App {
     /// The authority's certificate, PEM.
     anchor: String,
     /// Turns for work on passwords.
-    passwords: Semaphore,
+    passwords: Passwords,
     /// Addresses whose passwords were wrong.
     lockout: Mutex<Lockout>,
     /// What hosts said last.
@@ -139,7 +137,7 @@ impl App {
         anchor: String,
     ) -> Self {
         let recorder = Arc::new(Recorder::new(log.audit, clock.clone()));
-        let passwords = Semaphore::new(PASSWORDS_MAX);
+        let passwords = Passwords::default();
         let (lockout, heard, watches) = (Mutex::default(), Mutex::default(), Watches::default());
         let reader = log.reader;
         Self {

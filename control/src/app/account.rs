@@ -12,12 +12,8 @@ use weft_store::Transaction;
 use zeroize::Zeroizing;
 
 use super::{
-    App, AppError, Caller, Proof,
-    authentication::person,
-    environments::rests_on,
-    passwords::{check_password, hash_password},
-    proof::recovery_hash,
-    sessions::email_hash,
+    App, AppError, Caller, Proof, authentication::person, environments::rests_on,
+    passwords::check_password, proof::recovery_hash, sessions::email_hash,
 };
 use crate::{
     secret::{self, random},
@@ -58,7 +54,7 @@ impl App {
         check_password("new_password", &new)?;
         let code = proof.code.clone();
         let by = self.prove_caller(caller, proof).await?;
-        let password_hash = self.slowly(move || hash_password(&new)).await??;
+        let password_hash = self.passwords.hash(new).await?;
         let session = secret::hash(shown);
         transact!(self, {
             let (user, transaction) = self.proved(&by, &code).await.map_err(not_proved)?.spend()?;

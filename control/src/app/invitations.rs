@@ -17,11 +17,8 @@ use weft_store::Transaction;
 use zeroize::Zeroizing;
 
 use super::{
-    App, AppError, Caller,
-    authentication::person,
-    environments::rests_on,
-    passwords::{check_password, hash_password},
-    sessions::email_hash,
+    App, AppError, Caller, authentication::person, environments::rests_on,
+    passwords::check_password, sessions::email_hash,
 };
 use crate::{
     audit,
@@ -142,7 +139,7 @@ impl App {
         let hash = secret::hash(invitation);
         // Who has none is told so before any work is done.
         self.read::<Invitation>(&hash).await?.ok_or_else(absent)?;
-        let password_hash = self.slowly(move || hash_password(&password)).await??;
+        let password_hash = self.passwords.hash(password).await?;
         let id = UserId::from_random(&random());
         transact!(self, {
             let invited: Decoded<Invitation> = self.read(&hash).await?.ok_or_else(absent)?;

@@ -10,12 +10,7 @@ use weft_model::{
 use weft_store::Transaction;
 use zeroize::Zeroizing;
 
-use super::{
-    App, AppError,
-    environments::rests_on,
-    passwords::{NOBODY, verify},
-    sessions::email_hash,
-};
+use super::{App, AppError, environments::rests_on, passwords::NOBODY, sessions::email_hash};
 use crate::{
     secret,
     totp::{self, SEED_LEN, Seed},
@@ -101,7 +96,7 @@ impl App {
         let hash =
             user.as_ref().map_or_else(|| NOBODY.to_owned(), |user| user.password_hash.clone());
         let Proof { password, code } = proof;
-        let matches = self.slowly(move || verify(&password, &hash)).await?;
+        let matches = self.passwords.matches(password, hash).await?;
         let is_taken = opened.take(&code, self.now()).is_ok();
         let is_good = matches & is_taken & user.as_ref().is_some_and(|user| !user.suspended);
         self.count_proof(&address, is_good)?;
