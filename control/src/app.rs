@@ -37,7 +37,6 @@ mod tidy;
 mod watch;
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -47,12 +46,13 @@ use weft_keys::Keyring;
 use weft_model::{
     Decoded, Record, UnixMs,
     access::{Access, Action, Actor, Object},
+    liveness::{Heartbeats, Watchman},
     placement::Decision,
     record::Environment,
 };
 use weft_pki::installation::InstallationAuthority;
 use weft_store::{CommitError, Revision, Store, Transaction};
-use weft_types::{HostId, InstallationId};
+use weft_types::InstallationId;
 
 pub use self::{
     attachments::{AttachWish, GRANT_SECONDS_MAX, GrantWish, Host as HostWish},
@@ -62,7 +62,7 @@ pub use self::{
     identity::Login,
     leaves::Leaf,
     names::EnvironmentReference,
-    reports::{Heard, ReportedHealth},
+    reports::{Report, ReportedHealth, Signs},
     secrets::{Released, SecretValue},
     services_watch::{ServiceNews, ServicesWatch},
     watch::{HostWatch, News},
@@ -106,8 +106,10 @@ pub struct App {
     passwords: Semaphore,
     /// Addresses whose passwords were wrong.
     lockout: Mutex<Lockout>,
-    /// What hosts said last.
-    heard: Mutex<HashMap<HostId, Heard>>,
+    /// What hosts said last to this process.
+    heard: Mutex<Heartbeats>,
+    /// For how long hosts have said nothing.
+    watchman: Mutex<Watchman>,
     /// Turns for those who watch services.
     watches: Watches,
 }
@@ -126,7 +128,8 @@ impl App {
     ) -> Self {
         let recorder = Arc::new(Recorder::new(log.audit, clock.clone()));
         let passwords = Semaphore::new(PASSWORDS_MAX);
-        let (lockout, heard, watches) = (Mutex::default(), Mutex::default(), Watches::default());
+        let (lockout, watches) = (Mutex::default(), Watches::default());
+        let (heard, watchman) = (Mutex::default(), Mutex::default());
         let reader = log.reader;
         Self {
             store,
@@ -140,6 +143,7 @@ impl App {
             passwords,
             lockout,
             heard,
+            watchman,
             watches,
         }
     }

@@ -20,6 +20,7 @@ use rustls::{
 use tokio::{net::TcpListener, sync::mpsc, time::sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
+use weft_model::liveness::{KEEP_INTERVAL, LOOK_INTERVAL};
 use weft_pki::installation::{self, ServerName};
 
 pub use self::door::CONNECTIONS_MAX;
@@ -68,6 +69,8 @@ pub async fn serve(
     let accepting = tokio::spawn(door::accept(listener, TlsAcceptor::from(config), connections));
     let renewing = tokio::spawn(renew(own, Arc::clone(&app), names.to_vec()));
     let tidying = tokio::spawn(tidy(Arc::clone(&app)));
+    let keeping = tokio::spawn(keep_heartbeats(Arc::clone(&app)));
+    let looking = tokio::spawn(look_for_lost(Arc::clone(&app)));
     let expiring = tokio::spawn(expire(Arc::clone(&app)));
     let counting = tokio::spawn(record_left_out(Arc::clone(&app)));
     let keys = {
@@ -86,6 +89,8 @@ pub async fn serve(
     accepting.abort();
     renewing.abort();
     tidying.abort();
+    keeping.abort();
+    looking.abort();
     expiring.abort();
     counting.abort();
     keys.abort();
@@ -127,6 +132,24 @@ async fn tidy(app: Arc<App>) {
             tracing::warn!(%error, "what is over is not removed yet");
         }
         sleep(TIDY_INTERVAL).await;
+    }
+}
+
+async fn keep_heartbeats(app: Arc<App>) {
+    loop {
+        sleep(KEEP_INTERVAL).await;
+        if let Err(error) = app.keep_heartbeats().await {
+            tracing::warn!(%error, "what hosts said is not kept yet");
+        }
+    }
+}
+
+async fn look_for_lost(app: Arc<App>) {
+    loop {
+        sleep(LOOK_INTERVAL).await;
+        if let Err(error) = app.look_for_lost().await {
+            tracing::warn!(%error, "it is not known which hosts are lost");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //!   Store ──▶ records ──▶ ┌ access      who may do what
 //!                         ├ ipam        which address is given to whom
+//!                         ├ liveness    which hosts are not heard of any more
 //!                         ├ placement   what a host may have, and what a move changes
 //!                         ├ policy      who may talk to whom, as rules on addresses
 //!                         ├ registry    services, who has which role, what is out of service
@@ -17,6 +18,7 @@
 pub mod access;
 pub mod id;
 pub mod ipam;
+pub mod liveness;
 pub mod placement;
 pub mod policy;
 pub mod projection;

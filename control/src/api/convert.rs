@@ -13,7 +13,10 @@ use weft_model::{
 };
 
 use super::services;
-use crate::{app::EnvironmentReference, error::AppError};
+use crate::{
+    app::{EnvironmentReference, Signs},
+    error::AppError,
+};
 
 /// Entries of a page that does not say how many.
 const PAGE_LEN: u32 = 100;
@@ -231,7 +234,7 @@ pub(super) fn host_state(state: v1::HostState) -> Result<HostState, AppError> {
     }
 }
 
-pub(super) fn host(found: Decoded<Host>, heard: Option<crate::app::Heard>) -> v1::Host {
+pub(super) fn host(found: Decoded<Host>, signs: Signs) -> v1::Host {
     let Decoded { record, modified } = found;
     let state = match record.state {
         HostState::Active => v1::HostState::Active,
@@ -243,7 +246,13 @@ pub(super) fn host(found: Decoded<Host>, heard: Option<crate::app::Heard>) -> v1
         address: endpoint.address.to_string(),
         pod: endpoint.pod.unwrap_or_default(),
     });
-    let (version, heard_ms) = heard.map(|heard| (heard.version, heard.at.0)).unwrap_or_default();
+    let Signs { heartbeat, lost } = signs;
+    let presence = match (&heartbeat, &lost) {
+        (_, Some(_)) => v1::HostPresence::Lost,
+        (Some(_), None) => v1::HostPresence::Present,
+        (None, None) => v1::HostPresence::Expected,
+    };
+    let (version, heard_ms) = heartbeat.map(|last| (last.version, last.at.0)).unwrap_or_default();
     v1::Host {
         id: record.id.to_string(),
         state: state.into(),
@@ -260,6 +269,8 @@ pub(super) fn host(found: Decoded<Host>, heard: Option<crate::app::Heard>) -> v1
         heard_ms,
         created_ms: record.created.0,
         revision: modified.0,
+        presence: presence.into(),
+        lost_ms: lost.map_or(0, |lost| lost.since.0),
     }
 }
 

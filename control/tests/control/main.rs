@@ -7,6 +7,7 @@ mod document;
 mod examples;
 mod hostile;
 mod hosts;
+mod lost;
 mod registry;
 mod secrets;
 mod site;
