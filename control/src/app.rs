@@ -34,6 +34,7 @@ mod secrets;
 mod services;
 mod services_watch;
 mod tidy;
+mod turn;
 mod watch;
 
 use std::{
@@ -65,6 +66,7 @@ pub use self::{
     reports::{Report, ReportedHealth, Signs},
     secrets::{Released, SecretValue},
     services_watch::{ServiceNews, ServicesWatch},
+    turn::{Holder, TURN_LOOK, TURN_RENEW, TURN_TTL, Turn},
     watch::{HostWatch, News},
 };
 use self::{lockout::Lockout, services_watch::Watches};
@@ -102,6 +104,8 @@ pub struct App {
     authority: InstallationAuthority,
     /// The authority's certificate, PEM.
     anchor: String,
+    /// What this process is called.
+    process: String,
     /// Turns for work on passwords.
     passwords: Semaphore,
     /// Addresses whose passwords were wrong.
@@ -130,7 +134,7 @@ impl App {
         let passwords = Semaphore::new(PASSWORDS_MAX);
         let (lockout, watches) = (Mutex::default(), Watches::default());
         let (heard, watchman) = (Mutex::default(), Mutex::default());
-        let reader = log.reader;
+        let (reader, process) = (log.reader, log.process.to_string());
         Self {
             store,
             keyring,
@@ -140,6 +144,7 @@ impl App {
             reader,
             authority,
             anchor,
+            process,
             passwords,
             lockout,
             heard,

@@ -54,6 +54,9 @@ pub enum AppError {
     /// What it would have done could not be recorded; nothing was done.
     #[error("the audit takes no records now; nothing was done")]
     Unrecorded,
+    /// Background work of this process is over; nothing was changed.
+    #[error("another process does background work by now")]
+    Superseded,
     /// Nobody knows.
     #[error("it is not known whether the change was made")]
     Unknown,

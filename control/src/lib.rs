@@ -13,6 +13,7 @@
 pub mod api;
 pub mod app;
 pub mod audit;
+pub mod background;
 pub mod backup;
 pub mod clock;
 pub mod config;

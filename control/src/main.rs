@@ -13,6 +13,7 @@ use tokio::{
 use tracing_subscriber::EnvFilter;
 use weft_control::{
     Clock, Config,
+    background::Background,
     backup::{Part, back_up, restore},
     init, serve,
 };
@@ -147,7 +148,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
                     _ = interrupt.recv() => {}
                 }
             };
+            let background = Background::start(Arc::clone(&app));
             let served = serve::serve(listener, app, &config.server_names, stop).await;
+            background.stop().await;
             // The head of the last line is anchored, unless a call that is given up still holds the log.
             let _ = timeout(AUDIT_CLOSE_MAX, auditing.finished()).await;
             served

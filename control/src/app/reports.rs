@@ -14,10 +14,10 @@ use weft_model::{
     placement::Decision,
     record::{Attachment, Health, HealthState, Heartbeat, Host, HostState, Lost},
 };
-use weft_store::{CommitError, Condition, OPERATIONS_MAX, Revision, Transaction};
+use weft_store::{Condition, OPERATIONS_MAX, Revision, Transaction};
 use weft_types::{AttachmentName, EnvironmentId, HostId};
 
-use super::{App, AppError, Caller, environments::rests_on};
+use super::{App, AppError, Caller, Turn, environments::rests_on};
 use crate::view::State;
 
 /// Longest version that is kept, bytes.
@@ -148,7 +148,7 @@ impl App {
     ///
     /// # Errors
     /// [`AppError`]; then every host has all of its time again.
-    pub async fn look_for_lost(&self) -> Result<(), AppError> {
+    pub async fn look_for_lost(&self, turn: &Turn) -> Result<(), AppError> {
         let hosts = self.view.read(|state| {
             let hosts = state.list::<Host>("", None, usize::MAX)?;
             let watched = hosts.into_iter().filter(|host| host.record.state != HostState::Revoked);
@@ -161,7 +161,7 @@ impl App {
         })?;
         let silent = self.watchman().look(self.clock.passed(), hosts);
         for (host, sign) in silent {
-            if let Err(error) = self.give_up(&host, sign).await {
+            if let Err(error) = self.give_up(turn, &host, sign).await {
                 self.watchman().forget();
                 return Err(error);
             }
@@ -170,7 +170,12 @@ impl App {
     }
 
     /// Unless it is heard of meanwhile.
-    async fn give_up(&self, host: &HostId, sign: Option<Revision>) -> Result<(), AppError> {
+    async fn give_up(
+        &self,
+        turn: &Turn,
+        host: &HostId,
+        sign: Option<Revision>,
+    ) -> Result<(), AppError> {
         let lost = Lost { host: host.clone(), since: self.now() };
         if self.view.read(|state| state.get::<Lost>(host.as_str()))?.is_some() {
             return Ok(());
@@ -185,10 +190,8 @@ impl App {
             .present(Host::key_at(host.as_str())?)
             .absent(lost.key()?)
             .put(lost.key()?, lost.encode()?);
-        match self.commit(transaction).await {
-            Ok(_) => tracing::warn!(%host, "a host is not heard of any more: it is lost"),
-            Err(CommitError::Conflict { .. }) => {}
-            Err(error) => return Err(error.into()),
+        if self.commit_in(turn, transaction).await? {
+            tracing::warn!(%host, "a host is not heard of any more: it is lost");
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What is over goes: environments whose time has come, addresses after their quarantine, tokens that have expired.
 //!
-//! Every step is a transaction that rests on what it removes, and may be done twice, so several processes may do this at
-//! once and each may be ended at any moment.
+//! Every step is a transaction that rests on what it removes and on the turn of whoever does it, so a process may be
+//! ended, or stand still, at any moment.
 
 use weft_audit::{Facts, Word};
 use weft_keys::Owner;
@@ -15,9 +15,9 @@ use weft_model::{
         SealedSecret, Secret, SecretUsage, Service, Session, Slot, Token, Usage,
     },
 };
-use weft_store::{CommitError, LIST_LEN_MAX, OPERATIONS_MAX, Transaction};
+use weft_store::{LIST_LEN_MAX, OPERATIONS_MAX, Transaction};
 
-use super::{App, AppError, environments::rests_on};
+use super::{App, AppError, Turn, environments::rests_on};
 use crate::audit;
 
 /// The time of grace of an environment is over: it goes, with its key.
@@ -47,7 +47,7 @@ impl App {
     ///
     /// # Errors
     /// [`AppError`]; what could not be removed is tried again the next time.
-    pub async fn tidy(&self) -> Result<(), AppError> {
+    pub async fn tidy(&self, turn: &Turn) -> Result<(), AppError> {
         let environments =
             self.view.read(|state| state.list::<Environment>("", None, usize::MAX))?;
         for environment in environments {
@@ -57,20 +57,24 @@ impl App {
                 EnvironmentState::Active | EnvironmentState::Suspended => false,
             };
             if due {
-                self.purge(&environment).await?;
+                self.purge(turn, &environment).await?;
             } else {
-                self.free_addresses(environment).await?;
+                self.free_addresses(turn, environment).await?;
             }
         }
         let now = self.now();
-        self.forget(|session: &Session| session.expires <= now).await?;
-        self.forget(|token: &Token| token.expires <= now).await?;
-        self.forget(|invitation: &Invitation| invitation.expires <= now).await?;
-        self.forget(|token: &JoinToken| is_over(token, now)).await?;
-        self.forget(|grant: &Grant| grant.used_by.is_none() && grant.expires <= now).await
+        self.forget(turn, |session: &Session| session.expires <= now).await?;
+        self.forget(turn, |token: &Token| token.expires <= now).await?;
+        self.forget(turn, |invitation: &Invitation| invitation.expires <= now).await?;
+        self.forget(turn, |token: &JoinToken| is_over(token, now)).await?;
+        self.forget(turn, |grant: &Grant| grant.used_by.is_none() && grant.expires <= now).await
     }
 
-    async fn free_addresses(&self, environment: Decoded<Environment>) -> Result<(), AppError> {
+    async fn free_addresses(
+        &self,
+        turn: &Turn,
+        environment: Decoded<Environment>,
+    ) -> Result<(), AppError> {
         let id = &environment.record.id;
         loop {
             let usage: Option<Decoded<Usage>> = self.read(id.as_str()).await?;
@@ -87,57 +91,58 @@ impl App {
                 revision,
             };
             let Some(transaction) = placement::sweep(&scene, self.now())? else { return Ok(()) };
-            match self.commit(transaction).await {
-                Ok(_) => {}
+            if !self.commit_in(turn, transaction).await? {
                 // Somebody is at work there: the next time.
-                Err(CommitError::Conflict { .. }) => return Ok(()),
-                Err(error) => return Err(error.into()),
+                return Ok(());
             }
         }
     }
 
     /// Removes an environment with everything of it.
-    async fn purge(&self, environment: &Decoded<Environment>) -> Result<(), AppError> {
+    async fn purge(&self, turn: &Turn, environment: &Decoded<Environment>) -> Result<(), AppError> {
         let id = &environment.record.id;
         if environment.record.state != EnvironmentState::Purging {
             let purging =
                 Environment { state: EnvironmentState::Purging, ..environment.record.clone() };
             let transaction =
                 rests_on(Transaction::new(), environment)?.put(purging.key()?, purging.encode()?);
-            return match self.commit(transaction).await {
-                // From here on nobody resumes it; the rest comes the next time, from what is stored then.
-                Ok(_) | Err(CommitError::Conflict { .. }) => Ok(()),
-                Err(error) => Err(error.into()),
-            };
+            // From here on nobody resumes it; the rest comes the next time, from what is stored then.
+            return self.commit_in(turn, transaction).await.map(|_| ());
         }
+        self.still_in(turn).await?;
         let object = audit::environment(id, &environment.record.organisation);
         let call = self.recorder.own(PURGE, object);
         call.begin().await?;
-        let purged = self.remove_environment(environment).await;
+        let purged = self.remove_environment(turn, environment).await;
         call.end(purged.as_ref().map(|()| Facts::none())).await?;
         purged
     }
 
-    /// Its key first.
-    async fn remove_environment(&self, environment: &Decoded<Environment>) -> Result<(), AppError> {
+    /// Its key first: that is of another store, and whoever destroys it twice changes nothing.
+    async fn remove_environment(
+        &self,
+        turn: &Turn,
+        environment: &Decoded<Environment>,
+    ) -> Result<(), AppError> {
         let id = &environment.record.id;
         self.keyring.destroy(&Owner::Environment(id.clone()), self.clock.system_time()).await?;
         for kind in OWNED {
             // Without the slash for what is one to an environment: ids have one length, so none begins another.
-            self.remove_all(&format!("{kind}/{id}")).await?;
+            self.remove_all(turn, &format!("{kind}/{id}")).await?;
         }
-        self.forget(|token: &Token| token.environment == *id).await?;
-        self.forget(|membership: &EnvironmentMembership| membership.environment == *id).await?;
+        self.forget(turn, |token: &Token| token.environment == *id).await?;
+        self.forget(turn, |membership: &EnvironmentMembership| membership.environment == *id)
+            .await?;
         let (organisation, name) = (&environment.record.organisation, &environment.record.name);
         let transaction = Transaction::new()
             .delete(EnvironmentName::key_at(&format!("{organisation}/{name}"))?)
             .delete(environment.record.key()?);
-        self.commit(transaction).await?;
+        self.commit_in(turn, transaction).await?;
         tracing::info!(environment = %id, "an environment and everything of it is gone");
         Ok(())
     }
 
-    async fn remove_all(&self, prefix: &str) -> Result<(), AppError> {
+    async fn remove_all(&self, turn: &Turn, prefix: &str) -> Result<(), AppError> {
         loop {
             let page = self.store.list(prefix, None, OPERATIONS_MAX.min(LIST_LEN_MAX)).await?;
             if page.entries.is_empty() {
@@ -145,19 +150,20 @@ impl App {
             }
             let keys = page.entries.into_iter().map(|entry| entry.key);
             let transaction = keys.fold(Transaction::new(), Transaction::delete);
-            self.commit(transaction).await?;
+            self.commit_in(turn, transaction).await?;
         }
     }
 
     /// Removes records that are over, if they are still as they were read.
-    async fn forget<R: Record>(&self, is_over: impl Fn(&R) -> bool) -> Result<(), AppError> {
+    async fn forget<R: Record>(
+        &self,
+        turn: &Turn,
+        is_over: impl Fn(&R) -> bool,
+    ) -> Result<(), AppError> {
         let all = self.view.read(|state| state.list::<R>("", None, usize::MAX))?;
         for found in all.into_iter().filter(|found| is_over(&found.record)) {
             let transaction = rests_on(Transaction::new(), &found)?.delete(found.record.key()?);
-            match self.commit(transaction).await {
-                Ok(_) | Err(CommitError::Conflict { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
+            self.commit_in(turn, transaction).await?;
         }
         Ok(())
     }

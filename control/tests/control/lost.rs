@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tonic::{Code, transport::Channel};
-use weft_control::{App, Clock, app::Report};
+use weft_control::{
+    App, Clock,
+    app::{Report, Turn},
+};
 use weft_control_api::v1::{
     self, HostPresence, attachments_client::AttachmentsClient, host_agent_client::HostAgentClient,
     host_update::Update, hosts_client::HostsClient, services_client::ServicesClient,
@@ -24,6 +27,7 @@ struct Plane {
     site: Site,
     clock: Clock,
     watcher: Arc<App>,
+    turn: Turn,
 }
 
 impl Plane {
@@ -31,7 +35,8 @@ impl Plane {
         let clock = Clock::manual(Clock::default().now());
         let site = Site::start_at(clock.clone()).await;
         let watcher = site.another_process().await;
-        Self { site, clock, watcher }
+        let turn = site.turn(&watcher).await;
+        Self { site, clock, watcher, turn }
     }
 
     /// What happens in one interval in which these report.
@@ -46,7 +51,8 @@ impl Plane {
 
     async fn look(&self) {
         self.told(&self.watcher, &self.site.app).await;
-        self.watcher.look_for_lost().await.unwrap();
+        self.watcher.renew_turn(&self.turn).await.unwrap();
+        self.watcher.look_for_lost(&self.turn).await.unwrap();
         self.told(&self.site.app, &self.watcher).await;
     }
 
@@ -118,8 +124,9 @@ async fn nobody_is_lost_by_a_clock_that_is_set_or_while_nobody_looked() {
     // A process that has just begun, and one that stood still, have heard nobody for a while.
     let fresh = plane.site.another_process().await;
     plane.clock.advance(LOST_AFTER * 2);
-    for process in [&fresh, &plane.watcher] {
-        process.look_for_lost().await.unwrap();
+    for process in [&plane.watcher, &fresh] {
+        let turn = plane.site.turn(process).await;
+        process.look_for_lost(&turn).await.unwrap();
         assert_eq!(process.signs(&"host-a".parse().unwrap()).unwrap().lost, None);
     }
 }
@@ -182,8 +189,7 @@ async fn a_lost_host_that_comes_back_has_lost_what_moved_and_is_not_heard_about_
 
     let mut services = ServicesClient::new(plane.site.connect(None).await);
     let mut state_of_web = async || {
-        let get =
-            v1::GetServiceRequest { environment: name(&shop.id), name: "web".to_owned() };
+        let get = v1::GetServiceRequest { environment: name(&shop.id), name: "web".to_owned() };
         let found = services.get_service(with(get, &owner)).await.unwrap().into_inner();
         found.instances[0].state()
     };
@@ -220,9 +226,7 @@ async fn a_lost_host_that_comes_back_has_lost_what_moved_and_is_not_heard_about_
     assert!(moved.generation > web.generation);
 
     // It comes back: it is told that the attachment is not its own, and what it says of it is not heard.
-    let is_gone = |update: &v1::HostUpdate| {
-        matches!(&update.update, Some(Update::Removed(gone)) if gone.environment == shop.id)
-    };
+    let is_gone = |update: &v1::HostUpdate| matches!(&update.update, Some(Update::Removed(gone)) if gone.environment == shop.id);
     while !next(&mut watch).await.unwrap().updates.iter().any(is_gone) {}
     for generation in [web.generation, moved.generation] {
         a.report(health(generation, v1::HealthState::Unhealthy)).await.unwrap();

@@ -13,3 +13,4 @@ mod secrets;
 mod site;
 mod story;
 mod strangers;
+mod turns;

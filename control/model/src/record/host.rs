@@ -126,3 +126,23 @@ impl Record for Heartbeat {
         self.host.to_string()
     }
 }
+
+/// Whose turn it is to do background work. It is written with a lease, so it is there while its holder lives, and every
+/// change that the holder makes rests on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Turn {
+    /// Which process has it.
+    pub process: String,
+    /// Since when.
+    pub since: UnixMs,
+}
+
+impl Record for Turn {
+    const KIND: &'static str = "turn";
+
+    fn path(&self) -> String {
+        // There is one.
+        "background".to_owned()
+    }
+}
