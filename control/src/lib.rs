@@ -19,6 +19,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod init;
+pub mod master_key;
 pub mod secret;
 pub mod serve;
 pub mod view;

@@ -8,6 +8,7 @@ mod examples;
 mod hostile;
 mod hosts;
 mod lost;
+mod master_keys;
 mod registry;
 mod secrets;
 mod site;
