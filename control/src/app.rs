@@ -22,6 +22,7 @@ macro_rules! transact {
 
 mod attachments;
 mod audit;
+mod authorities;
 mod environments;
 mod hosts;
 mod identity;
@@ -58,7 +59,8 @@ use weft_types::InstallationId;
 pub use self::{
     attachments::{AttachWish, GRANT_SECONDS_MAX, GrantWish, Host as HostWish},
     audit::{AuditPage, AuditScope, Seen},
-    environments::{NewEnvironment, StateChange},
+    authorities::Rotation,
+    environments::{Described, NewEnvironment, StateChange},
     hosts::{Enrolled, Enrolment, HostChange, JOIN_TOKEN_SECONDS_MAX, NewJoinToken},
     identity::Login,
     leaves::Leaf,

@@ -118,6 +118,7 @@ async fn look(app: &App, turn: &Turn) -> Result<Infallible, AppError> {
 async fn tidy(app: &App, turn: &Turn) -> Result<Infallible, AppError> {
     loop {
         check(app.tidy(turn).await, "to remove what is over")?;
+        check(app.go_on_with_rotations(turn).await, "to rotate authorities")?;
         sleep(TIDY_INTERVAL).await;
     }
 }

@@ -9,6 +9,7 @@ use weft_model::{
     placement::PlacementError,
     policy::PolicyError,
     registry::RegistryError,
+    rotation::RotationError,
     secret::{SECRET_BYTES_MAX, SecretError, VERSIONS_MAX},
 };
 use weft_pki::{issue::IssueError, request::RequestError};
@@ -115,6 +116,16 @@ impl From<CommitError> for AppError {
 impl From<RecordError> for AppError {
     fn from(error: RecordError) -> Self {
         Self::internal(error)
+    }
+}
+
+impl From<RotationError> for AppError {
+    fn from(error: RotationError) -> Self {
+        match error {
+            RotationError::Generation { .. } => Self::invalid("generation", error),
+            RotationError::UnderWay(_) => Self::State(error.to_string()),
+            other => Self::internal(other),
+        }
     }
 }
 

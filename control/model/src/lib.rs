@@ -7,6 +7,7 @@
 //!                         ├ placement   what a host may have, and what a move changes
 //!                         ├ policy      who may talk to whom, as rules on addresses
 //!                         ├ registry    services, who has which role, what is out of service
+//!                         ├ rotation    how an authority gives way to its next generation
 //!                         ├ secret      versions of secrets, and to which hosts they are released
 //!                         └ projection  what each host has to know, as snapshots and changes
 //! ```
@@ -24,6 +25,7 @@ pub mod policy;
 pub mod projection;
 pub mod record;
 pub mod registry;
+pub mod rotation;
 pub mod secret;
 
 pub use self::{

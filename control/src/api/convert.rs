@@ -4,17 +4,18 @@ use std::{net::IpAddr, str::FromStr, time::Duration};
 
 use weft_control_api::v1;
 use weft_model::{
-    Decoded, SlotName,
+    Decoded, SlotName, UnixMs,
     projection::{InstanceState, ServiceDocument},
     record::{
-        self, Attachment, Environment, EnvironmentState, Grant, Health, HealthState, Host,
-        HostState, Quotas, Share, Slot, SlotKey, Usage,
+        self, Attachment, Authority, AuthorityState, EnvironmentState, Grant, Health, HealthState,
+        Host, HostState, Quotas, Share, Slot, SlotKey,
     },
+    rotation::AUTHORITY_DAYS,
 };
 
 use super::services;
 use crate::{
-    app::{EnvironmentReference, Signs},
+    app::{Described, EnvironmentReference, Signs},
     error::AppError,
 };
 
@@ -142,8 +143,28 @@ pub(super) fn quotas(quotas: Option<&v1::Quotas>) -> Quotas {
     }
 }
 
-pub(super) fn environment(found: Decoded<Environment>, usage: Usage) -> v1::Environment {
-    let Decoded { record, modified } = found;
+fn authority_generation(found: &Authority, until: Option<UnixMs>) -> v1::AuthorityGeneration {
+    let state = match found.state {
+        AuthorityState::Next => v1::AuthorityState::Next,
+        AuthorityState::Current => v1::AuthorityState::Current,
+        AuthorityState::Previous => v1::AuthorityState::Previous,
+    };
+    let days = u64::from(AUTHORITY_DAYS);
+    v1::AuthorityGeneration {
+        generation: found.generation,
+        state: state.into(),
+        since_ms: found.since().0,
+        until_ms: until.map_or(0, |until| until.0),
+        expires_ms: found.created.after(Duration::from_secs(days * 24 * 3_600)).0,
+    }
+}
+
+pub(super) fn environment(found: Described) -> v1::Environment {
+    let Described { environment: Decoded { record, modified }, usage, authority } = found;
+    let leaf = Duration::from_secs(record.lifetimes.leaf_seconds.into());
+    let authorities = authority
+        .iter()
+        .map(|generation| authority_generation(generation, authority.until(generation, leaf)));
     let (state, purge_ms) = match record.state {
         EnvironmentState::Active => (v1::EnvironmentState::Active, 0),
         EnvironmentState::Suspended => (v1::EnvironmentState::Suspended, 0),
@@ -170,6 +191,7 @@ pub(super) fn environment(found: Decoded<Environment>, usage: Usage) -> v1::Envi
         leaf_seconds: record.lifetimes.leaf_seconds,
         created_ms: record.created.0,
         revision: modified.0,
+        authorities: authorities.collect(),
     }
 }
 

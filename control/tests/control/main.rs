@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod audit;
+mod authorities;
 mod description;
 mod document;
 mod examples;
