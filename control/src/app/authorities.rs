@@ -154,7 +154,8 @@ impl App {
     /// Goes on with rotations whose time has come, and begins those of authorities that end soon.
     ///
     /// # Errors
-    /// [`AppError`]; what was not done is done the next time.
+    /// [`AppError::Superseded`], or [`AppError::Internal`] when a record is damaged. Where something else fails it is done
+    /// the next time.
     pub async fn go_on_with_rotations(&self, turn: &Turn) -> Result<(), AppError> {
         let environments =
             self.view.read(|state| state.list::<Environment>("", None, usize::MAX))?;
@@ -163,7 +164,15 @@ impl App {
                 environment.record.state,
                 EnvironmentState::Active | EnvironmentState::Suspended
             ) {
-                self.go_on_with(turn, &environment).await?;
+                match self.go_on_with(turn, &environment).await {
+                    Err(AppError::Superseded) => return Err(AppError::Superseded),
+                    Err(error) => {
+                        // Others' go on.
+                        let environment = &environment.record.id;
+                        tracing::warn!(%environment, %error, "a rotation does not go on yet");
+                    }
+                    Ok(()) => {}
+                }
             }
         }
         Ok(())
