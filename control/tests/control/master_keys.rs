@@ -1,6 +1,10 @@
 //! Another master key, with an end of the command at every step.
 
-use std::{path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use tempfile::TempDir;
 use weft_control::master_key::{self, MasterKeys};
@@ -37,7 +41,7 @@ impl Safe {
         Self { file, first, store, sealed, _folder: folder }
     }
 
-    async fn keyring(store: &Memory, file: &PathBuf) -> Keyring {
+    async fn keyring(store: &Memory, file: &Path) -> Keyring {
         let kms = Arc::new(KeyFile::open(file).unwrap());
         Keyring::open(Arc::new(store.clone()), kms).await.unwrap()
     }
