@@ -24,6 +24,7 @@ mod account;
 mod attachments;
 mod audit;
 mod authentication;
+mod authorities;
 mod environments;
 mod hosts;
 mod invitations;
@@ -42,11 +43,11 @@ mod services_watch;
 mod sessions;
 mod tidy;
 mod tokens;
+mod turn;
 mod users;
 mod watch;
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -56,28 +57,31 @@ use weft_keys::Keyring;
 use weft_model::{
     Decoded, Record, UnixMs,
     access::{Access, Action, Actor, Object},
+    liveness::{Heartbeats, Watchman},
     placement::Decision,
     record::Environment,
 };
 use weft_pki::installation::InstallationAuthority;
 use weft_store::{CommitError, LIST_LEN_MAX, Revision, Store, Transaction};
-use weft_types::{HostId, InstallationId};
+use weft_types::InstallationId;
 
 pub use self::{
     account::NewFactor,
     attachments::{AttachWish, GRANT_SECONDS_MAX, GrantWish, Host as HostWish},
     audit::{AuditPage, AuditScope, Seen},
-    environments::{NewEnvironment, StateChange},
+    authorities::Rotation,
+    environments::{Described, NewEnvironment, StateChange},
     hosts::{Enrolled, Enrolment, HostChange, JOIN_TOKEN_SECONDS_MAX, NewJoinToken},
     leaves::Leaf,
     members::Member,
     names::EnvironmentReference,
     proof::Proof,
-    reports::{Heard, ReportedHealth},
+    reports::{Report, ReportedHealth, Signs},
     secrets::{Released, SecretValue},
     services_watch::{ServiceNews, ServicesWatch},
     sessions::Login,
     tokens::{NewToken, TOKEN_SECONDS},
+    turn::{Holder, TURN_LOOK, TURN_RENEW, TURN_TTL, Turn},
     users::Account,
     watch::{HostWatch, News},
 };
@@ -114,12 +118,16 @@ pub struct App {
     authority: InstallationAuthority,
     /// The authority's certificate, PEM.
     anchor: String,
+    /// What this process is called.
+    process: String,
     /// Turns for work on passwords.
     passwords: Passwords,
     /// Addresses whose passwords were wrong.
     lockout: Mutex<Lockout>,
-    /// What hosts said last.
-    heard: Mutex<HashMap<HostId, Heard>>,
+    /// What hosts said last to this process.
+    heard: Mutex<Heartbeats>,
+    /// For how long hosts have said nothing.
+    watchman: Mutex<Watchman>,
     /// Turns for those who watch services.
     watches: Watches,
 }
@@ -138,8 +146,9 @@ impl App {
     ) -> Self {
         let recorder = Arc::new(Recorder::new(log.audit, clock.clone()));
         let passwords = Passwords::default();
-        let (lockout, heard, watches) = (Mutex::default(), Mutex::default(), Watches::default());
-        let reader = log.reader;
+        let (lockout, watches) = (Mutex::default(), Watches::default());
+        let (heard, watchman) = (Mutex::default(), Mutex::default());
+        let (reader, process) = (log.reader, log.process.to_string());
         Self {
             store,
             keyring,
@@ -149,9 +158,11 @@ impl App {
             reader,
             authority,
             anchor,
+            process,
             passwords,
             lockout,
             heard,
+            watchman,
             watches,
         }
     }

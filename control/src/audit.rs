@@ -251,6 +251,7 @@ fn is_callers(error: &AppError) -> bool {
         | AppError::Exhausted(_) => true,
         AppError::Unavailable
         | AppError::Unrecorded
+        | AppError::Superseded
         | AppError::Unknown
         | AppError::Internal(_) => false,
     }
@@ -265,7 +266,7 @@ fn outcome(error: Option<&AppError>) -> Outcome {
         AppError::Invalid { .. } => Outcome::Failed(Word::new("invalid-argument")),
         AppError::Exists(_) => Outcome::Failed(Word::new("already-exists")),
         AppError::State(_) => Outcome::Failed(Word::new("failed-precondition")),
-        AppError::Changed(_) => Outcome::Failed(Word::new("aborted")),
+        AppError::Changed(_) | AppError::Superseded => Outcome::Failed(Word::new("aborted")),
         AppError::Exhausted(_) => Outcome::Failed(Word::new("resource-exhausted")),
         AppError::Unavailable | AppError::Unrecorded => Outcome::Failed(Word::new("unavailable")),
         AppError::Unknown => Outcome::Unknown,

@@ -10,6 +10,7 @@ use weft_model::{
     placement::PlacementError,
     policy::PolicyError,
     registry::RegistryError,
+    rotation::RotationError,
     secret::{SECRET_BYTES_MAX, SecretError, VERSIONS_MAX},
 };
 use weft_pki::{issue::IssueError, request::RequestError};
@@ -55,6 +56,9 @@ pub enum AppError {
     /// What it would have done could not be recorded; nothing was done.
     #[error("the audit takes no records now; nothing was done")]
     Unrecorded,
+    /// Background work of this process is over; nothing was changed.
+    #[error("another process does background work by now")]
+    Superseded,
     /// Nobody knows.
     #[error("it is not known whether the change was made")]
     Unknown,
@@ -113,6 +117,16 @@ impl From<CommitError> for AppError {
 impl From<RecordError> for AppError {
     fn from(error: RecordError) -> Self {
         Self::internal(error)
+    }
+}
+
+impl From<RotationError> for AppError {
+    fn from(error: RotationError) -> Self {
+        match error {
+            RotationError::Generation { .. } => Self::invalid("generation", error),
+            RotationError::UnderWay(_) => Self::State(error.to_string()),
+            other => Self::internal(other),
+        }
     }
 }
 

@@ -41,10 +41,15 @@ pub struct Opened {
 pub async fn open_stores(config: &Config) -> anyhow::Result<Opened> {
     let kms = KeyFile::open(&config.master_key).context("the master key")?;
     let store = open_store("store", &config.store, SqliteOptions::default()).await?;
-    let erasing = SqliteOptions { erase: true, ..SqliteOptions::default() };
-    let keyring = open_store("keyring", &config.keyring, erasing).await?;
+    let keyring = open_keyring_store(config).await?;
     let keyring = Keyring::open(keyring, Arc::new(kms)).await.context("the keyring")?;
     Ok(Opened { store, keyring: Arc::new(keyring) })
+}
+
+/// The store of the keyring, in which nothing stays of what was replaced.
+pub(crate) async fn open_keyring_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    let erasing = SqliteOptions { erase: true, ..SqliteOptions::default() };
+    open_store("keyring", &config.keyring, erasing).await
 }
 
 async fn open_store(

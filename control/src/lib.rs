@@ -13,11 +13,13 @@
 pub mod api;
 pub mod app;
 pub mod audit;
+pub mod background;
 pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod error;
 pub mod init;
+pub mod master_key;
 pub mod secret;
 pub mod serve;
 pub mod ssh;

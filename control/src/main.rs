@@ -13,9 +13,13 @@ use tokio::{
 use tracing_subscriber::EnvFilter;
 use weft_control::{
     Clock, Config,
+    background::Background,
     backup::{Part, back_up, restore},
-    init, serve,
+    init,
+    master_key::{self, MasterKeys},
+    serve,
 };
+use weft_keys::MasterKeyId;
 use weft_types::InstallationId;
 
 /// How long the end of the program waits for the audit's last head.
@@ -52,6 +56,52 @@ enum Command {
     Restore(Files),
     /// Print the certificate of the installation's authority, by which clients know this control plane
     Authority,
+    /// Replace the master key, step by step: list, add, rotate, remove
+    #[command(subcommand)]
+    MasterKey(MasterKey),
+}
+
+#[derive(Debug, Subcommand)]
+enum MasterKey {
+    /// List master keys, the newest last, and how many keys each of them wraps
+    List,
+    /// Make one more, which wraps from now on; while a server runs or not
+    Add,
+    /// Wrap everything with the newest one; may be stopped and begun again
+    Rotate,
+    /// Take one out of the file that wraps nothing any more
+    Remove {
+        /// Its id
+        id: MasterKeyId,
+        /// Only say whether it may go
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+impl MasterKey {
+    async fn run(self, config: &Config) -> anyhow::Result<()> {
+        match self {
+            Self::List => {
+                for key in MasterKeys::open(config).await?.list().await? {
+                    let newest = if key.is_newest { ", the newest" } else { "" };
+                    println!("{} wraps {} keys{newest}", key.id, key.wraps);
+                }
+            }
+            Self::Add => println!("{}", master_key::add(&config.master_key)?),
+            Self::Rotate => {
+                let done = MasterKeys::open(config).await?.rotate().await?;
+                println!("keys wrapped anew: {}, as they were: {}", done.changed, done.unchanged);
+            }
+            Self::Remove { id, dry_run } => {
+                let keys = MasterKeys::open(config).await?;
+                keys.remove(&config.master_key, &id, dry_run).await?;
+                let went = if dry_run { "wraps nothing and may go" } else { "is gone" };
+                println!("master key {id} {went}");
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Files with copies.
@@ -130,6 +180,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             print!("{}", opened.installation().await?.certificate);
             Ok(())
         }
+        Command::MasterKey(command) => command.run(&config).await,
         Command::Serve => {
             raise_descriptor_limit();
             let opened = init::open_stores(&config).await?;
@@ -147,7 +198,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
                     _ = interrupt.recv() => {}
                 }
             };
+            let background = Background::start(Arc::clone(&app));
             let served = serve::serve(listener, app, &config.server_names, stop).await;
+            background.stop().await;
             // The head of the last line is anchored, unless a call that is given up still holds the log.
             let _ = timeout(AUDIT_CLOSE_MAX, auditing.finished()).await;
             served

@@ -20,6 +20,7 @@ use rustls::{
 use tokio::{net::TcpListener, sync::mpsc, time::sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
+use weft_model::liveness::KEEP_INTERVAL;
 use weft_pki::installation::{self, ServerName};
 
 pub use self::door::CONNECTIONS_MAX;
@@ -35,8 +36,6 @@ const STREAMS_MAX: u32 = 64;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long it may take to say so.
 const KEEPALIVE_ANSWER_MAX: Duration = Duration::from_secs(20);
-/// How often what is over is removed.
-const TIDY_INTERVAL: Duration = Duration::from_secs(30);
 /// How often what was kept long enough of the audit is removed.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 /// How often the server gives itself a new certificate.
@@ -67,7 +66,7 @@ pub async fn serve(
     let (connections, incoming) = mpsc::channel(INCOMING_MAX);
     let accepting = tokio::spawn(door::accept(listener, TlsAcceptor::from(config), connections));
     let renewing = tokio::spawn(renew(own, Arc::clone(&app), names.to_vec()));
-    let tidying = tokio::spawn(tidy(Arc::clone(&app)));
+    let keeping = tokio::spawn(keep_heartbeats(Arc::clone(&app)));
     let expiring = tokio::spawn(expire(Arc::clone(&app)));
     let counting = tokio::spawn(record_left_out(Arc::clone(&app)));
     let keys = {
@@ -85,7 +84,7 @@ pub async fn serve(
         .await;
     accepting.abort();
     renewing.abort();
-    tidying.abort();
+    keeping.abort();
     expiring.abort();
     counting.abort();
     keys.abort();
@@ -121,12 +120,12 @@ async fn renew(own: Arc<OwnCertificate>, app: Arc<App>, names: Vec<ServerName>) 
     }
 }
 
-async fn tidy(app: Arc<App>) {
+async fn keep_heartbeats(app: Arc<App>) {
     loop {
-        if let Err(error) = app.tidy().await {
-            tracing::warn!(%error, "what is over is not removed yet");
+        sleep(KEEP_INTERVAL).await;
+        if let Err(error) = app.keep_heartbeats().await {
+            tracing::warn!(%error, "what hosts said is not kept yet");
         }
-        sleep(TIDY_INTERVAL).await;
     }
 }
 

@@ -120,3 +120,77 @@ fn an_installation_is_there_again_after_its_copies() {
     assert!(there.contains("control.db"), "{there}");
     assert_eq!(run(&elsewhere, &["authority"]).stdout, run(&config, &["authority"]).stdout);
 }
+
+fn said(output: Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+/// Whether the installation opens, with its key and what is sealed.
+fn opens(config: &Path) -> Result<(), String> {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let config = weft_control::Config::load(config).unwrap();
+        let opened = weft_control::init::open_stores(&config).await;
+        let opened = opened.map_err(|error| format!("{error:#}"))?;
+        let app = opened.app(weft_control::Clock::default(), &config.audit).await;
+        app.map(drop).map_err(|error| format!("{error:#}"))
+    })
+}
+
+#[test]
+fn a_master_key_is_replaced_and_copies_of_before_and_after_open_with_theirs() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path());
+    assert!(run(&config, &INIT).status.success());
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let alone = refusal(&run(&config, &["master-key", "rotate"]));
+    assert!(alone.contains("there is one master key"), "{alone}");
+    let (before, after) = (at("before.copy"), at("after.copy"));
+    fs::copy(at("master.key"), at("old.key")).unwrap();
+    assert!(run(&config, &["backup", "--keyring", &before]).status.success());
+
+    let newer = said(run(&config, &["master-key", "add"]));
+    let listed = said(run(&config, &["master-key", "list"]));
+    let (old, _) = listed.split_once(' ').unwrap();
+    assert_eq!(listed, format!("{old} wraps 1 keys\n{newer} wraps 0 keys, the newest"));
+    let early = refusal(&run(&config, &["master-key", "remove", old]));
+    assert!(early.contains("wraps 1 keys still"), "{early}");
+    {
+        // As a server has it.
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let config_of_server = weft_control::Config::load(&config).unwrap();
+        let serving = runtime.block_on(weft_control::init::open_stores(&config_of_server)).unwrap();
+        let refused = refusal(&run(&config, &["master-key", "rotate"]));
+        assert!(refused.contains("stop the server for this"), "{refused}");
+        drop(serving);
+    }
+    assert_eq!(
+        said(run(&config, &["master-key", "rotate"])),
+        "keys wrapped anew: 1, as they were: 0"
+    );
+    assert_eq!(opens(&config), Ok(()));
+    assert!(run(&config, &["backup", "--keyring", &after]).status.success());
+    let looked = said(run(&config, &["master-key", "remove", old, "--dry-run"]));
+    assert_eq!(looked, format!("master key {old} wraps nothing and may go"));
+    let gone = said(run(&config, &["master-key", "remove", old]));
+    assert_eq!(gone, format!("master key {old} is gone"));
+    assert_eq!(opens(&config), Ok(()));
+
+    let put_back = |copy: &str| {
+        for file in fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path()) {
+            if file.file_name().unwrap().to_string_lossy().starts_with("keyring.db") {
+                fs::remove_file(file).unwrap();
+            }
+        }
+        assert!(run(&config, &["restore", "--keyring", copy]).status.success());
+    };
+    put_back(&after);
+    assert_eq!(opens(&config), Ok(()));
+    // A copy of before needs the key of before, and says so.
+    put_back(&before);
+    let needed = opens(&config).unwrap_err();
+    assert!(needed.contains(&format!("master key {old} is needed")), "{needed}");
+    fs::copy(at("old.key"), at("master.key")).unwrap();
+    assert_eq!(opens(&config), Ok(()));
+}

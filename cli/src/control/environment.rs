@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use serde_json::{Value, json};
 use weft_control_api::v1::{self, environments_client::EnvironmentsClient};
 
 use super::{
@@ -41,6 +42,20 @@ pub(crate) enum EnvCommand {
         #[arg(long)]
         dry_run: bool,
         /// Its name again, so that it is not another one by mistake
+        #[arg(long, value_name = "NAME")]
+        confirm: Option<String>,
+    },
+    /// Replace its certificate authority, step by step, with nothing interrupted
+    RotateAuthority {
+        #[command(flatten)]
+        one: One,
+        /// Its key is stolen: trust nothing of it any more from this moment on; sessions end
+        #[arg(long)]
+        emergency: bool,
+        /// Only show what would be done
+        #[arg(long)]
+        dry_run: bool,
+        /// The environment's name again, in an emergency, so that it is not another one by mistake
         #[arg(long, value_name = "NAME")]
         confirm: Option<String>,
     },
@@ -113,6 +128,7 @@ impl EnvCommand {
             | Self::Suspend(One { output, .. })
             | Self::Resume(One { output, .. })
             | Self::Delete { one: One { output, .. }, .. }
+            | Self::RotateAuthority { one: One { output, .. }, .. }
             | Self::AllowHost(OnHost { output, .. })
             | Self::DenyHost { on: OnHost { output, .. }, .. }
             | Self::Hosts(One { output, .. })
@@ -130,6 +146,28 @@ pub(super) fn name(environment: String) -> Option<v1::EnvironmentName> {
 
 fn state(environment: &v1::Environment) -> String {
     word(environment.state().as_str_name(), "ENVIRONMENT_STATE_")
+}
+
+fn authority(of: &v1::AuthorityGeneration) -> Value {
+    let state = word(of.state().as_str_name(), "AUTHORITY_STATE_");
+    json!({
+        "generation": of.generation,
+        "state": state,
+        "since_ms": of.since_ms,
+        "until_ms": of.until_ms,
+        "expires_ms": of.expires_ms,
+    })
+}
+
+fn issuing(environment: &v1::Environment) -> u32 {
+    let issues = |of: &&v1::AuthorityGeneration| of.state() == v1::AuthorityState::Current;
+    environment.authorities.iter().find(issues).map_or(0, |of| of.generation)
+}
+
+/// With its authority, for whoever looks at one.
+fn whole(environment: v1::Environment) -> Item {
+    let authorities: Vec<Value> = environment.authorities.iter().map(authority).collect();
+    item(environment).with("authorities", authorities)
 }
 
 fn item(environment: v1::Environment) -> Item {
@@ -177,7 +215,7 @@ pub(super) async fn run(connection: Connection, command: EnvCommand) -> Result<S
         EnvCommand::Show(one) => {
             let request = v1::GetEnvironmentRequest { environment: name(one.environment) };
             let found = answer(environments.get_environment(connection.request(request)).await)?;
-            Ok(Shown::One(item(found)))
+            Ok(Shown::One(whole(found)))
         }
         EnvCommand::Suspend(one) => {
             let request = v1::SuspendEnvironmentRequest { environment: name(one.environment) };
@@ -216,6 +254,43 @@ pub(super) async fn run(connection: Connection, command: EnvCommand) -> Result<S
                 deleting.name
             );
             Ok(Shown::Done(sentence, item(deleting)))
+        }
+        EnvCommand::RotateAuthority { one, emergency, dry_run, confirm } => {
+            let get = v1::GetEnvironmentRequest { environment: name(one.environment) };
+            let found = answer(environments.get_environment(connection.request(get)).await)?;
+            let generation = issuing(&found);
+            if dry_run {
+                let what = if emergency {
+                    "would not be trusted any more at once: sessions end, and hosts get new certificates"
+                } else {
+                    "would be replaced step by step, with nothing interrupted"
+                };
+                let sentence =
+                    format!("generation {generation} of the authority of {} {what}", found.name);
+                return Ok(Shown::Done(sentence, whole(found)));
+            }
+            if emergency && confirm.as_deref() != Some(&found.name) {
+                bail!(
+                    "nothing was done: say --confirm {} to end its sessions, or --dry-run to see what would be done",
+                    found.name
+                );
+            }
+            let request =
+                v1::RotateAuthorityRequest { environment: name(found.id), generation, emergency };
+            let rotated = answer(environments.rotate_authority(connection.request(request)).await)?;
+            let sentence = if emergency {
+                format!(
+                    "generation {} of the authority of {} issues, and no other is trusted",
+                    issuing(&rotated),
+                    rotated.name
+                )
+            } else {
+                format!(
+                    "generation {generation} of the authority of {} is being replaced; weft env show says how far it is",
+                    rotated.name
+                )
+            };
+            Ok(Shown::Done(sentence, whole(rotated)))
         }
         EnvCommand::AllowHost(on) => {
             let sentence = format!("host {} may have attachments of {}", on.host, on.environment);

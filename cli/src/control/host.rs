@@ -87,17 +87,20 @@ impl HostCommand {
 
 fn item(host: v1::Host) -> Item {
     let state = word(host.state().as_str_name(), "HOST_STATE_");
+    let presence = word(host.presence().as_str_name(), "HOST_PRESENCE_");
     let endpoints: Vec<String> =
         host.endpoints.into_iter().map(|endpoint| endpoint.address).collect();
     Item::new()
         .with("id", host.id)
         .with("state", state)
+        .with("presence", presence)
         .with_some("pod", host.pod)
         .with_some("zone", host.zone)
         .with_some("region", host.region)
         .with("endpoints", endpoints)
         .with_some("version", host.version)
         .with_some("heard_ms", host.heard_ms)
+        .with_some("lost_ms", host.lost_ms)
 }
 
 pub(super) async fn run(connection: Connection, command: HostCommand) -> Result<Shown> {

@@ -131,6 +131,46 @@ fn a_service_from_its_registration_to_its_end() {
 }
 
 #[test]
+fn an_authority_gives_way_to_its_next_generation() {
+    let desk = shop();
+    let generations = || {
+        let shown = desk.json("env show acme/shop");
+        let all = shown["authorities"].as_array().unwrap().iter();
+        all.map(|of| format!("{} {}", of["generation"], of["state"])).collect::<Vec<_>>()
+    };
+    let dry = desk.ok("env rotate-authority acme/shop --dry-run");
+    assert!(dry.contains("would be replaced step by step"), "{dry}");
+    assert_eq!(generations(), ["1 \"current\""]);
+    let begun = desk.ok("env rotate-authority acme/shop");
+    let expected = "generation 1 of the authority of shop is being replaced; weft env show says how far it is\n";
+    assert_eq!(
+        (begun.as_str(), desk.ok("env rotate-authority acme/shop").as_str()),
+        (expected, expected)
+    );
+    assert_eq!(generations(), ["1 \"current\"", "2 \"next\""]);
+    let shown = desk.ok("env show acme/shop");
+    assert!(shown.contains("generation=2"), "{shown}");
+
+    let dry = desk.ok("env rotate-authority acme/shop --emergency --dry-run");
+    assert!(dry.contains("would not be trusted any more at once"), "{dry}");
+    let refused = desk.refused("env rotate-authority acme/shop --emergency");
+    assert!(refused.contains("nothing was done: say --confirm shop"), "{refused}");
+    let done = desk.ok("env rotate-authority acme/shop --emergency --confirm shop");
+    assert_eq!(done, "generation 3 of the authority of shop issues, and no other is trusted\n");
+    assert_eq!(generations(), ["3 \"current\""]);
+}
+
+#[test]
+fn a_host_that_has_said_nothing_is_expected() {
+    let desk = shop();
+    desk.login("operator@weft.example");
+    let host = desk.json("host show host-a");
+    assert_eq!((&host["state"], &host["presence"]), (&"active".into(), &"expected".into()));
+    assert_eq!(host["lost_ms"], Value::Null);
+    assert!(desk.ok("host list").contains("host-a  active  expected"));
+}
+
+#[test]
 fn a_secret_from_its_first_version_to_its_end() {
     let desk = shop();
     let file = desk.write("value", "one\n");

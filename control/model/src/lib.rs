@@ -3,10 +3,12 @@
 //! ```text
 //!   Store ──▶ records ──▶ ┌ access      who may do what
 //!                         ├ ipam        which address is given to whom
+//!                         ├ liveness    which hosts are not heard of any more
 //!                         ├ people      who is in an organisation, and that it always has an owner
 //!                         ├ placement   what a host may have, and what a move changes
 //!                         ├ policy      who may talk to whom, as rules on addresses
 //!                         ├ registry    services, who has which role, what is out of service
+//!                         ├ rotation    how an authority gives way to its next generation
 //!                         ├ second_factor  which codes are taken, and each once
 //!                         ├ secret      versions of secrets, and to which hosts they are released
 //!                         └ projection  what each host has to know, as snapshots and changes
@@ -19,12 +21,14 @@
 pub mod access;
 pub mod id;
 pub mod ipam;
+pub mod liveness;
 pub mod people;
 pub mod placement;
 pub mod policy;
 pub mod projection;
 pub mod record;
 pub mod registry;
+pub mod rotation;
 pub mod second_factor;
 pub mod secret;
 

@@ -151,7 +151,9 @@ impl HostAgent for Api {
             let health =
                 request.attachments.iter().filter_map(|actual| reported(actual).transpose());
             let health = health.collect::<Result<Vec<_>, _>>()?;
-            let next = self.app.report(&caller, request.version, &health).await?;
+            let v1::ReportRequest { revision, version, .. } = request;
+            let report = app::Report { version, revision, health };
+            let next = self.app.report(&caller, report).await?;
             let next_ms = u32::try_from(next.as_millis()).unwrap_or(u32::MAX);
             Ok(v1::ReportResponse { next_ms })
         })

@@ -4,16 +4,20 @@ use std::{net::IpAddr, str::FromStr, time::Duration};
 
 use weft_control_api::v1;
 use weft_model::{
-    Decoded, SlotName,
+    Decoded, SlotName, UnixMs,
     projection::{InstanceState, ServiceDocument},
     record::{
-        self, Attachment, Environment, EnvironmentState, Grant, Health, HealthState, Host,
-        HostState, Quotas, Share, Slot, SlotKey, Usage,
+        self, Attachment, Authority, AuthorityState, EnvironmentState, Grant, Health, HealthState,
+        Host, HostState, Quotas, Share, Slot, SlotKey,
     },
+    rotation::AUTHORITY_DAYS,
 };
 
 use super::services;
-use crate::{app::EnvironmentReference, error::AppError};
+use crate::{
+    app::{Described, EnvironmentReference, Signs},
+    error::AppError,
+};
 
 /// Entries of a page that does not say how many.
 const PAGE_LEN: u32 = 100;
@@ -139,8 +143,28 @@ pub(super) fn quotas(quotas: Option<&v1::Quotas>) -> Quotas {
     }
 }
 
-pub(super) fn environment(found: Decoded<Environment>, usage: Usage) -> v1::Environment {
-    let Decoded { record, modified } = found;
+fn authority_generation(found: &Authority, until: Option<UnixMs>) -> v1::AuthorityGeneration {
+    let state = match found.state {
+        AuthorityState::Next => v1::AuthorityState::Next,
+        AuthorityState::Current => v1::AuthorityState::Current,
+        AuthorityState::Previous => v1::AuthorityState::Previous,
+    };
+    let days = u64::from(AUTHORITY_DAYS);
+    v1::AuthorityGeneration {
+        generation: found.generation,
+        state: state.into(),
+        since_ms: found.since().0,
+        until_ms: until.map_or(0, |until| until.0),
+        expires_ms: found.created.after(Duration::from_secs(days * 24 * 3_600)).0,
+    }
+}
+
+pub(super) fn environment(found: Described) -> v1::Environment {
+    let Described { environment: Decoded { record, modified }, usage, authority } = found;
+    let leaf = Duration::from_secs(record.lifetimes.leaf_seconds.into());
+    let authorities = authority
+        .iter()
+        .map(|generation| authority_generation(generation, authority.until(generation, leaf)));
     let (state, purge_ms) = match record.state {
         EnvironmentState::Active => (v1::EnvironmentState::Active, 0),
         EnvironmentState::Suspended => (v1::EnvironmentState::Suspended, 0),
@@ -167,6 +191,7 @@ pub(super) fn environment(found: Decoded<Environment>, usage: Usage) -> v1::Envi
         leaf_seconds: record.lifetimes.leaf_seconds,
         created_ms: record.created.0,
         revision: modified.0,
+        authorities: authorities.collect(),
     }
 }
 
@@ -231,7 +256,7 @@ pub(super) fn host_state(state: v1::HostState) -> Result<HostState, AppError> {
     }
 }
 
-pub(super) fn host(found: Decoded<Host>, heard: Option<crate::app::Heard>) -> v1::Host {
+pub(super) fn host(found: Decoded<Host>, signs: Signs) -> v1::Host {
     let Decoded { record, modified } = found;
     let state = match record.state {
         HostState::Active => v1::HostState::Active,
@@ -243,7 +268,13 @@ pub(super) fn host(found: Decoded<Host>, heard: Option<crate::app::Heard>) -> v1
         address: endpoint.address.to_string(),
         pod: endpoint.pod.unwrap_or_default(),
     });
-    let (version, heard_ms) = heard.map(|heard| (heard.version, heard.at.0)).unwrap_or_default();
+    let Signs { heartbeat, lost } = signs;
+    let presence = match (&heartbeat, &lost) {
+        (_, Some(_)) => v1::HostPresence::Lost,
+        (Some(_), None) => v1::HostPresence::Present,
+        (None, None) => v1::HostPresence::Expected,
+    };
+    let (version, heard_ms) = heartbeat.map(|last| (last.version, last.at.0)).unwrap_or_default();
     v1::Host {
         id: record.id.to_string(),
         state: state.into(),
@@ -260,6 +291,8 @@ pub(super) fn host(found: Decoded<Host>, heard: Option<crate::app::Heard>) -> v1
         heard_ms,
         created_ms: record.created.0,
         revision: modified.0,
+        presence: presence.into(),
+        lost_ms: lost.map_or(0, |lost| lost.since.0),
     }
 }
 

@@ -8,7 +8,7 @@ use weft_model::{Decoded, policy::Verdict, record::Environment};
 
 use super::{Answer, Api, convert};
 use crate::{
-    app::{Caller, EnvironmentReference, NewEnvironment, StateChange},
+    app::{Caller, EnvironmentReference, NewEnvironment, Rotation, StateChange},
     error::AppError,
 };
 
@@ -26,10 +26,8 @@ impl Api {
         found: Decoded<Environment>,
     ) -> Result<v1::Environment, AppError> {
         let reference: EnvironmentReference = found.record.id.as_str().parse()?;
-        let usage = self.app.get_environment(caller, &reference).await;
         // Who may change it may see it.
-        let (found, usage) = usage?;
-        Ok(convert::environment(found, usage))
+        Ok(convert::environment(self.app.get_environment(caller, &reference).await?))
     }
 
     async fn set_state(
@@ -86,8 +84,7 @@ impl Environments for Api {
     ) -> Answer<v1::Environment> {
         self.call(request, |caller, request| async move {
             let name = convert::environment_name(request.environment.as_ref())?;
-            let (found, usage) = self.app.get_environment(&caller, &name).await?;
-            Ok(convert::environment(found, usage))
+            Ok(convert::environment(self.app.get_environment(&caller, &name).await?))
         })
         .await
     }
@@ -101,12 +98,9 @@ impl Environments for Api {
             let organisation = Some(request.organisation.as_str()).filter(|text| !text.is_empty());
             let listed = self.app.list_environments(&caller, organisation, after, len_max);
             let found = listed.await?;
-            let last = found.last().map(|(last, _)| last.record.id.to_string());
+            let last = found.last().map(|last| last.environment.record.id.to_string());
             let page = convert::page_info(found.len(), len_max, last);
-            let environments = found
-                .into_iter()
-                .map(|(found, usage)| convert::environment(found, usage))
-                .collect();
+            let environments = found.into_iter().map(convert::environment).collect();
             Ok(v1::ListEnvironmentsResponse { environments, page })
         })
         .await
@@ -148,6 +142,24 @@ impl Environments for Api {
             let name = convert::environment_name(request.environment.as_ref())?;
             let quotas = convert::quotas(request.quotas.as_ref());
             let found = self.app.set_quotas(&caller, &name, quotas).await?;
+            self.described(&caller, found).await
+        })
+        .await
+    }
+
+    async fn rotate_authority(
+        &self,
+        request: Request<v1::RotateAuthorityRequest>,
+    ) -> Answer<v1::Environment> {
+        self.call(request, |caller, request| async move {
+            let name = convert::environment_name(request.environment.as_ref())?;
+            let v1::RotateAuthorityRequest { generation, emergency, .. } = request;
+            if generation == 0 {
+                let problem = "is missing; expected the generation that is to be replaced";
+                return Err(AppError::invalid("generation", problem));
+            }
+            let rotation = Rotation { replaces: generation, is_emergency: emergency };
+            let found = self.app.rotate_authority(&caller, &name, rotation).await?;
             self.described(&caller, found).await
         })
         .await

@@ -2,7 +2,10 @@
 
 use tonic::{Request, async_trait};
 use weft_control_api::v1::{self, hosts_server::Hosts};
-use weft_model::record::{Endpoint, Place};
+use weft_model::{
+    Decoded,
+    record::{Endpoint, Host, Place},
+};
 
 use super::{Answer, Api, convert};
 use crate::{
@@ -46,6 +49,13 @@ fn change(request: &v1::UpdateHostRequest) -> Result<HostChange, AppError> {
         labels: request.labels.clone().into_iter().collect(),
         endpoints: endpoints.collect::<Result<_, AppError>>()?,
     })
+}
+
+impl Api {
+    fn described_host(&self, found: Decoded<Host>) -> Result<v1::Host, AppError> {
+        let signs = self.app.signs(&found.record.id)?;
+        Ok(convert::host(found, signs))
+    }
 }
 
 #[async_trait]
@@ -100,7 +110,7 @@ impl Hosts for Api {
         self.call(request, |caller, request| async move {
             let id = convert::parse("id", &request.id)?;
             let found = self.app.get_host(&caller, &id).await?;
-            Ok(convert::host(found, self.app.heard(&id)))
+            self.described_host(found)
         })
         .await
     }
@@ -115,11 +125,9 @@ impl Hosts for Api {
             let found = self.app.list_hosts(&caller, pod, after, len_max)?;
             let last = found.last().map(|last| last.record.id.to_string());
             let page = convert::page_info(found.len(), len_max, last);
-            let hosts = found.into_iter().map(|found| {
-                let heard = self.app.heard(&found.record.id);
-                convert::host(found, heard)
-            });
-            Ok(v1::ListHostsResponse { hosts: hosts.collect(), page })
+            let hosts = found.into_iter().map(|found| self.described_host(found));
+            let hosts = hosts.collect::<Result<_, _>>()?;
+            Ok(v1::ListHostsResponse { hosts, page })
         })
         .await
     }
@@ -129,7 +137,7 @@ impl Hosts for Api {
             let id = convert::parse("id", &request.id)?;
             let change = change(&request)?;
             let found = self.app.update_host(&caller, &id, &change).await?;
-            Ok(convert::host(found, self.app.heard(&id)))
+            self.described_host(found)
         })
         .await
     }
@@ -139,7 +147,7 @@ impl Hosts for Api {
             let state = convert::host_state(request.state())?;
             let id = convert::parse("id", &request.id)?;
             let found = self.app.set_host_state(&caller, &id, state).await?;
-            Ok(convert::host(found, self.app.heard(&id)))
+            self.described_host(found)
         })
         .await
     }

@@ -315,6 +315,10 @@ calls! {
         |on, asked| on.environment(asked.environment.as_ref());
     SetQuotasRequest => v1::Environment, "environments.set-quotas", Change,
         |on, asked| on.environment(asked.environment.as_ref());
+    RotateAuthorityRequest => v1::Environment, "environments.rotate-authority", Change,
+        |on, asked| on.environment(asked.environment.as_ref()),
+        asks |asked| number("generation", asked.generation.into())
+            .and(one("emergency", Fact::Is(asked.emergency)));
     AllowHostRequest => v1::AllowHostResponse, "environments.allow-host", Change,
         |on, asked| part(on.environment(asked.environment.as_ref()), "host", &asked.host);
     DenyHostRequest => v1::DenyHostResponse, "environments.deny-host", Change,

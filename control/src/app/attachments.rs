@@ -16,7 +16,9 @@ use weft_model::{
 use weft_store::Revision;
 use weft_types::{AttachmentName, EnvironmentId, HostId};
 
-use super::{App, AppError, Caller, EnvironmentReference, environments::rests_on};
+use super::{
+    App, AppError, Caller, EnvironmentReference, environments::rests_on, reports::health_of,
+};
 use crate::secret::random;
 
 /// Longest time in which a grant may be used.
@@ -148,7 +150,8 @@ impl App {
     ) -> Result<Attachment, AppError> {
         transact!(self, {
             let environment = self.environment(caller, Action::Deploy, reference).await?;
-            self.decide_attach(environment, wish).await
+            let decision = self.decide_attach(environment, wish).await?;
+            self.if_heard_of(&wish.host.id, decision).await
         })
     }
 
@@ -214,7 +217,9 @@ impl App {
             let host = self.read(to.id.as_str()).await?.ok_or(AppError::NotFound("host"))?;
             let right = self.right(&known, to).await?;
             let (scene, right) = (known.scene(), right.right());
-            Ok(placement::move_to(&scene, &attachment, &slot, &host, &right, self.now())?)
+            let now = self.now();
+            let decision = placement::move_to(&scene, &attachment, &slot, &host, &right, now)?;
+            self.if_heard_of(&to.id, decision).await
         })
     }
 
@@ -353,8 +358,10 @@ impl App {
         let found = self.view.read(|state| {
             let found = state.list::<Attachment>(&path, after.as_deref(), len_max)?;
             let with_health = found.into_iter().map(|attachment| {
-                let health = state.get::<Health>(&attachment.record.path())?;
-                Ok((attachment.record, health.map(|health| health.record)))
+                let said = state.get::<Health>(&attachment.record.path())?;
+                let said = said.map(|health| health.record);
+                let health = health_of(state, &attachment.record, said)?;
+                Ok((attachment.record, health))
             });
             with_health.collect::<Result<Vec<_>, weft_model::RecordError>>()
         });
@@ -375,8 +382,9 @@ impl App {
         let path = format!("{}/{name}", environment.record.id);
         let found =
             self.read::<Attachment>(&path).await?.ok_or(AppError::NotFound("attachment"))?;
-        let health = self.read::<Health>(&path).await?;
-        Ok((found.record, health.map(|health| health.record)))
+        let said = self.read::<Health>(&path).await?.map(|health| health.record);
+        let health = self.view.read(|state| health_of(state, &found.record, said))?;
+        Ok((found.record, health))
     }
 
     /// Slots of an environment after the one with this path, SERVICE/SLOT.

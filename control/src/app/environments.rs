@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use data_encoding::BASE64;
-use weft_keys::{Owner, Purpose};
+use weft_keys::Owner;
 use weft_model::{
     Decoded, Record, ServiceName,
     access::{Action, Actor, Object},
@@ -12,26 +11,32 @@ use weft_model::{
     placement::Decision,
     policy::{Policy, Verdict},
     record::{
-        Attachment, Authority, AuthorityState, Basis, Binding, Environment, EnvironmentName,
-        EnvironmentState, Host, Lifetimes, Organisation, Quotas, Usage,
+        Attachment, AuthorityState, Basis, Binding, Environment, EnvironmentName, EnvironmentState,
+        Host, Lifetimes, Organisation, Quotas, Usage,
     },
-};
-use weft_pki::{
-    EnvironmentIdentity, KeyKind,
-    issue::{self, Validity},
+    rotation::Generations,
 };
 use weft_store::Transaction;
 use weft_types::{HostId, Subnet};
 
-use super::{App, AppError, Caller, EnvironmentReference};
+use super::{App, AppError, Caller, EnvironmentReference, authorities::generations};
 use crate::secret::random;
 
 /// Shortest and longest life of a host's leaf.
 const LEAF_SECONDS: std::ops::RangeInclusive<u32> = 3_600..=7 * 24 * 3_600;
-/// How long a generation of an authority is valid, days.
-const AUTHORITY_DAYS: u32 = 3_650;
 /// Subnets of an environment: one of each version of IP.
 const SUBNETS_MAX: usize = 2;
+
+/// An environment with what belongs to a description of it.
+#[derive(Debug, Clone)]
+pub struct Described {
+    /// Itself.
+    pub environment: Decoded<Environment>,
+    /// What it uses.
+    pub usage: Usage,
+    /// Its authority.
+    pub authority: Generations,
+}
 
 /// What a new environment is to be.
 #[derive(Debug, Clone)]
@@ -150,37 +155,6 @@ impl App {
         self.read(&path).await?.ok_or(AppError::NotFound("environment"))
     }
 
-    async fn new_authority(
-        &self,
-        environment: &Environment,
-        generation: u32,
-        state: AuthorityState,
-    ) -> Result<Authority, AppError> {
-        let time = self.clock.system_time();
-        let owner = Owner::Environment(environment.id.clone());
-        self.keyring.create(&owner, time).await?;
-        let identity = EnvironmentIdentity {
-            installation: self.authority.installation().clone(),
-            environment: environment.id.clone(),
-        };
-        let validity = Validity::days(time, issue::AUTHORITY_BACKDATE, AUTHORITY_DAYS);
-        let issued = issue::new_authority(&identity, validity, KeyKind::EcdsaP256)?;
-        let context = generation.to_be_bytes();
-        let sealed = self
-            .keyring
-            .seal(&owner, Purpose::CertificateAuthority, &[&context], issued.key_pem.as_bytes())
-            .await
-            .map_err(AppError::internal)?;
-        Ok(Authority {
-            environment: environment.id.clone(),
-            generation,
-            state,
-            certificate: issued.certificate_pem,
-            sealed_key: BASE64.encode(&sealed),
-            created: self.now(),
-        })
-    }
-
     /// One environment with what it uses.
     ///
     /// # Errors
@@ -189,12 +163,13 @@ impl App {
         &self,
         caller: &Caller,
         reference: &EnvironmentReference,
-    ) -> Result<(Decoded<Environment>, Usage), AppError> {
-        let found = self.environment(caller, Action::SeeEnvironment, reference).await?;
-        let usage = self.read::<Usage>(found.record.id.as_str()).await?;
-        let usage =
-            usage.map_or_else(|| Usage::none(found.record.id.clone()), |usage| usage.record);
-        Ok((found, usage))
+    ) -> Result<Described, AppError> {
+        let environment = self.environment(caller, Action::SeeEnvironment, reference).await?;
+        let id = &environment.record.id;
+        let usage = self.read::<Usage>(id.as_str()).await?;
+        let usage = usage.map_or_else(|| Usage::none(id.clone()), |usage| usage.record);
+        let authority = self.view.read(|state| generations(state, id))?;
+        Ok(Described { environment, usage, authority })
     }
 
     /// The environments that the caller may see, of one organisation or of all, after the one with this id.
@@ -207,7 +182,7 @@ impl App {
         organisation: Option<&str>,
         after: Option<&str>,
         len_max: usize,
-    ) -> Result<Vec<(Decoded<Environment>, Usage)>, AppError> {
+    ) -> Result<Vec<Described>, AppError> {
         if caller.actor == Actor::Nobody {
             return Err(AppError::Unauthenticated);
         }
@@ -226,11 +201,12 @@ impl App {
             let all = state.list::<Environment>("", after, usize::MAX)?;
             let listed = all.into_iter().filter(is_listed).take(len_max);
             listed
-                .map(|found| {
-                    let id = &found.record.id;
+                .map(|environment| {
+                    let id = &environment.record.id;
                     let usage = state.get::<Usage>(id.as_str())?.map(|usage| usage.record);
                     let usage = usage.unwrap_or_else(|| Usage::none(id.clone()));
-                    Ok((found, usage))
+                    let authority = generations(state, id)?;
+                    Ok(Described { environment, usage, authority })
                 })
                 .collect()
         })

@@ -12,10 +12,10 @@ use weft_model::{
         OrganisationName, Roster,
     },
 };
-use weft_store::{CommitError, Transaction};
+use weft_store::Transaction;
 use zeroize::Zeroizing;
 
-use super::{App, AppError, Caller, environments::rests_on};
+use super::{App, AppError, Caller, Turn, environments::rests_on};
 use crate::{audit, secret::random};
 
 /// The time of grace of an organisation is over: it goes.
@@ -183,7 +183,7 @@ impl App {
     }
 
     /// Removes organisations whose time has come, with everything of them.
-    pub(super) async fn purge_organisations(&self) -> Result<(), AppError> {
+    pub(super) async fn purge_organisations(&self, turn: &Turn) -> Result<(), AppError> {
         let all = self.view.read(|state| state.list::<Organisation>("", None, usize::MAX))?;
         for found in all {
             let is_due = found.record.purge.is_some_and(|purge| purge <= self.now());
@@ -191,9 +191,10 @@ impl App {
             if !is_due || !self.environments_of(&found.record.id)?.is_empty() {
                 continue;
             }
+            self.still_in(turn).await?;
             let call = self.recorder.own(PURGE, audit::organisation(&found.record.id));
             call.begin().await?;
-            let purged = self.remove_organisation(&found).await;
+            let purged = self.remove_organisation(turn, &found).await;
             call.end(purged.as_ref().map(|()| Facts::none())).await?;
             purged?;
         }
@@ -202,25 +203,27 @@ impl App {
 
     /// It first, unless somebody restores it at this moment; what of it is left when the process ends then goes the
     /// next time that something is tidied.
-    async fn remove_organisation(&self, found: &Decoded<Organisation>) -> Result<(), AppError> {
+    async fn remove_organisation(
+        &self,
+        turn: &Turn,
+        found: &Decoded<Organisation>,
+    ) -> Result<(), AppError> {
         let organisation = &found.record;
         let id = &organisation.id;
         let transaction = rests_on(Transaction::new(), found)?
             .delete(OrganisationName::key_at(organisation.name.as_str())?)
             .delete(Roster::key_at(id.as_str())?)
             .delete(organisation.key()?);
-        match self.commit(transaction).await {
-            Ok(_) => {}
+        if !self.commit_in(turn, transaction).await? {
             // Somebody has restored it.
-            Err(CommitError::Conflict { .. }) => return Ok(()),
-            Err(error) => return Err(error.into()),
+            return Ok(());
         }
         tracing::info!(organisation = %id, "an organisation and everything of it is gone");
-        self.forget_people().await
+        self.forget_people(turn).await
     }
 
     /// Nobody is in an organisation that is gone, or invited into one.
-    pub(super) async fn forget_people(&self) -> Result<(), AppError> {
+    pub(super) async fn forget_people(&self, turn: &Turn) -> Result<(), AppError> {
         // Of one state: an organisation is there before anybody is in it.
         let (invitations, memberships) = self.view.read(|state| {
             let all = state.list::<Organisation>("", None, usize::MAX)?;
@@ -237,11 +240,11 @@ impl App {
         })?;
         for found in invitations {
             let transaction = rests_on(Transaction::new(), &found)?.delete(found.record.key()?);
-            self.try_once(transaction).await?;
+            self.commit_in(turn, transaction).await?;
         }
         for found in memberships {
             let transaction = rests_on(Transaction::new(), &found)?.delete(found.record.key()?);
-            self.try_once(transaction).await?;
+            self.commit_in(turn, transaction).await?;
         }
         Ok(())
     }

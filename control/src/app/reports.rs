@@ -1,34 +1,46 @@
-//! What hosts say of themselves.
+//! What hosts say of themselves, and which are not heard of any more.
+//!
+//! What this process hears is kept in the store now and then, for all processes; see [`weft_model::liveness`].
 
 use std::{
-    collections::HashMap,
     sync::{MutexGuard, PoisonError},
     time::Duration,
 };
 
 use weft_model::{
-    Decoded, Record, UnixMs,
+    Decoded, Record, RecordError,
     access::{Action, Object},
+    liveness::{Heartbeats, REPORT_INTERVAL, Watchman},
     placement::Decision,
-    record::{Attachment, Health, HealthState},
+    record::{Attachment, Health, HealthState, Heartbeat, Host, HostState, Lost},
 };
-use weft_store::Transaction;
+use weft_store::{Condition, OPERATIONS_MAX, Revision, Transaction};
 use weft_types::{AttachmentName, EnvironmentId, HostId};
 
-use super::{App, AppError, Caller, environments::rests_on};
+use super::{App, AppError, Caller, Turn, environments::rests_on};
+use crate::view::State;
 
-/// How soon a host is expected to say something again.
-const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// Longest version that is kept, bytes.
 const VERSION_LEN_MAX: usize = 64;
 
-/// What a host said last.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heard {
-    /// When.
-    pub at: UnixMs,
+/// What is known of how a host is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Signs {
+    /// What it said last.
+    pub heartbeat: Option<Heartbeat>,
+    /// It was given up.
+    pub lost: Option<Lost>,
+}
+
+/// What a host says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
     /// Its daemon's version.
     pub version: String,
+    /// The revision that it has carried out.
+    pub revision: u64,
+    /// How its attachments are.
+    pub health: Vec<ReportedHealth>,
 }
 
 /// How an attachment is, as its host says.
@@ -45,14 +57,28 @@ pub struct ReportedHealth {
 }
 
 impl App {
-    fn all_heard(&self) -> MutexGuard<'_, HashMap<HostId, Heard>> {
+    fn heard(&self) -> MutexGuard<'_, Heartbeats> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When a host was heard of last, and what it said.
-    #[must_use]
-    pub fn heard(&self, host: &HostId) -> Option<Heard> {
-        self.all_heard().get(host).cloned()
+    fn watchman(&self) -> MutexGuard<'_, Watchman> {
+        self.watchman.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of how a host is, whichever process has heard of it.
+    ///
+    /// # Errors
+    /// [`AppError::Internal`] when a record is damaged.
+    pub fn signs(&self, host: &HostId) -> Result<Signs, AppError> {
+        let (kept, lost) = self.view.read(|state| {
+            let kept = state.get::<Heartbeat>(host.as_str())?;
+            Ok::<_, AppError>((kept, state.get::<Lost>(host.as_str())?))
+        })?;
+        let kept = kept.map(|kept| kept.record);
+        let heard = self.heard().last(host).cloned();
+        // Clocks of processes differ by less than it takes for one to be kept.
+        let heartbeat = heard.into_iter().chain(kept).max_by_key(|heartbeat| heartbeat.at);
+        Ok(Signs { heartbeat, lost: lost.map(|lost| lost.record) })
     }
 
     /// Takes what a host says. What it says of what is not its own, or not any more, is not heard. Returns how soon it
@@ -60,23 +86,131 @@ impl App {
     ///
     /// # Errors
     /// [`AppError`].
-    pub async fn report(
-        &self,
-        caller: &Caller,
-        version: String,
-        health: &[ReportedHealth],
-    ) -> Result<Duration, AppError> {
+    pub async fn report(&self, caller: &Caller, report: Report) -> Result<Duration, AppError> {
+        let Report { version, revision, health } = report;
         let host = Self::calling_host(caller)?;
         caller.may(Action::ActAsHost, Object::Host(host))?;
         if version.len() > VERSION_LEN_MAX || !version.is_ascii() {
             let problem = format!("expected at most {VERSION_LEN_MAX} characters of ASCII");
             return Err(AppError::invalid("version", problem));
         }
-        self.all_heard().insert(host.clone(), Heard { at: self.now(), version });
-        for reported in health {
+        let heartbeat = Heartbeat { host: host.clone(), at: self.now(), version, revision };
+        self.heard().handle_report(heartbeat.clone());
+        if self.view.read(|state| state.get::<Lost>(host.as_str()))?.is_some() {
+            transact!(self, self.decide_found(&heartbeat).await)?;
+        }
+        for reported in &health {
             transact!(self, self.decide_health(host, reported).await)?;
         }
         Ok(REPORT_INTERVAL)
+    }
+
+    /// A host that was lost is heard of again.
+    async fn decide_found(&self, heartbeat: &Heartbeat) -> Result<Decision<()>, AppError> {
+        let lost: Option<Decoded<Lost>> = self.read(heartbeat.host.as_str()).await?;
+        let Some(lost) = lost else { return Ok(Decision::Already(())) };
+        tracing::info!(host = %heartbeat.host, "a host that was lost is heard of again");
+        let transaction = rests_on(Transaction::new(), &lost)?
+            .delete(lost.record.key()?)
+            .put(heartbeat.key()?, heartbeat.encode()?);
+        Ok(Decision::Commit(transaction, ()))
+    }
+
+    /// Keeps what was heard of hosts for all processes, as far as it is time.
+    ///
+    /// # Errors
+    /// [`AppError`]; what is not kept is kept the next time.
+    pub async fn keep_heartbeats(&self) -> Result<(), AppError> {
+        let now = self.clock.passed();
+        let due = self.heard().due(now);
+        for some in due.chunks(OPERATIONS_MAX) {
+            let mut transaction = Transaction::new();
+            for heartbeat in some {
+                transaction = transaction.put(heartbeat.key()?, heartbeat.encode()?);
+            }
+            if let Err(error) = self.commit(transaction).await {
+                // Others may not get theirs written, either: that nobody is heard of says nothing now.
+                self.watchman().forget();
+                return Err(error.into());
+            }
+            self.heard().handle_kept(some, now);
+        }
+        self.view.read(|state| {
+            let is_known = |host: &HostId| {
+                state.projection().host(host).is_some_and(|host| host.state != HostState::Revoked)
+            };
+            self.heard().retain(is_known);
+        });
+        Ok(())
+    }
+
+    /// Gives hosts up for lost that are not heard of any more.
+    ///
+    /// # Errors
+    /// [`AppError`]; then every host has all of its time again.
+    pub async fn look_for_lost(&self, turn: &Turn) -> Result<(), AppError> {
+        let hosts = self.view.read(|state| {
+            let hosts = state.list::<Host>("", None, usize::MAX)?;
+            let watched = hosts.into_iter().filter(|host| host.record.state != HostState::Revoked);
+            let with_sign = watched.map(|host| {
+                let id = host.record.id;
+                let sign = state.get::<Heartbeat>(id.as_str())?.map(|kept| kept.modified);
+                Ok((id, sign))
+            });
+            with_sign.collect::<Result<Vec<_>, AppError>>()
+        })?;
+        let silent = self.watchman().look(self.clock.passed(), hosts);
+        for (host, sign) in silent {
+            if let Err(error) = self.give_up(turn, &host, sign).await {
+                self.watchman().forget();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Unless it is heard of meanwhile.
+    async fn give_up(
+        &self,
+        turn: &Turn,
+        host: &HostId,
+        sign: Option<Revision>,
+    ) -> Result<(), AppError> {
+        let lost = Lost { host: host.clone(), since: self.now() };
+        if self.view.read(|state| state.get::<Lost>(host.as_str()))?.is_some() {
+            return Ok(());
+        }
+        let heartbeat = Heartbeat::key_at(host.as_str())?;
+        let mut transaction = Transaction::new();
+        transaction.conditions.push(match sign {
+            Some(sign) => Condition::At(heartbeat, sign),
+            None => Condition::Absent(heartbeat),
+        });
+        let transaction = transaction
+            .present(Host::key_at(host.as_str())?)
+            .absent(lost.key()?)
+            .put(lost.key()?, lost.encode()?);
+        if self.commit_in(turn, transaction).await? {
+            tracing::warn!(%host, "a host is not heard of any more: it is lost");
+        }
+        Ok(())
+    }
+
+    /// Goes on unless a host that is lost would get something new.
+    pub(super) async fn if_heard_of<T>(
+        &self,
+        host: &HostId,
+        decision: Decision<T>,
+    ) -> Result<Decision<T>, AppError> {
+        if matches!(decision, Decision::Already(_)) {
+            return Ok(decision);
+        }
+        match self.read::<Lost>(host.as_str()).await? {
+            None => Ok(decision),
+            Some(_) => Err(AppError::State(format!(
+                "host {host} is lost: it has not been heard of; expected one that is"
+            ))),
+        }
     }
 
     async fn decide_health(
@@ -107,4 +241,20 @@ impl App {
         let transaction = rests_on(Transaction::new(), &attachment)?;
         Ok(Decision::Commit(transaction.put(health.key()?, health.encode()?), ()))
     }
+}
+
+/// How an attachment is: not well when its host is lost, whatever was said before.
+pub(super) fn health_of(
+    state: &State,
+    attachment: &Attachment,
+    said: Option<Health>,
+) -> Result<Option<Health>, RecordError> {
+    let Some(lost) = state.get::<Lost>(attachment.host.as_str())? else { return Ok(said) };
+    Ok(Some(Health {
+        environment: attachment.environment.clone(),
+        attachment: attachment.name.clone(),
+        generation: attachment.generation,
+        state: HealthState::Unhealthy,
+        since: lost.record.since,
+    }))
 }

@@ -1,13 +1,13 @@
 //! What is over goes: environments whose time has come, addresses after their quarantine, tokens that have expired.
 //!
-//! Every step is a transaction that rests on what it removes, and may be done twice, so several processes may do this at
-//! once and each may be ended at any moment.
+//! Every step is a transaction that rests on what it removes and on the turn of whoever does it, so a process may be
+//! ended, or stand still, at any moment.
 
 use weft_audit::{Facts, Word};
 use weft_keys::Owner;
 use weft_model::{
     Decoded, Record, UnixMs,
-    placement::{self, Decision, Scene},
+    placement::{self, Scene},
     policy::Policy,
     record::{
         Address, Attachment, Authority, Binding, Drain, Environment, EnvironmentName,
@@ -18,7 +18,7 @@ use weft_model::{
 use weft_store::{CommitError, LIST_LEN_MAX, OPERATIONS_MAX, Transaction};
 use weft_types::EnvironmentId;
 
-use super::{App, AppError, environments::rests_on};
+use super::{App, AppError, Turn, environments::rests_on};
 use crate::audit;
 
 /// The time of grace of an environment is over: it goes, with its key.
@@ -48,7 +48,7 @@ impl App {
     ///
     /// # Errors
     /// [`AppError`]; what could not be removed is tried again the next time.
-    pub async fn tidy(&self) -> Result<(), AppError> {
+    pub async fn tidy(&self, turn: &Turn) -> Result<(), AppError> {
         let environments =
             self.view.read(|state| state.list::<Environment>("", None, usize::MAX))?;
         for environment in environments {
@@ -58,22 +58,26 @@ impl App {
                 EnvironmentState::Active | EnvironmentState::Suspended => false,
             };
             if due {
-                self.purge(&environment).await?;
+                self.purge(turn, &environment).await?;
             } else {
-                self.free_addresses(environment).await?;
+                self.free_addresses(turn, environment).await?;
             }
         }
-        self.purge_organisations().await?;
-        self.forget_people().await?;
+        self.purge_organisations(turn).await?;
+        self.forget_people(turn).await?;
         let now = self.now();
-        self.forget(|session: &Session| session.expires <= now).await?;
-        self.forget(|token: &Token| token.expires <= now).await?;
-        self.forget_invitations(now).await?;
-        self.forget(|token: &JoinToken| is_over(token, now)).await?;
-        self.forget(|grant: &Grant| grant.used_by.is_none() && grant.expires <= now).await
+        self.forget(turn, |session: &Session| session.expires <= now).await?;
+        self.forget(turn, |token: &Token| token.expires <= now).await?;
+        self.forget_invitations(turn, now).await?;
+        self.forget(turn, |token: &JoinToken| is_over(token, now)).await?;
+        self.forget(turn, |grant: &Grant| grant.used_by.is_none() && grant.expires <= now).await
     }
 
-    async fn free_addresses(&self, environment: Decoded<Environment>) -> Result<(), AppError> {
+    async fn free_addresses(
+        &self,
+        turn: &Turn,
+        environment: Decoded<Environment>,
+    ) -> Result<(), AppError> {
         let id = &environment.record.id;
         loop {
             let usage: Option<Decoded<Usage>> = self.read(id.as_str()).await?;
@@ -90,79 +94,80 @@ impl App {
                 revision,
             };
             let Some(transaction) = placement::sweep(&scene, self.now())? else { return Ok(()) };
-            match self.commit(transaction).await {
-                Ok(_) => {}
+            if !self.commit_in(turn, transaction).await? {
                 // Somebody is at work there: the next time.
-                Err(CommitError::Conflict { .. }) => return Ok(()),
-                Err(error) => return Err(error.into()),
+                return Ok(());
             }
         }
     }
 
     /// Removes an environment with everything of it.
-    async fn purge(&self, environment: &Decoded<Environment>) -> Result<(), AppError> {
+    async fn purge(&self, turn: &Turn, environment: &Decoded<Environment>) -> Result<(), AppError> {
         let id = &environment.record.id;
         if environment.record.state != EnvironmentState::Purging {
             let purging =
                 Environment { state: EnvironmentState::Purging, ..environment.record.clone() };
             let transaction =
                 rests_on(Transaction::new(), environment)?.put(purging.key()?, purging.encode()?);
-            return match self.commit(transaction).await {
-                // From here on nobody resumes it; the rest comes the next time, from what is stored then.
-                Ok(_) | Err(CommitError::Conflict { .. }) => Ok(()),
-                Err(error) => Err(error.into()),
-            };
+            // From here on nobody resumes it; the rest comes the next time, from what is stored then.
+            return self.commit_in(turn, transaction).await.map(|_| ());
         }
+        self.still_in(turn).await?;
         let object = audit::environment(id, &environment.record.organisation);
         let call = self.recorder.own(PURGE, object);
         call.begin().await?;
-        let purged = self.remove_environment(environment).await;
+        let purged = self.remove_environment(turn, environment).await;
         call.end(purged.as_ref().map(|()| Facts::none())).await?;
         purged
     }
 
-    /// Its key first.
-    async fn remove_environment(&self, environment: &Decoded<Environment>) -> Result<(), AppError> {
+    /// Its key first: that is of another store, and whoever destroys it twice changes nothing.
+    async fn remove_environment(
+        &self,
+        turn: &Turn,
+        environment: &Decoded<Environment>,
+    ) -> Result<(), AppError> {
         let id = &environment.record.id;
         self.keyring.destroy(&Owner::Environment(id.clone()), self.clock.system_time()).await?;
         for kind in OWNED {
             // Without the slash for what is one to an environment: ids have one length, so none begins another.
-            self.remove_all(&format!("{kind}/{id}")).await?;
+            self.remove_all(turn, &format!("{kind}/{id}")).await?;
         }
-        self.forget(|token: &Token| token.environment == *id).await?;
-        self.forget_roles(id).await?;
+        self.forget(turn, |token: &Token| token.environment == *id).await?;
+        self.forget_roles(turn, id).await?;
         let (organisation, name) = (&environment.record.organisation, &environment.record.name);
         let transaction = Transaction::new()
             .delete(EnvironmentName::key_at(&format!("{organisation}/{name}"))?)
             .delete(environment.record.key()?);
-        self.commit(transaction).await?;
+        self.commit_in(turn, transaction).await?;
         tracing::info!(environment = %id, "an environment and everything of it is gone");
         Ok(())
     }
 
-    async fn forget_invitations(&self, now: UnixMs) -> Result<(), AppError> {
+    async fn forget_invitations(&self, turn: &Turn, now: UnixMs) -> Result<(), AppError> {
         let all = self.view.read(|state| state.list::<Invitation>("", None, usize::MAX))?;
         for invitation in all.into_iter().filter(|found| found.record.expires <= now) {
-            self.try_once(self.forget_invitation(&invitation).await?).await?;
+            self.commit_in(turn, self.forget_invitation(&invitation).await?).await?;
         }
         Ok(())
     }
 
     /// Nobody has a role in an environment any more; none is given from when it is purged on.
-    async fn forget_roles(&self, of: &EnvironmentId) -> Result<(), AppError> {
+    async fn forget_roles(&self, turn: &Turn, of: &EnvironmentId) -> Result<(), AppError> {
         let all = self.view.read(|state| state.list::<Membership>("", None, usize::MAX))?;
         for found in all.into_iter().filter(|found| found.record.environments.contains_key(of)) {
             let path = found.record.path();
-            transact!(self, {
-                let Some(found) = self.read::<Membership>(&path).await? else {
-                    return Ok(Decision::Already(()));
-                };
+            while let Some(found) = self.read::<Membership>(&path).await? {
                 let mut after = found.record.clone();
-                after.environments.remove(of);
+                if after.environments.remove(of).is_none() {
+                    break;
+                }
                 let transaction =
                     rests_on(Transaction::new(), &found)?.put(after.key()?, after.encode()?);
-                Ok(Decision::Commit(transaction, ()))
-            })?;
+                if self.commit_in(turn, transaction).await? {
+                    break;
+                }
+            }
         }
         Ok(())
     }
@@ -175,7 +180,7 @@ impl App {
         }
     }
 
-    async fn remove_all(&self, prefix: &str) -> Result<(), AppError> {
+    async fn remove_all(&self, turn: &Turn, prefix: &str) -> Result<(), AppError> {
         loop {
             let page = self.store.list(prefix, None, OPERATIONS_MAX.min(LIST_LEN_MAX)).await?;
             if page.entries.is_empty() {
@@ -183,21 +188,31 @@ impl App {
             }
             let keys = page.entries.into_iter().map(|entry| entry.key);
             let transaction = keys.fold(Transaction::new(), Transaction::delete);
-            self.commit(transaction).await?;
+            self.commit_in(turn, transaction).await?;
         }
     }
 
     /// Removes records that are over, if they are still as they were read.
-    pub(super) async fn forget<R: Record>(
+    async fn forget<R: Record>(
         &self,
+        turn: &Turn,
         is_over: impl Fn(&R) -> bool,
     ) -> Result<(), AppError> {
-        let all = self.view.read(|state| state.list::<R>("", None, usize::MAX))?;
-        for found in all.into_iter().filter(|found| is_over(&found.record)) {
-            let transaction = rests_on(Transaction::new(), &found)?.delete(found.record.key()?);
-            self.try_once(transaction).await?;
+        for transaction in self.all_without(is_over)? {
+            self.commit_in(turn, transaction).await?;
         }
         Ok(())
+    }
+
+    /// For each record that is over what removes it, if it is still as it was read.
+    pub(super) fn all_without<R: Record>(
+        &self,
+        is_over: impl Fn(&R) -> bool,
+    ) -> Result<Vec<Transaction>, AppError> {
+        let all = self.view.read(|state| state.list::<R>("", None, usize::MAX))?;
+        let over = all.into_iter().filter(|found| is_over(&found.record));
+        over.map(|found| Ok(rests_on(Transaction::new(), &found)?.delete(found.record.key()?)))
+            .collect()
     }
 }
 

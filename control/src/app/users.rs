@@ -131,8 +131,11 @@ impl App {
         for key in self.keys_of(&found.id)? {
             self.try_once(Transaction::new().delete(key.record.key()?)).await?;
         }
-        self.forget(|session: &Session| session.user == found.id).await?;
-        self.forget(|token: &Token| token.created_by == found.id).await?;
+        let sessions = self.all_without(|session: &Session| session.user == found.id)?;
+        let tokens = self.all_without(|token: &Token| token.created_by == found.id)?;
+        for transaction in sessions.into_iter().chain(tokens) {
+            self.try_once(transaction).await?;
+        }
         transact!(self, {
             let Some(last) = self.read::<User>(found.id.as_str()).await? else {
                 return Ok(Decision::Already(()));

@@ -41,6 +41,8 @@ pub struct Log {
     pub audit: Audit,
     /// What it is read with.
     pub reader: Reader,
+    /// Which process writes it.
+    pub process: ProcessId,
 }
 
 /// Opens the log of this process. Its heads are anchored in `store`, and signed with the installation's key for that,
@@ -63,7 +65,7 @@ pub async fn open(
     let clock = clock.clone();
     options.clock = Arc::new(move || clock.system_time());
     let (audit, running) = Audit::open(options).await.context("the audit log")?;
-    Ok((Log { audit, reader }, running))
+    Ok((Log { audit, reader, process: place.process.clone() }, running))
 }
 
 async fn signer(

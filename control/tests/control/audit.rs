@@ -238,8 +238,8 @@ async fn hosts_that_watch_and_environments_that_go_are_recorded_and_reports_are_
     let delete = v1::DeleteEnvironmentRequest { environment, grace_seconds };
     environments.delete_environment(with(delete, &owner)).await.unwrap();
     clock.advance(Duration::from_secs(61));
-    site.app.tidy().await.unwrap();
-    site.app.tidy().await.unwrap();
+    site.tidy().await;
+    site.tidy().await;
     let gone: Vec<_> = log(&site).into_iter().rev().take(2).collect();
     for (event, outcome) in gone.iter().rev().zip(["begun", "done"]) {
         assert_eq!(

@@ -69,7 +69,7 @@ impl Office {
 
     async fn tidy(&self) {
         for _ in 0..3 {
-            self.site.app.tidy().await.unwrap();
+            self.site.tidy().await;
         }
     }
 

@@ -488,7 +488,7 @@ async fn a_watch_of_an_environment_that_is_purged_says_that_it_is_not_there() {
     let delete = v1::DeleteEnvironmentRequest { environment: shop.name(), grace_seconds: Some(0) };
     environments.delete_environment(with(delete, &shop.owner)).await.unwrap();
     for _ in 0..2 {
-        shop.site.app.tidy().await.unwrap();
+        shop.site.tidy().await;
     }
     let end = loop {
         match next(&mut watch).await {

@@ -16,7 +16,7 @@ use tonic::{
 use weft_audit::Word;
 use weft_control::{
     App, Clock,
-    app::Caller,
+    app::{Caller, Turn},
     audit::{AuditPlace, named},
     init::Opened,
     serve,
@@ -32,7 +32,7 @@ use weft_model::{
     access::{Actor, Component, EnvironmentRole},
 };
 use weft_pki::{KeyKind, request};
-use weft_store::{Memory, Store};
+use weft_store::{Key, Memory, Store};
 
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 const NAME: &str = "control.example";
@@ -130,6 +130,22 @@ impl Site {
         let process = format!("control-{}", self.processes.fetch_add(1, Ordering::Relaxed));
         let audit = AuditPlace { process: process.parse().unwrap(), ..self.audit.clone() };
         Arc::new(opened.app(self.app.clock().clone(), &audit).await.unwrap().0)
+    }
+
+    /// The turn of background work for one of its processes, whoever had it.
+    pub(crate) async fn turn(&self, process: &App) -> Turn {
+        let at = Key::new("turn/background").unwrap();
+        if let Some(lease) = self.store.get(&at).await.unwrap().and_then(|turn| turn.lease) {
+            self.store.revoke_lease(lease).await.unwrap();
+        }
+        process.take_turn().await.unwrap().unwrap()
+    }
+
+    /// Removes what is over.
+    pub(crate) async fn tidy(&self) {
+        let turn = self.turn(&self.app).await;
+        self.app.tidy(&turn).await.unwrap();
+        self.app.end_turn(turn).await.unwrap();
     }
 
     /// A connection that shows a certificate, or none.

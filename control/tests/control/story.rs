@@ -236,19 +236,19 @@ async fn a_deleted_environment_can_be_taken_back_until_everything_of_it_goes() {
     assert_eq!(deleting.purge_ms, clock.now().0 + 3_600_000);
     let news = next(&mut watch).await.unwrap();
     assert!(matches!(&news.updates[0].update, Some(Update::Environment(e)) if e.suspended));
-    site.app.tidy().await.unwrap();
+    site.tidy().await;
     let resume = || v1::ResumeEnvironmentRequest { environment: name("acme/shop") };
     let back = environments.resume_environment(with(resume(), &owner)).await.unwrap().into_inner();
     assert_eq!((back.state(), back.purge_ms), (v1::EnvironmentState::Active, 0));
 
     environments.delete_environment(with(delete(), &owner)).await.unwrap();
     clock.advance(Duration::from_secs(3_601));
-    site.app.tidy().await.unwrap();
+    site.tidy().await;
     assert_eq!(
         code(environments.resume_environment(with(resume(), &owner)).await),
         Code::FailedPrecondition
     );
-    site.app.tidy().await.unwrap();
+    site.tidy().await;
     let get = |id: &str| v1::GetEnvironmentRequest { environment: name(id) };
     assert_eq!(
         code(environments.get_environment(with(get(&shop.id), &owner)).await),
@@ -285,7 +285,7 @@ async fn a_released_address_is_free_after_its_quarantine() {
     let used = || site.app.view().read(|state| state.ledger(&id).len());
     for (later, expected) in [(0, 2), (599, 2), (1, 0)] {
         clock.advance(Duration::from_secs(later));
-        site.app.tidy().await.unwrap();
+        site.tidy().await;
         assert_eq!(used(), expected);
     }
 }

@@ -72,6 +72,9 @@ async fn every_call(
     call!(environments.delete_environment(delete));
     let quotas = v1::SetQuotasRequest { environment: environment(), quotas: None };
     call!(environments.set_quotas(quotas));
+    let rotate =
+        v1::RotateAuthorityRequest { environment: environment(), generation: 1, emergency: true };
+    call!(environments.rotate_authority(rotate));
     call!(
         environments.allow_host(v1::AllowHostRequest { environment: environment(), host: host() })
     );

@@ -34,6 +34,9 @@ const RETRY_SILENT: Duration = Duration::from_secs(2);
 /// Most sessions of one peer at a time: an active one, retiring ones, and simultaneous handshakes.
 /// The oldest that carries no data goes first.
 pub const SESSIONS_MAX: usize = 8;
+/// How long sessions go on when something by which peers were known is not trusted any more: time for others to be made,
+/// by those who are known by something else.
+pub const DISTRUST_MAX: Duration = Duration::from_secs(20);
 /// Nothing is sealed so long after a session's handshake.
 pub const SESSION_AGE_MAX: Duration = Duration::from_secs(2 * 3600);
 
@@ -188,6 +191,15 @@ impl Peer {
         if self.handshake == Handshake::Idle {
             self.begin();
         }
+    }
+
+    /// Something by which the peer may have been known is not trusted any more. No session of before goes on for longer
+    /// than [`DISTRUST_MAX`], whoever is at its other end, and another one is wanted.
+    pub fn handle_distrust(&mut self, now: Instant) {
+        for session in &mut self.sessions {
+            session.expires = session.expires.min(now + DISTRUST_MAX);
+        }
+        self.handle_renew();
     }
 
     /// The peer does not answer on the session that carries data. While that is said again and again

@@ -1,6 +1,11 @@
 //! Environments of this host: adding, removing, routes, credentials.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use weft_config::{Names, Share};
 use weft_handshake::{Environment, KeyExchange, TrustedTime};
@@ -26,6 +31,8 @@ pub(super) struct EnvironmentState {
     pub(super) guard: Option<Arc<Guard>>,
     pub(super) named: Named,
     pub(super) tls: Arc<Environment>,
+    /// When an authority was last taken away. A handshake that had begun before may still end well.
+    pub(super) distrusted: Option<Instant>,
     /// What the next daemon will know of the time.
     pub(super) kept_time: Option<SystemTime>,
     pub(super) attachments: BTreeMap<AttachmentName, AttachmentEntry>,
@@ -138,6 +145,7 @@ impl Node {
             guard: None,
             named,
             tls,
+            distrusted: None,
             kept_time: known,
             attachments: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -182,21 +190,32 @@ impl Node {
     }
 
     /// Uses another authority or certificate from now on: new handshakes with all peers, while the
-    /// sessions of the old certificate serve until then.
+    /// sessions of the old certificate serve until then; for a few seconds, where an authority was taken away.
     pub(super) fn replace_credentials(
         &mut self,
         id: &EnvironmentId,
         anchor: TrustAnchor,
         credentials: Credentials,
     ) -> Result<(), RequestError> {
-        let time = Arc::clone(self.environment(id)?.tls.time());
-        let tls = tls_environment(anchor, credentials, time)?;
-        self.environment_mut(id)?.tls = tls;
+        let now = Instant::now();
+        let before = Arc::clone(&self.environment(id)?.tls);
+        let trusted: HashSet<_> = anchor.tags().collect();
+        let is_distrusted = before.anchor().tags().any(|tag| !trusted.contains(&tag));
+        let tls = tls_environment(anchor, credentials, Arc::clone(before.time()))?;
+        let state = self.environment_mut(id)?;
+        state.tls = tls;
+        if is_distrusted {
+            state.distrusted = Some(now);
+        }
         self.publish_tls()?;
         let hosts: Vec<_> = self.environment(id)?.peers.keys().cloned().collect();
         for host in hosts {
             if let Some(entry) = self.peer_mut(id, &host) {
-                entry.machine.handle_renew();
+                if is_distrusted {
+                    entry.machine.handle_distrust(now);
+                } else {
+                    entry.machine.handle_renew();
+                }
             }
             self.drive_peer(id, &host);
         }

@@ -8,7 +8,7 @@ use weft_proto::{
     aead::Suite,
     keys::{Role, Secret, scrub_stack},
     lane::{Limits, ReceiveLane, SendLane},
-    peer::{self, SESSION_AGE_MAX},
+    peer::{self, DISTRUST_MAX, SESSION_AGE_MAX},
 };
 use weft_types::{EnvironmentId, HostId, LaneId, ReceiverIndex};
 
@@ -39,9 +39,14 @@ impl Node {
             TlsRole::Client => Role::Client,
             TlsRole::Server => Role::Server,
         };
-        let time = self.environments.get(&environment).map(|e| e.tls.time().now());
+        let state = self.environments.get(&environment);
+        let time = state.map(|e| e.tls.time().now());
         let left = established.not_after.duration_since(time.unwrap_or_else(SystemTime::now));
-        let expires = now + left.unwrap_or(Duration::ZERO).min(SESSION_AGE_MAX);
+        // It may have been judged by what is not trusted any more.
+        let distrusted = state.and_then(|state| state.distrusted);
+        let is_doubtful = distrusted.is_some_and(|at| now <= at + weft_handshake::DEADLINE);
+        let age_max = if is_doubtful { DISTRUST_MAX } else { SESSION_AGE_MAX };
+        let expires = now + left.unwrap_or(Duration::ZERO).min(age_max);
         let params = established.peer_params;
         let new = peer::Established {
             id,

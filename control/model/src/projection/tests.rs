@@ -280,6 +280,7 @@ fn changes() -> impl Strategy<Value = Change> {
             certificate: format!("certificate {generation}"),
             sealed_key: String::new(),
             created: UnixMs(0),
+            since: None,
         })),
         1 => (e.clone(), 1u64..3).prop_map(move |(e, version)| {
             put(&Policy { version, default: Verdict::Deny, ..Policy::open(id(e)) })

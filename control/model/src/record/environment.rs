@@ -99,10 +99,13 @@ pub struct Authority {
     pub state: AuthorityState,
     /// Its certificate, PEM.
     pub certificate: String,
-    /// Its private key, sealed under the environment's key, base 64.
+    /// Its private key, sealed under the environment's key, base 64; empty when it issues no more.
     pub sealed_key: String,
     /// When it was made.
     pub created: UnixMs,
+    /// Since when it does what it does; since it was made without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<UnixMs>,
 }
 
 impl Record for Authority {
@@ -115,6 +118,12 @@ impl Record for Authority {
 }
 
 impl Authority {
+    /// Since when it does what it does.
+    #[must_use]
+    pub fn since(&self) -> UnixMs {
+        self.since.unwrap_or(self.created)
+    }
+
     /// In which order hosts are told of generations: the one that issues first.
     #[must_use]
     pub fn rank(&self) -> u8 {

@@ -104,3 +104,45 @@ impl Record for Lost {
         self.host.to_string()
     }
 }
+
+/// When a host was heard of, for every process of the control plane; to some seconds, see [`crate::liveness`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Heartbeat {
+    /// Which host.
+    pub host: HostId,
+    /// When, by the clock of whom it told.
+    pub at: UnixMs,
+    /// Its daemon's version.
+    pub version: String,
+    /// What it had carried out by then: a revision of the store.
+    pub revision: u64,
+}
+
+impl Record for Heartbeat {
+    const KIND: &'static str = "heartbeat";
+
+    fn path(&self) -> String {
+        self.host.to_string()
+    }
+}
+
+/// Whose turn it is to do background work. It is written with a lease, so it is there while its holder lives, and every
+/// change that the holder makes rests on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Turn {
+    /// Which process has it.
+    pub process: String,
+    /// Since when.
+    pub since: UnixMs,
+}
+
+impl Record for Turn {
+    const KIND: &'static str = "turn";
+
+    fn path(&self) -> String {
+        // There is one.
+        "background".to_owned()
+    }
+}

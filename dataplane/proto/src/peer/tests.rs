@@ -7,6 +7,7 @@ const PROVE_MAX: Duration = Duration::from_secs(30);
 const SECOND_DELAY: Duration = Duration::from_secs(60);
 const SESSION_AGE_MAX: Duration = Duration::from_secs(7200);
 const SESSIONS_MAX: usize = 8;
+const DISTRUST_MAX: Duration = Duration::from_secs(20);
 
 fn host(name: &str) -> HostId {
     HostId::new(name).unwrap()
@@ -207,6 +208,35 @@ fn keys_that_run_out_bring_a_handshake_once() {
     peer.handle_rekey_soon(SessionId(1));
     peer.handle_rekey_soon(SessionId(1));
     assert_eq!(actions(&mut peer), [Action::Handshake]);
+}
+
+#[test]
+fn what_is_not_trusted_any_more_ends_soon_and_another_one_is_made_before() {
+    let now = Instant::now();
+    let mut peer = smaller();
+    up(&mut peer, now, 1, Role::Client, 1);
+    actions(&mut peer);
+    peer.handle_distrust(now);
+    assert_eq!(actions(&mut peer), [Action::Handshake]);
+    assert_eq!(peer.poll_timeout(), Some(now + DISTRUST_MAX));
+    // Who is known by something else takes its place at once; nobody is left without.
+    let soon = now + Duration::from_secs(1);
+    up(&mut peer, soon, 2, Role::Client, 2);
+    assert_eq!(actions(&mut peer), [Action::Activate(SessionId(2))]);
+    peer.handle_timeout(soon + RETIRE);
+    assert_eq!(actions(&mut peer), [Action::Remove { id: SessionId(1), say_so: false }]);
+    assert_eq!(peer.poll_timeout(), Some(soon + HOUR));
+
+    // Who is not is gone, and does not stay while handshakes fail.
+    let mut peer = smaller();
+    up(&mut peer, now, 1, Role::Server, 1);
+    peer.handle_distrust(now);
+    peer.handle_failed(now, 0);
+    actions(&mut peer);
+    peer.handle_timeout(now + DISTRUST_MAX);
+    let actions = actions(&mut peer);
+    assert!(actions.contains(&Action::Remove { id: SessionId(1), say_so: true }), "{actions:?}");
+    assert_eq!(peer.sessions().count(), 0);
 }
 
 #[test]
