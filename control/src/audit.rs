@@ -132,6 +132,12 @@ pub struct Call {
 }
 
 impl Call {
+    /// From where it comes.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.event.from
+    }
+
     /// Records that something is about to be done; once is enough.
     ///
     /// # Errors

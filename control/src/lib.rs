@@ -17,6 +17,7 @@ pub mod background;
 pub mod backup;
 pub mod clock;
 pub mod config;
+mod crowd;
 pub mod error;
 pub mod init;
 pub mod master_key;

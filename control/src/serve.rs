@@ -4,7 +4,6 @@
 //!   accept ──▶ place among those who shake hands ──▶ TLS, 10 s ──▶ place among hosts or strangers ──▶ HTTP/2 ──▶ api
 //! ```
 
-mod crowd;
 mod door;
 
 use std::{

@@ -92,6 +92,16 @@ impl Change {
         Ok(())
     }
 
+    /// Invitations are worth nothing any more.
+    fn withdraw(&mut self, all: &[Decoded<Invitation>]) -> Result<(), PeopleError> {
+        for invitation in all {
+            self.rests_on(invitation)?;
+            self.delete(&invitation.record)?;
+            self.roster.invitations = self.roster.invitations.saturating_sub(1);
+        }
+        Ok(())
+    }
+
     /// Somebody who had one role, or none, has another one, or none.
     fn count(
         &mut self,
@@ -121,15 +131,20 @@ impl Change {
     }
 }
 
-/// An invitation is made.
+/// An invitation is made, in the place of those to the same address: of these there is one at a time.
 ///
 /// # Errors
 /// [`PeopleError::Limit`], [`PeopleError::Going`].
-pub fn invite(held: Held<'_>, invitation: &Invitation) -> Result<Transaction, PeopleError> {
+pub fn invite(
+    held: Held<'_>,
+    invitation: &Invitation,
+    replaced: &[Decoded<Invitation>],
+) -> Result<Transaction, PeopleError> {
     if held.organisation.record.purge.is_some() {
         return Err(PeopleError::Going);
     }
     let mut change = Change::new(held)?;
+    change.withdraw(replaced)?;
     change.roster.invitations += 1;
     if change.roster.invitations > INVITATIONS_MAX {
         let problem = format!(
@@ -151,9 +166,7 @@ pub fn withdraw(
     invitation: &Decoded<Invitation>,
 ) -> Result<Transaction, PeopleError> {
     let mut change = Change::new(held)?;
-    change.rests_on(invitation)?;
-    change.delete(&invitation.record)?;
-    change.roster.invitations = change.roster.invitations.saturating_sub(1);
+    change.withdraw(std::slice::from_ref(invitation))?;
     change.finish()
 }
 
@@ -242,7 +255,8 @@ pub fn join(
     change.finish()
 }
 
-/// Somebody has another role in the organisation.
+/// Somebody has another role in the organisation. With a lower one, invitations that they have (`pending`) are worth
+/// nothing any more: they would give back what is taken.
 ///
 /// # Errors
 /// [`PeopleError::LastOwner`].
@@ -250,6 +264,7 @@ pub fn set_role(
     held: Held<'_>,
     membership: &Decoded<Membership>,
     role: OrganisationRole,
+    pending: &[Decoded<Invitation>],
 ) -> Result<Decision<Membership>, PeopleError> {
     let before = &membership.record;
     if before.role == role {
@@ -258,23 +273,29 @@ pub fn set_role(
     let mut change = Change::new(held)?;
     change.rests_on(membership)?;
     change.count(Some(before.role), Some(role))?;
+    if role < before.role {
+        change.withdraw(pending)?;
+    }
     let after = Membership { role, ..before.clone() };
     change.put(&after)?;
     Ok(Decision::Commit(change.finish()?, after))
 }
 
-/// Somebody is not in the organisation any more, nor in any of its environments.
+/// Somebody is not in the organisation any more, nor in any of its environments, and invitations that they have
+/// (`pending`) are worth nothing any more.
 ///
 /// # Errors
 /// [`PeopleError::LastOwner`].
 pub fn remove(
     held: Held<'_>,
     membership: &Decoded<Membership>,
+    pending: &[Decoded<Invitation>],
 ) -> Result<Transaction, PeopleError> {
     let mut change = Change::new(held)?;
     change.rests_on(membership)?;
     change.count(Some(membership.record.role), None)?;
     change.delete(&membership.record)?;
+    change.withdraw(pending)?;
     change.finish()
 }
 

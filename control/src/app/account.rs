@@ -37,7 +37,7 @@ impl App {
     /// What the caller shows of itself is good. Which part of it is not is not said.
     async fn prove_caller(&self, caller: &Caller, proof: Proof) -> Result<User, AppError> {
         let user = self.user(person(caller)?).await?;
-        self.prove(&user.email, proof).await.map_err(not_proved)
+        self.prove(caller, &user.email, proof).await.map_err(not_proved)
     }
 
     /// The caller has another password, and no session but this one, which has the secret `shown`.
@@ -54,7 +54,7 @@ impl App {
         check_password("new_password", &new)?;
         let code = proof.code.clone();
         let by = self.prove_caller(caller, proof).await?;
-        let password_hash = self.passwords.hash(new).await?;
+        let password_hash = self.passwords.hash(caller.into(), new).await?;
         let session = secret::hash(shown);
         transact!(self, {
             let (user, transaction) = self.proved(&by, &code).await.map_err(not_proved)?.spend()?;
@@ -94,7 +94,7 @@ impl App {
         Ok(listed)
     }
 
-    fn sessions_of(&self, user: &User) -> Result<Vec<Decoded<Session>>, AppError> {
+    pub(super) fn sessions_of(&self, user: &User) -> Result<Vec<Decoded<Session>>, AppError> {
         let now = self.now();
         let all = self.view.read(|state| state.list::<Session>("", None, usize::MAX))?;
         let of = all.into_iter().filter(|found| {

@@ -5,7 +5,7 @@ use weft_model::{
     access::{Action, Actor, Component, Object},
     id::SshKeyId,
     placement::Decision,
-    record::{SshKey, TokenUse},
+    record::{SshKey, TokenUse, User},
 };
 use weft_store::Transaction;
 
@@ -55,8 +55,13 @@ impl App {
                 key: key.line.clone(),
                 created: self.now(),
             };
-            let transaction = Transaction::new()
-                .present(weft_model::record::User::key_at(user.as_str())?)
+            // Nobody who goes, or is suspended, gets one at the same moment.
+            let whose: Decoded<User> =
+                self.read(user.as_str()).await?.ok_or(AppError::Unauthenticated)?;
+            if whose.record.suspended {
+                return Err(AppError::Unauthenticated);
+            }
+            let transaction = super::environments::rests_on(Transaction::new(), &whose)?
                 .absent(added.key()?)
                 .put(added.key()?, added.encode()?);
             Ok(Decision::Commit(transaction, added))

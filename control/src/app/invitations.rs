@@ -11,7 +11,9 @@ use weft_model::{
     access::{Action, Actor, Object, OrganisationRole},
     people::{self, Joining},
     placement::Decision,
-    record::{EMAIL_LEN_MAX, Invitation, InvitedTo, Membership, Organisation, User, UserEmail},
+    record::{
+        EMAIL_LEN_MAX, Invitation, InvitedTo, Membership, Organisation, Roster, User, UserEmail,
+    },
 };
 use weft_store::Transaction;
 use zeroize::Zeroizing;
@@ -65,8 +67,17 @@ impl App {
             };
             let to = InvitedTo::Organisation(id.clone(), role);
             let (invitation, secret) = self.new_invitation(to, email, by)?;
+            let replaced = self.pending(id, &roster, email).await?;
+            for before in &replaced {
+                if let InvitedTo::Organisation(_, role) = &before.record.to
+                    && !is_first
+                {
+                    caller.may(to_change(*role), Object::Organisation(id))?;
+                }
+            }
             let held = people::Held { organisation: &found, roster: &roster };
-            let transaction = people::invite(held, &invitation)?;
+            let transaction = people::invite(held, &invitation, &replaced)?;
+            let transaction = self.still_backed(caller, (id, None), None, transaction).await?;
             Ok(Decision::Commit(transaction, (invitation, secret)))
         })
     }
@@ -139,7 +150,7 @@ impl App {
         let hash = secret::hash(invitation);
         // Who has none is told so before any work is done.
         self.read::<Invitation>(&hash).await?.ok_or_else(absent)?;
-        let password_hash = self.passwords.hash(password).await?;
+        let password_hash = self.passwords.hash(caller.into(), password).await?;
         let id = UserId::from_random(&random());
         transact!(self, {
             let invited: Decoded<Invitation> = self.read(&hash).await?.ok_or_else(absent)?;
@@ -240,6 +251,24 @@ impl App {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Invitations of an address into an organisation: all that there are while the roster is this one.
+    pub(super) async fn pending(
+        &self,
+        organisation: &OrganisationId,
+        roster: &Decoded<Roster>,
+        email: &str,
+    ) -> Result<Vec<Decoded<Invitation>>, AppError> {
+        self.view.reached(roster.modified).await;
+        let mut all = self.view.read(|state| state.list::<Invitation>("", None, usize::MAX))?;
+        let address = email_hash(email);
+        all.retain(|found| {
+            let Invitation { to, email, .. } = &found.record;
+            matches!(to, InvitedTo::Organisation(id, _) if id == organisation)
+                && email_hash(email) == address
+        });
+        Ok(all)
     }
 
     /// Which invitation into which organisation has this secret, as far as this process knows, whoever asks.

@@ -37,7 +37,11 @@ impl Lockout {
         if self.failures.len() >= LEN_MAX && !self.failures.contains_key(address) {
             self.failures.retain(|_, failures| now < failures.last.after(LASTS));
             if self.failures.len() >= LEN_MAX {
-                let oldest = self.failures.iter().min_by_key(|(_, failures)| failures.last);
+                // One that is locked stays so, as long as there are others.
+                let oldest = self
+                    .failures
+                    .iter()
+                    .min_by_key(|(_, failures)| (failures.count >= FAILURES_MAX, failures.last));
                 if let Some(oldest) = oldest.map(|(address, _)| address.clone()) {
                     self.failures.remove(&oldest);
                 }
@@ -80,6 +84,18 @@ mod tests {
         }
         lockout.succeed("a");
         assert!(!lockout.is_locked("a", later));
+    }
+
+    #[test]
+    fn an_address_that_is_locked_is_not_forgotten_for_others() {
+        let mut lockout = Lockout::default();
+        for _ in 0..FAILURES_MAX {
+            lockout.fail("a", UnixMs(0));
+        }
+        for n in 0..2 * LEN_MAX as u64 {
+            lockout.fail(&n.to_string(), UnixMs(1 + n / 100));
+        }
+        assert!(lockout.is_locked("a", UnixMs(1_000)));
     }
 
     #[test]

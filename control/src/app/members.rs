@@ -5,12 +5,14 @@ use weft_model::{
     access::{Action, Actor, EnvironmentRole, Object, OrganisationRole},
     people,
     placement::Decision,
-    record::{Membership, Roster, User, UserEmail},
+    record::{Environment, Invitation, Membership, Roster, User, UserEmail},
 };
+use weft_store::Transaction;
 use weft_types::EnvironmentId;
 
 use super::{
-    App, AppError, Caller, EnvironmentReference, invitations::to_change, sessions::email_hash,
+    App, AppError, Caller, EnvironmentReference, environments::rests_on, invitations::to_change,
+    sessions::email_hash,
 };
 
 /// Somebody in an organisation.
@@ -40,6 +42,43 @@ impl App {
         }
         let known = self.read::<UserEmail>(&email_hash(text)).await?;
         Ok(known.map_or_else(|| UserId::from_random(&[0; 10]), |known| known.record.id))
+    }
+
+    /// Invitations that somebody has into an organisation, while the roster is this one.
+    pub(super) async fn pending_of(
+        &self,
+        organisation: &OrganisationId,
+        roster: &Decoded<Roster>,
+        user: &UserId,
+    ) -> Result<Vec<Decoded<Invitation>>, AppError> {
+        match self.read::<User>(user.as_str()).await? {
+            Some(user) => self.pending(organisation, roster, &user.record.email).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// What is decided by the caller's part in an organisation rests on that, too: whoever loses it at the same moment
+    /// changes nothing afterwards, however often it is tried. `about` whom it is has their part in the conditions already.
+    pub(super) async fn still_backed(
+        &self,
+        caller: &Caller,
+        within: (&OrganisationId, Option<&EnvironmentId>),
+        about: Option<&UserId>,
+        transaction: Transaction,
+    ) -> Result<Transaction, AppError> {
+        let (organisation, environment) = within;
+        let Actor::User { id, organisations, environments, .. } = &caller.actor else {
+            return Ok(transaction);
+        };
+        let Some(had) = organisations.get(organisation) else { return Ok(transaction) };
+        let found = self.read::<Membership>(&format!("{id}/{organisation}")).await?;
+        let has_still = |found: &Decoded<Membership>| {
+            let is_there = environment
+                .is_none_or(|at| found.record.environments.get(at) >= environments.get(at));
+            found.record.role >= *had && is_there
+        };
+        let found = found.filter(has_still).ok_or(AppError::Refused)?;
+        if about == Some(id) { Ok(transaction) } else { rests_on(transaction, &found) }
     }
 
     async fn membership(
@@ -140,8 +179,17 @@ impl App {
                 caller.may(to_change(role), Object::Organisation(id))?;
             }
             let roster = self.roster(id).await?;
+            let pending = self.pending_of(id, &roster, &before.record.user).await?;
             let held = people::Held { organisation: &found, roster: &roster };
-            Ok(people::set_role(held, &before, role)?)
+            Ok(match people::set_role(held, &before, role, &pending)? {
+                Decision::Commit(transaction, after) => {
+                    let about = Some(&after.user);
+                    let transaction =
+                        self.still_backed(caller, (id, None), about, transaction).await?;
+                    Decision::Commit(transaction, after)
+                }
+                already @ Decision::Already(_) => already,
+            })
         })?;
         self.member(changed).await
     }
@@ -169,8 +217,12 @@ impl App {
                 caller.may(to_change(before.record.role), Object::Organisation(id))?;
             }
             let roster = self.roster(id).await?;
+            let pending = self.pending_of(id, &roster, &who).await?;
             let held = people::Held { organisation: &found, roster: &roster };
-            Ok(Decision::Commit(people::remove(held, &before)?, ()))
+            let transaction = people::remove(held, &before, &pending)?;
+            let transaction =
+                self.still_backed(caller, (id, None), Some(&who), transaction).await?;
+            Ok(Decision::Commit(transaction, ()))
         })
     }
 
@@ -216,9 +268,15 @@ impl App {
             let found = self.environment(caller, Action::ManagePeople, reference).await?;
             let who = self.person(user).await?;
             let before = self.membership(&who, &found.record.organisation).await?;
-            let id = found.record.id.clone();
+            let Environment { id, organisation, .. } = found.record.clone();
             Ok(match people::set_environment_role(&found, &before, role)? {
-                Decision::Commit(transaction, after) => Decision::Commit(transaction, (after, id)),
+                Decision::Commit(transaction, after) => {
+                    let about = Some(&after.user);
+                    let transaction = self
+                        .still_backed(caller, (&organisation, Some(&id)), about, transaction)
+                        .await?;
+                    Decision::Commit(transaction, (after, id))
+                }
                 Decision::Already(after) => Decision::Already((after, id)),
             })
         })

@@ -8,17 +8,23 @@ use argon2::{
     password_hash::{Output, ParamsString, PasswordHash, Salt, SaltString},
 };
 use tokio::sync::Semaphore;
+use weft_audit::Origin;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::AppError;
-use crate::secret::random;
+use super::{AppError, Caller};
+use crate::{
+    crowd::{Crowd, Source},
+    secret::random,
+};
 
 /// Shortest password, bytes (NIST SP 800-63B section 3.1.1.2 asks for 15 where it is the only factor, 8 with a second).
 const PASSWORD_LEN_MIN: usize = 15;
 /// Longest password, bytes.
-const PASSWORD_LEN_MAX: usize = 1_024;
+pub(super) const PASSWORD_LEN_MAX: usize = 1_024;
 /// Passwords that are worked on at once, each with 19 MiB.
 const AT_ONCE_MAX: usize = 4;
+/// Passwords that wait for that: some seconds of work. Of whoever has most the oldest gives way.
+const WAITING_MAX: usize = 256;
 /// Bytes of a password's salt (RFC 9106 section 3.1).
 const SALT_LEN: usize = 16;
 /// The hash of no password: who does not exist takes as long as who does. Of the same parameters as all others.
@@ -29,7 +35,21 @@ pub(super) const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5bm9ib2R5
 #[derive(Debug)]
 pub(super) struct Passwords {
     turns: Arc<Semaphore>,
+    waiting: Crowd<Asker>,
     idle: Arc<Mutex<Vec<Memory>>>,
+}
+
+/// Who asks for work: whoever is at one address, or this process itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Asker(Option<Source>);
+
+impl From<&Caller> for Asker {
+    fn from(caller: &Caller) -> Self {
+        Self(match caller.call.origin() {
+            Origin::Address(address) => Some((*address).into()),
+            Origin::Local | Origin::Internal => None,
+        })
+    }
 }
 
 /// What a password is hashed in. It holds nothing between two.
@@ -43,7 +63,11 @@ impl std::fmt::Debug for Memory {
 
 impl Default for Passwords {
     fn default() -> Self {
-        Self { turns: Arc::new(Semaphore::new(AT_ONCE_MAX)), idle: Arc::default() }
+        Self {
+            turns: Arc::new(Semaphore::new(AT_ONCE_MAX)),
+            waiting: Crowd::new(WAITING_MAX),
+            idle: Arc::default(),
+        }
     }
 }
 
@@ -52,29 +76,43 @@ impl Passwords {
     /// format.
     ///
     /// # Errors
-    /// [`AppError::Internal`].
-    pub(super) async fn hash(&self, password: Zeroizing<String>) -> Result<String, AppError> {
-        let made = self.slowly(move |memory| memory.hash(&password)).await?;
+    /// [`AppError::Exhausted`] when too many wait; [`AppError::Internal`].
+    pub(super) async fn hash(
+        &self,
+        by: Asker,
+        password: Zeroizing<String>,
+    ) -> Result<String, AppError> {
+        let made = self.slowly(by, move |memory| memory.hash(&password)).await?;
         made.map_err(|error| AppError::internal(error.to_string()))
     }
 
     /// Whether this is the password of which that is the hash.
     ///
     /// # Errors
-    /// [`AppError::Internal`]; a hash that cannot be read is of no password.
+    /// As [`Passwords::hash`]; a hash that cannot be read is of no password.
     pub(super) async fn matches(
         &self,
+        by: Asker,
         password: Zeroizing<String>,
         hash: String,
     ) -> Result<bool, AppError> {
-        self.slowly(move |memory| memory.matches(&password, &hash).unwrap_or(false)).await
+        self.slowly(by, move |memory| memory.matches(&password, &hash).unwrap_or(false)).await
     }
 
     async fn slowly<T: Send + 'static>(
         &self,
+        by: Asker,
         work: impl FnOnce(&mut Memory) -> T + Send + 'static,
     ) -> Result<T, AppError> {
-        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(AppError::internal)?;
+        let (place, ousted) = self.waiting.enter(by);
+        let turn = tokio::select! {
+            turn = Arc::clone(&self.turns).acquire_owned() => turn.map_err(AppError::internal)?,
+            _ = ousted => {
+                let problem = "too many passwords are waited for; ask again".to_owned();
+                return Err(AppError::Exhausted(problem));
+            }
+        };
+        drop(place);
         let idle = Arc::clone(&self.idle);
         let worked = tokio::task::spawn_blocking(move || {
             // Also when nobody waits for it any more, so there are never more than turns.
@@ -163,6 +201,10 @@ mod tests {
 
     use super::*;
 
+    fn nobody() -> Asker {
+        Asker(None)
+    }
+
     fn secret(text: &str) -> Zeroizing<String> {
         Zeroizing::new(text.to_owned())
     }
@@ -170,17 +212,17 @@ mod tests {
     #[tokio::test]
     async fn hashes_are_as_the_library_has_them_and_memory_is_kept_empty() {
         let passwords = Passwords::default();
-        let made = passwords.hash(secret("a password")).await.unwrap();
+        let made = passwords.hash(nobody(), secret("a password")).await.unwrap();
         let parsed = PasswordHash::new(&made).unwrap();
         Argon2::default().verify_password(b"a password", &parsed).unwrap();
         let salt = SaltString::encode_b64(&[7; SALT_LEN]).unwrap();
         let theirs = Argon2::default().hash_password(b"a password", &salt).unwrap().to_string();
         for hash in [&made, &theirs] {
-            assert!(passwords.matches(secret("a password"), hash.clone()).await.unwrap());
-            assert!(!passwords.matches(secret("another"), hash.clone()).await.unwrap());
+            assert!(passwords.matches(nobody(), secret("a password"), hash.clone()).await.unwrap());
+            assert!(!passwords.matches(nobody(), secret("another"), hash.clone()).await.unwrap());
         }
-        assert!(!passwords.matches(secret(""), NOBODY.to_owned()).await.unwrap());
-        assert!(!passwords.matches(secret(""), "nonsense".to_owned()).await.unwrap());
+        assert!(!passwords.matches(nobody(), secret(""), NOBODY.to_owned()).await.unwrap());
+        assert!(!passwords.matches(nobody(), secret(""), "nonsense".to_owned()).await.unwrap());
         let idle = lock(&passwords.idle);
         assert_eq!(idle.len(), 1, "one after the other takes one");
         assert!(idle[0].0.iter().all(|block| block.as_ref().iter().all(|word| *word == 0)));
@@ -192,7 +234,7 @@ mod tests {
         let mut all = tokio::task::JoinSet::new();
         for _ in 0..3 * AT_ONCE_MAX {
             let passwords = Arc::clone(&passwords);
-            all.spawn(async move { passwords.hash(secret("a password")).await.unwrap() });
+            all.spawn(async move { passwords.hash(nobody(), secret("a password")).await.unwrap() });
         }
         all.join_all().await;
         assert!(lock(&passwords.idle).len() <= AT_ONCE_MAX);
@@ -200,7 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_does_not_exist_costs_as_much_as_who_does() {
-        let made = Passwords::default().hash(secret("a password")).await.unwrap();
+        let made = Passwords::default().hash(nobody(), secret("a password")).await.unwrap();
         let cost = |hash: &str| {
             let hash = PasswordHash::new(hash).unwrap();
             (
@@ -211,5 +253,27 @@ mod tests {
             )
         };
         assert_eq!(cost(NOBODY), cost(&made));
+    }
+
+    #[tokio::test]
+    async fn who_asks_in_great_numbers_loses_its_own() {
+        let passwords = Arc::new(Passwords::default());
+        let from = |n: u8| Asker(Some(std::net::IpAddr::from([192, 0, 2, n]).into()));
+        // Nobody has a turn meanwhile.
+        let all = passwords.turns.acquire_many(4).await.unwrap();
+        let ask = |by: Asker| {
+            let passwords = Arc::clone(&passwords);
+            tokio::spawn(async move { passwords.hash(by, secret("a password")).await })
+        };
+        let good = ask(from(1));
+        tokio::task::yield_now().await;
+        let flood: Vec<_> = (0..2 * WAITING_MAX).map(|_| ask(from(2))).collect();
+        while flood.iter().filter(|asked| asked.is_finished()).count() <= WAITING_MAX {
+            tokio::task::yield_now().await;
+        }
+        drop(all);
+        good.await.unwrap().unwrap();
+        let first = flood.into_iter().next().unwrap().await.unwrap();
+        assert!(matches!(first, Err(AppError::Exhausted(_))), "{first:?}");
     }
 }

@@ -4,13 +4,18 @@ use data_encoding::BASE64;
 use weft_keys::{Owner, Purpose};
 use weft_model::{
     Decoded, Record, UnixMs, UserId,
-    record::{SecondFactor, User, UserEmail},
+    record::{EMAIL_LEN_MAX, SecondFactor, User, UserEmail},
     second_factor::{self, Shown},
 };
 use weft_store::Transaction;
 use zeroize::Zeroizing;
 
-use super::{App, AppError, environments::rests_on, passwords::NOBODY, sessions::email_hash};
+use super::{
+    App, AppError, Caller,
+    environments::rests_on,
+    passwords::{NOBODY, PASSWORD_LEN_MAX},
+    sessions::email_hash,
+};
 use crate::{
     secret,
     totp::{self, SEED_LEN, Seed},
@@ -23,6 +28,22 @@ pub struct Proof {
     /// A code of the second factor, or a recovery code; empty where there is none.
     pub code: Zeroizing<String>,
 }
+
+impl Proof {
+    /// Without what is too long to be right.
+    fn of_good_length(self) -> Self {
+        let shortened = |text: Zeroizing<String>, len_max| {
+            if text.len() > len_max { Zeroizing::default() } else { text }
+        };
+        Self {
+            password: shortened(self.password, PASSWORD_LEN_MAX),
+            code: shortened(self.code, CODE_LEN_MAX),
+        }
+    }
+}
+
+/// Longest code that is looked at, bytes: recovery codes with blanks between are shorter.
+const CODE_LEN_MAX: usize = 64;
 
 /// Somebody who has shown what they should, as it is in the store now.
 pub(super) struct Proved {
@@ -84,19 +105,28 @@ pub(super) fn recovery_hash(code: &str) -> String {
 impl App {
     /// Looks at what somebody shows for the account with this address, and returns whose it is when all of it is good.
     /// Whatever is wrong, it is counted, and the answer is the same and as slow.
-    pub(super) async fn prove(&self, email: &str, proof: Proof) -> Result<User, AppError> {
+    pub(super) async fn prove(
+        &self,
+        caller: &Caller,
+        email: &str,
+        proof: Proof,
+    ) -> Result<User, AppError> {
+        // What is too long is nobody's, and is not kept while it waits.
+        let email = if email.len() > EMAIL_LEN_MAX { "" } else { email };
+        let proof = proof.of_good_length();
         let address = email_hash(email);
+        let nobody = UserId::from_random(&[0; 10]);
         let found = match self.read::<UserEmail>(&address).await? {
             Some(known) => self.read::<User>(known.record.id.as_str()).await?,
-            None => None,
+            // As many steps.
+            None => self.read::<User>(nobody.as_str()).await?,
         };
         let user = found.map(|user| user.record);
-        let nobody = UserId::from_random(&[0; 10]);
         let opened = self.open_factor(user.as_ref().map_or(&nobody, |user| &user.id)).await?;
         let hash =
             user.as_ref().map_or_else(|| NOBODY.to_owned(), |user| user.password_hash.clone());
         let Proof { password, code } = proof;
-        let matches = self.passwords.matches(password, hash).await?;
+        let matches = self.passwords.matches(caller.into(), password, hash).await?;
         let is_taken = opened.take(&code, self.now()).is_ok();
         let is_good = matches & is_taken & user.as_ref().is_some_and(|user| !user.suspended);
         self.count_proof(&address, is_good)?;

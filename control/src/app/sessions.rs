@@ -21,6 +21,10 @@ use crate::secret::{self, random};
 
 /// How long a session lasts.
 const SESSION_LASTS: Duration = Duration::from_secs(12 * 3_600);
+/// Sessions of one person; with another one the oldest ends.
+const SESSIONS_MAX: usize = 64;
+/// Sessions that end for one that begins, at most.
+const ENDED_AT_ONCE_MAX: usize = 16;
 
 /// A session that has begun.
 #[derive(Debug)]
@@ -94,7 +98,7 @@ impl App {
         proof: Proof,
     ) -> Result<Login, AppError> {
         let code = proof.code.clone();
-        let by = self.prove(email, proof).await?;
+        let by = self.prove(caller, email, proof).await?;
         caller.call.begin().await?;
         let (secret, secret_hash) = secret::new("weft_session");
         let id = SessionId::from_random(&random());
@@ -109,8 +113,15 @@ impl App {
                 expires: now.after(SESSION_LASTS),
                 created: now,
             };
-            let transaction =
+            let mut transaction =
                 transaction.absent(session.key()?).put(session.key()?, session.encode()?);
+            let mut own = self.sessions_of(&user)?;
+            own.sort_by_key(|found| found.record.created);
+            // As far as this process knows of those that begin elsewhere at the same moment.
+            let over = (own.len() + 1).saturating_sub(SESSIONS_MAX);
+            for oldest in own.iter().take(over.min(ENDED_AT_ONCE_MAX)) {
+                transaction = transaction.delete(oldest.record.key()?);
+            }
             Ok(Decision::Commit(transaction, (session, user)))
         })?;
         Ok(Login { secret, session, user })

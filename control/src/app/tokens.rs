@@ -8,7 +8,7 @@ use weft_model::{
     Decoded, Record, TokenId,
     access::{Action, Actor, EnvironmentRole},
     placement::Decision,
-    record::{Environment, EnvironmentState, Membership, Token, TokenUse},
+    record::{Environment, EnvironmentState, Membership, Token, TokenUse, User},
 };
 use weft_store::Transaction;
 use zeroize::Zeroizing;
@@ -74,6 +74,8 @@ impl App {
         }
         let path = format!("{}/{}", token.created_by, token.organisation);
         let maker = self.read::<Membership>(&path).await?;
+        // Who left and came back has not made it.
+        let maker = maker.filter(|maker| maker.record.created <= token.created);
         let most = maker.and_then(|maker| maker.record.role_in(&token.environment));
         let role = most.ok_or(AppError::Unauthenticated)?.min(token.role);
         if token.used.is_none_or(|used| used.after(USED_GRAIN) <= now) {
@@ -124,6 +126,12 @@ impl App {
                 let problem = format!("the environment's limit of {TOKENS_MAX} tokens is reached");
                 return Err(AppError::Exhausted(problem));
             }
+            // None is made by who is suspended at the same moment.
+            let whose: Decoded<User> =
+                self.read(maker.as_str()).await?.ok_or(AppError::Unauthenticated)?;
+            if whose.record.suspended {
+                return Err(AppError::Unauthenticated);
+            }
             let now = self.now();
             let token = Token {
                 secret_hash: secret_hash.clone(),
@@ -138,7 +146,7 @@ impl App {
                 expires: now.after(Duration::from_secs(new.seconds.into())),
                 used: None,
             };
-            let transaction = rests_on(Transaction::new(), &found)?
+            let transaction = rests_on(rests_on(Transaction::new(), &found)?, &whose)?
                 .absent(token.key()?)
                 .put(token.key()?, token.encode()?);
             Ok(Decision::Commit(transaction, token))

@@ -117,7 +117,14 @@ impl App {
     /// # Errors
     /// [`AppError::Superseded`].
     pub(super) async fn still_in(&self, turn: &Turn) -> Result<(), AppError> {
-        self.commit_in(turn, Transaction::new()).await.map(|_| ())
+        let mut transaction = Transaction::new();
+        transaction.conditions.push(turn.fence.clone());
+        // Nothing is written, so no revision comes that could be waited for.
+        match self.store.commit(transaction).await {
+            Ok(_) => Ok(()),
+            Err(CommitError::Conflict { .. }) => Err(AppError::Superseded),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Commits what was decided in a turn, if that is not over. Whether it was made: not when something else that it rests

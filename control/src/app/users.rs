@@ -1,11 +1,11 @@
 //! What operators do with people's accounts.
 
 use weft_model::{
-    Decoded, Record,
+    Decoded, Record, UserId,
     access::{Action, Actor, Object},
     people,
     placement::Decision,
-    record::{Membership, Organisation, SecondFactor, Session, Token, User, UserEmail},
+    record::{Membership, Organisation, SecondFactor, Session, SshKey, Token, User, UserEmail},
 };
 use weft_store::Transaction;
 
@@ -65,7 +65,8 @@ impl App {
         self.read(id.as_str()).await?.ok_or_else(absent)
     }
 
-    /// Everything that somebody shows is good for nothing, or is good again. Their sessions are over.
+    /// Everything that somebody shows is good for nothing. Their sessions are over, and their SSH keys and tokens are
+    /// gone: whoever had their session may have made some. Later they may come again, and make others.
     ///
     /// # Errors
     /// [`AppError`].
@@ -87,7 +88,20 @@ impl App {
                 rests_on(Transaction::new(), &found)?.put(after.key()?, after.encode()?);
             Ok(Decision::Commit(transaction, id))
         })?;
+        if suspended {
+            self.revoke_what_they_made(&id).await?;
+        }
         self.account(id.as_str()).await
+    }
+
+    /// Idempotent; none is made meanwhile by who is suspended.
+    async fn revoke_what_they_made(&self, of: &UserId) -> Result<(), AppError> {
+        let keys = self.all_without(|key: &SshKey| key.user == *of)?;
+        let tokens = self.all_without(|token: &Token| token.created_by == *of)?;
+        for transaction in keys.into_iter().chain(tokens) {
+            self.try_once(transaction).await?;
+        }
+        Ok(())
     }
 
     /// Somebody has no second factor any more, and no session.
@@ -128,18 +142,16 @@ impl App {
         for membership in self.stored::<Membership>(&path).await? {
             transact!(self, self.decide_leave(&membership.record).await)?;
         }
-        for key in self.keys_of(&found.id)? {
-            self.try_once(Transaction::new().delete(key.record.key()?)).await?;
-        }
-        let sessions = self.all_without(|session: &Session| session.user == found.id)?;
-        let tokens = self.all_without(|token: &Token| token.created_by == found.id)?;
-        for transaction in sessions.into_iter().chain(tokens) {
+        for transaction in self.all_without(|session: &Session| session.user == found.id)? {
             self.try_once(transaction).await?;
         }
         transact!(self, {
             let Some(last) = self.read::<User>(found.id.as_str()).await? else {
                 return Ok(Decision::Already(()));
             };
+            if !last.record.suspended {
+                return Err(AppError::State("somebody has resumed them meanwhile".into()));
+            }
             let transaction = rests_on(Transaction::new(), &last)?
                 .delete(SecondFactor::key_at(found.id.as_str())?)
                 .delete(UserEmail::key_at(&email_hash(&last.record.email))?)
@@ -157,8 +169,9 @@ impl App {
             return Ok(Decision::Already(()));
         };
         let roster = self.roster(id).await?;
+        let pending = self.pending_of(id, &roster, &left.user).await?;
         let held = people::Held { organisation: &found, roster: &roster };
-        match people::remove(held, &before) {
+        match people::remove(held, &before, &pending) {
             Err(people::PeopleError::LastOwner) => Err(AppError::State(format!(
                 "this is the last owner of {}; make another one first",
                 found.record.name

@@ -18,11 +18,13 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
 use weft_pki::installation::{self, MemberIdentity};
 
-use super::crowd::{Crowd, Ousted, Place, Source};
-use crate::api::Peer;
+use crate::{
+    api::Peer,
+    crowd::{Crowd, Ousted, Place, Source},
+};
 
 /// Whose a place is.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Who {
     Source(Source),
     Member(MemberIdentity),

@@ -299,8 +299,30 @@ async fn who_is_suspended_is_nobody_with_whatever_they_show() {
     assert_eq!(code(sessions.accept_invitation(accept).await), Code::NotFound);
     assert!(!desk.suspend(OWNER, false).await.unwrap().suspended);
     assert_eq!(said(desk.site.who(&desk.owner).await), refused(), "sessions are over");
+    let again = desk.login(PASSWORD, "").await.unwrap();
+    // Whoever had the session may have made it.
+    assert_eq!(said(desk.site.who(&token).await), refused());
+    let list = v1::ListTokensRequest { environment: crate::site::name(&shop), page: None };
+    let left = tokens.list_tokens(with(list, &again)).await.unwrap().into_inner().tokens;
+    assert_eq!(left, []);
+}
+
+#[tokio::test]
+async fn what_is_too_long_is_as_what_is_wrong() {
+    let desk = Desk::new().await;
+    let long = "x".repeat(100_000);
+    assert_eq!(said(desk.login(&long, "").await), refused());
     desk.login(PASSWORD, "").await.unwrap();
-    assert!(desk.site.who(&token).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_person_has_so_many_sessions_and_another_one_ends_one() {
+    let desk = Desk::new().await;
+    for _ in 0..70 {
+        desk.login(PASSWORD, "").await.unwrap();
+    }
+    let newest = desk.login(PASSWORD, "").await.unwrap();
+    assert_eq!(desk.sessions(&newest).await.unwrap().len(), 64);
 }
 
 #[tokio::test]

@@ -219,6 +219,28 @@ async fn who_is_removed_has_no_role_from_the_next_call_on_nor_when_they_come_bac
 }
 
 #[tokio::test]
+async fn an_invitation_that_somebody_has_left_gives_nothing_back() {
+    let team = Team::new().await;
+    // The second takes the place of the first.
+    let first = team.invite(&team.owner, MEMBER, Role::Admin).await.unwrap();
+    let second = team.invite(&team.owner, MEMBER, Role::Admin).await.unwrap();
+    assert_eq!(said(team.join(&team.member, &first).await), no_invitation());
+    assert_eq!(team.invitations().await.len(), 1);
+    team.join(&team.member, &second).await.unwrap();
+    // One that is there when they are demoted, or removed, goes with that.
+    let spare = team.invite(&team.owner, MEMBER, Role::Admin).await.unwrap();
+    team.set(&team.owner, MEMBER, Role::Member).await.unwrap();
+    assert_eq!(said(team.join(&team.member, &spare).await), no_invitation());
+    let spare = team.invite(&team.owner, MEMBER, Role::Admin).await.unwrap();
+    team.remove(&team.owner, MEMBER).await.unwrap();
+    assert_eq!(said(team.join(&team.member, &spare).await), no_invitation());
+    assert!(team.invitations().await.is_empty());
+    // An admin takes the place of no owner's invitation.
+    team.invite(&team.owner, "x@acme.example", Role::Owner).await.unwrap();
+    assert_eq!(said(team.invite(&team.admin, "X@acme.example", Role::Member).await), not_yours());
+}
+
+#[tokio::test]
 async fn a_role_in_an_environment_is_its_admins_to_give_to_people_of_the_organisation() {
     let team = Team::new().await;
     let shop = team.site.environment(&team.owner, "acme", "shop").await.id;

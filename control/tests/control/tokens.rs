@@ -6,7 +6,7 @@ use tonic::{Code, Status, transport::Channel};
 use weft_control::{AppError, Clock};
 use weft_control_api::v1::{
     self, EnvironmentRole, OrganisationRole, TokenUse, members_client::MembersClient,
-    secrets_client::SecretsClient, tokens_client::TokensClient,
+    secrets_client::SecretsClient, sessions_client::SessionsClient, tokens_client::TokensClient,
 };
 use weft_model::{
     Record,
@@ -83,6 +83,26 @@ impl Machines {
 
 fn not_yours() -> (Code, String) {
     (Code::PermissionDenied, "this is not yours to do".to_owned())
+}
+
+#[tokio::test]
+async fn who_comes_back_finds_no_token_of_before() {
+    let clock = Clock::manual(Clock::default().now());
+    let machines = Machines::at(clock.clone()).await;
+    let site = &machines.site;
+    let asked = machines.asked(EnvironmentRole::Deployer);
+    let (_, secret) = machines.create(&machines.member, asked).await.unwrap();
+    let remove =
+        v1::RemoveMemberRequest { organisation: "acme".to_owned(), user: MEMBER.to_owned() };
+    let mut members = MembersClient::new(site.connect(None).await);
+    members.remove_member(with(remove, &machines.owner)).await.unwrap();
+    assert_eq!(machines.role(&secret).await, Err(Code::Unauthenticated));
+    clock.advance(Duration::from_millis(1));
+    let invited = site.invite(&machines.owner, "acme", MEMBER, OrganisationRole::Admin);
+    let join = v1::JoinByInvitationRequest { secret: invited.await.unwrap() };
+    let mut sessions = SessionsClient::new(site.connect(None).await);
+    sessions.join_by_invitation(with(join, &machines.member)).await.unwrap();
+    assert_eq!(machines.role(&secret).await, Err(Code::Unauthenticated));
 }
 
 #[tokio::test]

@@ -72,6 +72,8 @@ pub struct Agent {
     state: Arc<State>,
     identity: Option<Identity>,
     documents: Documents,
+    /// The revision that was carried out last; 0 before the first.
+    applied: u64,
     leaves: Leaves,
     bindings: Bindings,
     /// Callers whose attachments were granted and are not there yet.
@@ -122,6 +124,7 @@ impl Agent {
             state: Arc::new(state),
             identity,
             documents,
+            applied: 0,
             leaves,
             bindings,
             waiting: Vec::new(),
@@ -215,8 +218,9 @@ impl Agent {
         self.leaves.retain(&self.documents);
         self.forget_bindings();
         let desired = self.desired();
-        if let Err(error) = dataplane.apply(desired.clone()).await {
-            tracing::error!(error, "what the control plane says is not carried out");
+        match dataplane.apply(desired.clone()).await {
+            Ok(()) => self.applied = self.documents.revision(),
+            Err(error) => tracing::error!(error, "what the control plane says is not carried out"),
         }
         self.is_unkept = true;
         let is_ready = |waiting: &mut Waiting| {

@@ -97,6 +97,8 @@ struct Asked {
     pause: Duration,
     /// When the next one may run.
     again: Instant,
+    /// When it may where the last certificate is of an authority that issues no more.
+    again_of_other: Instant,
 }
 
 /// All certificates of this host.
@@ -149,12 +151,19 @@ impl Leaves {
             let is_good = self.leaves.get(*id).is_some_and(|leaf| {
                 wall < leaf.renew && leaf.anchors.first() == environment.settings.anchors.first()
             });
-            let may_ask = self.asked.get(*id).is_none_or(|asked| !asked.runs && asked.again <= now);
+            let leaf = self.leaves.get(*id);
+            let is_of_other = leaf
+                .is_some_and(|leaf| leaf.anchors.first() != environment.settings.anchors.first());
+            let may_ask = self.asked.get(*id).is_none_or(|asked| {
+                let again = if is_of_other { asked.again_of_other } else { asked.again };
+                !asked.runs && again <= now
+            });
             !is_good && may_ask
         });
         let due: Vec<_> = due.map(|(id, _)| id.clone()).take(len_max).collect();
         for id in &due {
-            let first = Asked { runs: true, pause: Duration::ZERO, again: now };
+            let first =
+                Asked { runs: true, pause: Duration::ZERO, again: now, again_of_other: now };
             self.asked.entry(id.clone()).or_insert(first).runs = true;
         }
         due
@@ -162,7 +171,8 @@ impl Leaves {
 
     /// One has come. Whatever is wrong with it, another one is not asked for at once.
     pub(crate) fn insert(&mut self, environment: EnvironmentId, leaf: Leaf, now: Instant) {
-        let asked = Asked { runs: false, pause: Duration::ZERO, again: now + AGAIN_MAX };
+        let (again, again_of_other) = (now + AGAIN_MAX, now + AGAIN_MIN);
+        let asked = Asked { runs: false, pause: Duration::ZERO, again, again_of_other };
         self.asked.insert(environment.clone(), asked);
         self.leaves.insert(environment, leaf);
     }
@@ -171,7 +181,9 @@ impl Leaves {
     pub(crate) fn fail(&mut self, environment: &EnvironmentId, now: Instant) {
         let before = self.asked.get(environment).map_or(Duration::ZERO, |asked| asked.pause);
         let pause = (before * 2).clamp(AGAIN_MIN, AGAIN_MAX);
-        self.asked.insert(environment.clone(), Asked { runs: false, pause, again: now + pause });
+        let again = now + pause;
+        let asked = Asked { runs: false, pause, again, again_of_other: again };
+        self.asked.insert(environment.clone(), asked);
     }
 
     /// The connection is another one: what ran will not be answered.

@@ -150,7 +150,8 @@ pub(crate) struct Asked {
 pub(crate) struct Bindings {
     pub(crate) bindings: Vec<Binding>,
     pub(crate) releases: Vec<Release>,
-    #[serde(default)]
+    /// Left out when there is none, as in files of before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) asked: Vec<Asked>,
 }
 

@@ -194,8 +194,14 @@ pub fn record(mut data: &[u8]) {
             }
             let mut again = Vec::new();
             write_records(segment, run, &mut again);
-            let same = split_record(&again).expect("a record").expect("a whole one");
-            assert_eq!((same.body, same.rest), (run, &[][..]));
+            // One record, or two: a shorter last datagram may be more than whoever writes puts into one.
+            let (mut same, mut left) = (Vec::new(), &again[..]);
+            while !left.is_empty() {
+                let record = split_record(left).expect("a record").expect("a whole one");
+                same.extend_from_slice(record.body);
+                left = record.rest;
+            }
+            assert_eq!(same, run);
             assert_eq!(run.len() + rest.len(), body.len());
             body = rest;
             if body.is_empty() {

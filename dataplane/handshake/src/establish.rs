@@ -6,7 +6,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, timeout_at},
 };
-use weft_pki::VerifiedPeer;
+use weft_pki::{SniTag, VerifiedPeer};
 use weft_types::{EnvironmentId, HostId, ReceiverIndex};
 use weft_wire::hello::Hello;
 
@@ -32,6 +32,8 @@ pub struct Established {
     pub environment: EnvironmentId,
     /// Who the peer is.
     pub peer: VerifiedPeer,
+    /// The authorities that were trusted when the peer was judged.
+    pub trusted: Vec<SniTag>,
     /// Which side this host was on.
     pub role: Role,
     /// The exported secret, equal on both sides.
@@ -293,6 +295,7 @@ impl Established {
             environment: environment.id().clone(),
             not_after,
             peer,
+            trusted: environment.anchor().tags().collect(),
             role,
             secret,
             local_indices: agreed.local_indices,

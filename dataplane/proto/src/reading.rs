@@ -35,12 +35,18 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// Begins a round of those who have something. While they are all of one environment, nobody is limited.
-    pub fn begin(&mut self, ready: impl Iterator<Item = (AttachmentSlot, Reader)>) {
+    /// Begins a round of those who have something; of some of them, where `is_partial`. While they are all, and of one
+    /// environment, nobody is limited.
+    pub fn begin(
+        &mut self,
+        ready: impl Iterator<Item = (AttachmentSlot, Reader)>,
+        is_partial: bool,
+    ) {
         self.round.clear();
         self.round.extend(ready);
         let first = self.round.first().map(|(_, reader)| reader.environment);
-        self.is_contended = self.round.iter().any(|(_, reader)| Some(reader.environment) != first);
+        self.is_contended =
+            is_partial || self.round.iter().any(|(_, reader)| Some(reader.environment) != first);
         if !self.is_contended {
             return;
         }
@@ -49,16 +55,33 @@ impl Rounds {
             reach(&mut self.credit, usize::from(*slot));
             self.weights[usize::from(reader.environment)] += reader.weight.of(1 << 16);
         }
-        for (slot, reader) in &self.round {
-            let all = self.weights[usize::from(reader.environment)].max(1);
-            let part = reader.environment_weight.of(QUANTUM) * reader.weight.of(1 << 16) / all;
-            let credit = &mut self.credit[usize::from(*slot)];
+        // As many rounds at once as it takes until somebody may read.
+        let rounds = self.round.iter().map(|(slot, reader)| {
+            (-self.credit[usize::from(*slot)]).max(0) / self.part(reader) + 1
+        });
+        let rounds = rounds.min().unwrap_or(1);
+        for at in 0..self.round.len() {
+            let (slot, reader) = self.round[at];
+            let part = self.part(&reader).saturating_mul(rounds);
+            let credit = &mut self.credit[usize::from(slot)];
             // What was not used is lost: it had nothing to read, or had its turn.
-            *credit = (*credit).min(0) + part.max(1);
+            *credit = (*credit).min(0).saturating_add(part);
         }
         for (_, reader) in &self.round {
             self.weights[usize::from(reader.environment)] = 0;
         }
+    }
+
+    /// What an attachment of this round may cost in one; at least 1.
+    fn part(&self, reader: &Reader) -> i64 {
+        let all = self.weights[usize::from(reader.environment)].max(1);
+        (reader.environment_weight.of(QUANTUM) * reader.weight.of(1 << 16) / all).max(1)
+    }
+
+    /// Whether somebody else has something, so that it is said here how much is read.
+    #[must_use]
+    pub fn is_contended(&self) -> bool {
+        self.is_contended
     }
 
     /// Whether another packet of this attachment is to be read in this round.
@@ -100,7 +123,7 @@ mod tests {
         let mut turns = Rounds::default();
         let mut costs = vec![0_i64; all.len()];
         for _ in 0..rounds {
-            turns.begin(all.iter().map(|(slot, reader, _)| (*slot, *reader)));
+            turns.begin(all.iter().map(|(slot, reader, _)| (*slot, *reader)), false);
             for (cost, (slot, _, len)) in costs.iter_mut().zip(all) {
                 while turns.may_read(*slot) {
                     turns.charge(*slot, *len);
@@ -138,20 +161,43 @@ mod tests {
     }
 
     #[test]
+    fn in_every_round_somebody_may_read_however_many_they_are() {
+        let mut rounds = Rounds::default();
+        let all: Vec<_> = (0..256)
+            .map(|n| (AttachmentSlot(n), reader(if n % 2 == 0 { ACME } else { ZETA }, 1, 100)))
+            .collect();
+        for _ in 0..10_000 {
+            rounds.begin(all.iter().copied(), false);
+            let able: Vec<_> = all.iter().filter(|(slot, _)| rounds.may_read(*slot)).collect();
+            assert!(!able.is_empty(), "a round in which nothing is read");
+            able.into_iter().for_each(|(slot, _)| rounds.charge(*slot, 65_000));
+        }
+    }
+
+    #[test]
+    fn where_not_all_are_seen_everybody_is_limited() {
+        let mut rounds = Rounds::default();
+        let acme = reader(ACME, 100, 100);
+        rounds.begin([(AttachmentSlot(1), acme), (AttachmentSlot(2), acme)].into_iter(), true);
+        rounds.charge(AttachmentSlot(1), 65_000);
+        assert!(!rounds.may_read(AttachmentSlot(1)));
+    }
+
+    #[test]
     fn nobody_is_limited_without_others_and_debts_are_not_kept_for_them() {
         let mut rounds = Rounds::default();
         let (a, b) = (AttachmentSlot(1), AttachmentSlot(2));
         let acme = reader(ACME, 1, 1);
-        rounds.begin([(a, acme), (b, acme)].into_iter());
+        rounds.begin([(a, acme), (b, acme)].into_iter(), false);
         for _ in 0..1_000 {
             assert!(rounds.may_read(a));
             rounds.charge(a, 65_000);
         }
-        rounds.begin([(a, acme), (b, reader(ZETA, 100, 100))].into_iter());
+        rounds.begin([(a, acme), (b, reader(ZETA, 100, 100))].into_iter(), false);
         assert!(rounds.may_read(a), "what was read alone is no debt");
         rounds.charge(a, 65_000);
         assert!(!rounds.may_read(a) && rounds.may_read(b));
-        rounds.begin([(a, acme)].into_iter());
+        rounds.begin([(a, acme)].into_iter(), false);
         assert!(rounds.may_read(a));
     }
 }

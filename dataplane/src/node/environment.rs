@@ -31,8 +31,6 @@ pub(super) struct EnvironmentState {
     pub(super) guard: Option<Arc<Guard>>,
     pub(super) named: Named,
     pub(super) tls: Arc<Environment>,
-    /// When an authority was last taken away. A handshake that had begun before may still end well.
-    pub(super) distrusted: Option<Instant>,
     /// What the next daemon will know of the time.
     pub(super) kept_time: Option<SystemTime>,
     pub(super) attachments: BTreeMap<AttachmentName, AttachmentEntry>,
@@ -145,7 +143,6 @@ impl Node {
             guard: None,
             named,
             tls,
-            distrusted: None,
             kept_time: known,
             attachments: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -204,9 +201,6 @@ impl Node {
         let tls = tls_environment(anchor, credentials, Arc::clone(before.time()))?;
         let state = self.environment_mut(id)?;
         state.tls = tls;
-        if is_distrusted {
-            state.distrusted = Some(now);
-        }
         self.publish_tls()?;
         let hosts: Vec<_> = self.environment(id)?.peers.keys().cloned().collect();
         for host in hosts {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use weft_handshake::{Established, Role as TlsRole};
+use weft_pki::SniTag;
 use weft_proto::{
     LinkSlot, NewSession, SessionId,
     aead::Suite,
@@ -42,9 +43,11 @@ impl Node {
         let state = self.environments.get(&environment);
         let time = state.map(|e| e.tls.time().now());
         let left = established.not_after.duration_since(time.unwrap_or_else(SystemTime::now));
-        // It may have been judged by what is not trusted any more.
-        let distrusted = state.and_then(|state| state.distrusted);
-        let is_doubtful = distrusted.is_some_and(|at| now <= at + weft_handshake::DEADLINE);
+        // It may have been judged by what is not trusted any more: handshakes take their time.
+        let is_trusted = |tag: &SniTag| {
+            state.is_some_and(|state| state.tls.anchor().tags().any(|trusted| trusted == *tag))
+        };
+        let is_doubtful = !established.trusted.iter().all(is_trusted);
         let age_max = if is_doubtful { DISTRUST_MAX } else { SESSION_AGE_MAX };
         let expires = now + left.unwrap_or(Duration::ZERO).min(age_max);
         let params = established.peer_params;

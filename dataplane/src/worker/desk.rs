@@ -58,9 +58,11 @@ impl Desk {
     pub(super) fn begin_round(
         &mut self,
         ready: impl Iterator<Item = AttachmentSlot>,
+        is_partial: bool,
         engine: &Engine,
     ) {
-        self.rounds.begin(ready.filter_map(|slot| Some((slot, engine.reader(slot)?))));
+        let readers = ready.filter_map(|slot| Some((slot, engine.reader(slot)?)));
+        self.rounds.begin(readers, is_partial);
     }
 
     /// Reads a queue until it is empty or others have their turn.
@@ -71,7 +73,9 @@ impl Desk {
         engine: &mut Engine,
         watch: &mut impl Watch,
     ) {
-        for _ in 0..TUN_BUDGET {
+        // Where others wait, too, their shares are the limit.
+        let budget = if self.rounds.is_contended() { usize::MAX } else { TUN_BUDGET };
+        for _ in 0..budget {
             if !self.rounds.may_read(slot) {
                 break;
             }

@@ -99,7 +99,8 @@ impl Driver for EpollDriver {
             self.desk.io.counters.wakeups.add(1);
         }
         let tuns = events.iter().filter(|event| event.token >= TOKEN_TUN);
-        self.desk.begin_round(tuns.map(|event| slot_of(event.token)), engine);
+        let is_partial = ready == EVENTS_MAX;
+        self.desk.begin_round(tuns.map(|event| slot_of(event.token)), is_partial, engine);
         let mut goes_on = true;
         for event in events.iter() {
             match event.token {

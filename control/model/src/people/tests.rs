@@ -67,7 +67,7 @@ fn membership(store: &Plain, n: u8) -> Option<Decoded<Membership>> {
 }
 
 fn invite_to(store: &Plain, n: u8, by: Option<u8>, role: OrganisationRole) -> Option<Transaction> {
-    invite(Read::of(store).held(), &invitation(n, by, role)).ok()
+    invite(Read::of(store).held(), &invitation(n, by, role), &[]).ok()
 }
 
 fn join_as(store: &Plain, n: u8) -> Result<Transaction, PeopleError> {
@@ -108,16 +108,16 @@ fn the_last_owner_is_neither_demoted_nor_removed() {
     let own = membership(&store, 0).unwrap();
     let read = Read::of(&store);
     for role in [OrganisationRole::Member, OrganisationRole::Admin] {
-        assert!(matches!(set_role(read.held(), &own, role), Err(PeopleError::LastOwner)));
+        assert!(matches!(set_role(read.held(), &own, role, &[]), Err(PeopleError::LastOwner)));
     }
-    assert!(matches!(remove(read.held(), &own), Err(PeopleError::LastOwner)));
+    assert!(matches!(remove(read.held(), &own, &[]), Err(PeopleError::LastOwner)));
     add(&mut store, 1, Some(0), OrganisationRole::Owner);
     assert_eq!(roster(&store), (2, 2, 0));
     let (one, other) = (membership(&store, 0).unwrap(), membership(&store, 1).unwrap());
     // Two who decide at once, each that the other stays.
     let read = Read::of(&store);
-    let first = remove(read.held(), &one).unwrap();
-    let second = remove(read.held(), &other).unwrap();
+    let first = remove(read.held(), &one, &[]).unwrap();
+    let second = remove(read.held(), &other, &[]).unwrap();
     assert!(store.commit(&first) && !store.commit(&second));
     assert_eq!(roster(&store), (1, 1, 0));
 }
@@ -144,7 +144,7 @@ fn an_invitation_is_good_once_in_time_and_while_who_made_it_may_invite() {
     let invited = invite_to(&store, 2, Some(1), Member).unwrap();
     assert!(store.commit(&invited));
     let read = join_as(&store, 2).unwrap();
-    let demoted = set_role(Read::of(&store).held(), &membership(&store, 1).unwrap(), Member);
+    let demoted = set_role(Read::of(&store).held(), &membership(&store, 1).unwrap(), Member, &[]);
     let Ok(Decision::Commit(demoted, _)) = demoted else { panic!("refused") };
     assert!(store.commit(&demoted) && !store.commit(&read));
     assert!(matches!(join_as(&store, 2), Err(PeopleError::NoInvitation)));
@@ -175,7 +175,7 @@ fn nobody_comes_into_an_organisation_that_goes() {
     assert!(!store.commit(&joined) && !store.commit(&second.unwrap()));
     assert!(matches!(join_as(&store, 1), Err(PeopleError::NoInvitation)));
     let one = invitation(2, Some(0), OrganisationRole::Member);
-    assert!(matches!(invite(Read::of(&store).held(), &one), Err(PeopleError::Going)));
+    assert!(matches!(invite(Read::of(&store).held(), &one, &[]), Err(PeopleError::Going)));
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn limits_name_themselves() {
     assert!(join_as(&store, 2).is_ok());
     store.put(&full(1, INVITATIONS_MAX));
     let one = invitation(3, Some(0), OrganisationRole::Member);
-    let refused = invite(Read::of(&store).held(), &one).unwrap_err().to_string();
+    let refused = invite(Read::of(&store).held(), &one, &[]).unwrap_err().to_string();
     assert!(refused.starts_with("the organisation's limit of 100 invitations is reached"));
 }
 
@@ -223,7 +223,7 @@ fn a_role_in_an_environment_goes_with_the_membership_and_is_not_given_in_one_tha
     let Ok(Decision::Commit(given, after)) = give(&found, &before) else { panic!("refused") };
     assert_eq!(after.role_in(&shop.id), Some(EnvironmentRole::Deployer));
     // Who is removed meanwhile gets none.
-    let removed = remove(Read::of(&store).held(), &before).unwrap();
+    let removed = remove(Read::of(&store).held(), &before, &[]).unwrap();
     let mut other = store.clone();
     assert!(other.commit(&removed) && !other.commit(&given));
     // Nor anybody in an environment that is deleted meanwhile.
@@ -291,12 +291,12 @@ fn decide(store: &Plain, step: &Step) -> Option<Transaction> {
         }
         Step::Join { n } => join_as(store, n).ok(),
         Step::Role { n, role } => {
-            match set_role(read.held(), &membership(store, n)?, role).ok()? {
+            match set_role(read.held(), &membership(store, n)?, role, &[]).ok()? {
                 Decision::Commit(transaction, _) => Some(transaction),
                 Decision::Already(_) => None,
             }
         }
-        Step::Remove { n } => remove(read.held(), &membership(store, n)?).ok(),
+        Step::Remove { n } => remove(read.held(), &membership(store, n)?, &[]).ok(),
     }
 }
 

@@ -40,18 +40,18 @@ pub(super) struct Waiting {
 }
 
 impl Agent {
-    /// That something is asked for is kept first.
+    /// That something is asked for is kept first. Whether no earlier call for it is unanswered.
     pub(super) fn may_ask(
         &mut self,
         new: &NewAttachment,
         live: &mut Live,
-    ) -> Result<(), RequestError> {
+    ) -> Result<bool, RequestError> {
         self.check(new, live)?;
         let NewAttachment { environment, name, .. } = new;
         // What is there already is not given back, whoever has made it.
         let is_there = self.documents.attachment(environment, name).is_some();
         if is_there || self.bindings.was_asked(environment, name) {
-            return Ok(());
+            return Ok(false);
         }
         if self.bindings.asked.len() >= ASKED_MAX {
             return Err(RequestError::Limit(format!(
@@ -59,7 +59,7 @@ impl Agent {
             )));
         }
         self.bindings.asked.push(Asked { environment: environment.clone(), name: name.clone() });
-        self.state.keep_bindings(&self.bindings).map_err(|error| {
+        self.state.keep_bindings(&self.bindings).map(|()| true).map_err(|error| {
             self.bindings.asked.pop();
             not_kept(&error)
         })

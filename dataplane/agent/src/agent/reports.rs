@@ -42,6 +42,7 @@ impl Reports {
         &mut self,
         actual: &Actual,
         documents: &Documents,
+        applied: u64,
         version: &str,
     ) -> v1::ReportRequest {
         let attachments = attachments(actual, documents);
@@ -62,7 +63,7 @@ impl Reports {
             .filter(|(key, now)| is_complete || self.attachments.get(*key) != Some(now));
         let new_peers = peers.iter().filter(|(key, now)| is_complete || is_news(key, now));
         let request = v1::ReportRequest {
-            revision: documents.revision(),
+            revision: applied,
             version: version.to_owned(),
             attachments: new_attachments.map(|(_, now)| now.clone()).collect(),
             peers: new_peers.map(|(_, now)| now.clone()).collect(),
@@ -158,7 +159,7 @@ mod tests {
         let (now, documents) = (Instant::now(), documents());
         let mut reports = Reports::new(now);
         let tell = |reports: &mut Reports, attachments, peers| {
-            let told = reports.take(&Actual { attachments, peers }, &documents, "0.1.0");
+            let told = reports.take(&Actual { attachments, peers }, &documents, 3, "0.1.0");
             assert!(!reports.is_due(now + PAUSE.1), "it runs");
             reports.done(Duration::from_secs(10), now);
             (told.is_complete, told.attachments.len(), told.peers.len())

@@ -37,6 +37,8 @@ const LEAVES_AT_ONCE: usize = 16;
 const RENEW_BEFORE: Duration = Duration::from_secs(installation::HOST_DAYS as u64 * 86_400 / 2);
 /// How soon that is tried again.
 const RENEW_AGAIN: Duration = Duration::from_secs(300);
+/// A connection over which no report is heard for so long is given up.
+const UNHEARD_MAX: Duration = Duration::from_secs(30);
 /// How soon an end is told again that could not be.
 const RELEASE_AGAIN: Duration = Duration::from_secs(5);
 /// How long after a lost answer, or after the beginning of a connection, what was asked for may still be granted: longer
@@ -64,6 +66,8 @@ pub(super) enum SessionError {
     Renewed,
     #[error("an answer without an end")]
     Endless,
+    #[error("the control plane hears no report")]
+    Unheard,
 }
 
 impl From<Status> for SessionError {
@@ -85,6 +89,8 @@ pub(super) struct Live {
     client: Client,
     tasks: JoinSet<Done>,
     reports: Reports,
+    /// Since when none was heard.
+    unheard_since: Option<Instant>,
     /// Certificates that are asked for.
     leaves: usize,
     /// Ends that are being told, with who waits for that.
@@ -106,6 +112,8 @@ pub(super) struct Attaching {
     reply: Reply<bool>,
     /// Somebody has ended it since.
     is_ended: bool,
+    /// No earlier call for it is unanswered.
+    is_first: bool,
 }
 
 /// Nobody waits for an answer that will not come.
@@ -152,6 +160,7 @@ impl Agent {
             client,
             tasks: JoinSet::new(),
             reports: Reports::new(Instant::now()),
+            unheard_since: None,
             leaves: 0,
             releases: Vec::new(),
             release_again: Instant::now(),
@@ -217,7 +226,8 @@ impl Agent {
         if live.reports.is_due(Instant::now())
             && let Some(actual) = dataplane.actual().await
         {
-            let report = live.reports.take(&actual, &self.documents, &self.settings.version);
+            let report =
+                live.reports.take(&actual, &self.documents, self.applied, &self.settings.version);
             live.tasks.spawn(task::report(live.client.clone(), report));
         }
         if SystemTime::now() >= live.renew
@@ -254,9 +264,10 @@ impl Agent {
                 Err(error) => {
                     let _ = reply.send(Err(error));
                 }
-                Ok(()) => {
+                Ok(is_first) => {
                     let (environment, name) = (new.environment.clone(), new.name.clone());
-                    live.attaching.push(Attaching { environment, name, reply, is_ended: false });
+                    let asked = Attaching { environment, name, reply, is_ended: false, is_first };
+                    live.attaching.push(asked);
                     live.tasks.spawn(task::attach(live.client.clone(), new));
                 }
             },
@@ -312,8 +323,11 @@ impl Agent {
                     Ok(granted) => self.attached(new, &granted, asked.reply, dataplane).await,
                     Err(status) => {
                         if is_definite(&status) {
-                            self.bindings.answered(&new.environment, &new.name);
-                            self.keep_places();
+                            // What an earlier call was granted, and nobody heard of, is another matter.
+                            if asked.is_first {
+                                self.bindings.answered(&new.environment, &new.name);
+                                self.keep_places();
+                            }
                         } else {
                             live.granted_late = now + GRANTED_LATE_MAX;
                         }
@@ -331,12 +345,17 @@ impl Agent {
                 reply.into_iter().for_each(|reply| drop(reply.send(Ok(()))));
             }
             Done::Reported(Ok(next)) => {
+                live.unheard_since = None;
                 live.reports.done(next, now);
                 self.heard(Vec::new());
             }
             Done::Reported(Err(status)) => {
                 tracing::debug!(%status, "a report is not heard");
                 live.reports.fail(now);
+                // Another process may hear it, before this host is taken for lost.
+                if now >= *live.unheard_since.get_or_insert(now) + UNHEARD_MAX {
+                    return Err(SessionError::Unheard);
+                }
             }
             Done::Renewed(Ok(renewed)) => {
                 match self.renewed(renewed.certificate, renewed.anchors) {

@@ -2,6 +2,7 @@
 //! its oldest. So one who comes in great numbers loses its own, and pushes out nobody who comes in small ones.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, HashMap},
     hash::Hash,
     net::{IpAddr, Ipv6Addr},
@@ -15,7 +16,7 @@ const IPV6_SOURCE_BITS: u32 = 64;
 
 /// Where connections come from: an IPv4 address, or the network of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Source(IpAddr);
+pub(crate) struct Source(IpAddr);
 
 impl From<IpAddr> for Source {
     fn from(address: IpAddr) -> Self {
@@ -31,7 +32,7 @@ impl From<IpAddr> for Source {
 
 /// So many at once, each of somebody.
 #[derive(Debug)]
-pub(super) struct Crowd<W>(Arc<Mutex<Places<W>>>);
+pub(crate) struct Crowd<W>(Arc<Mutex<Places<W>>>);
 
 impl<W> Clone for Crowd<W> {
     fn clone(&self) -> Self {
@@ -50,17 +51,17 @@ struct Places<W> {
 
 /// A place, as long as it is kept.
 #[derive(Debug)]
-pub(super) struct Place<W: Eq + Hash> {
+pub(crate) struct Place<W: Eq + Hash> {
     crowd: Crowd<W>,
     whose: W,
     number: u64,
 }
 
 /// Ends when the place is another's.
-pub(super) type Ousted = oneshot::Receiver<()>;
+pub(crate) type Ousted = oneshot::Receiver<()>;
 
-impl<W: Eq + Hash + Ord + Clone> Crowd<W> {
-    pub(super) fn new(len_max: usize) -> Self {
+impl<W: Eq + Hash + Clone> Crowd<W> {
+    pub(crate) fn new(len_max: usize) -> Self {
         Self(Arc::new(Mutex::new(Places { len_max, len: 0, next: 0, all: HashMap::new() })))
     }
 
@@ -69,7 +70,7 @@ impl<W: Eq + Hash + Ord + Clone> Crowd<W> {
     }
 
     /// A place for somebody, and how it is known that it is lost.
-    pub(super) fn enter(&self, whose: W) -> (Place<W>, Ousted) {
+    pub(crate) fn enter(&self, whose: W) -> (Place<W>, Ousted) {
         let (oust, ousted) = oneshot::channel();
         let mut places = self.places();
         if places.len >= places.len_max {
@@ -84,10 +85,12 @@ impl<W: Eq + Hash + Ord + Clone> Crowd<W> {
     }
 }
 
-impl<W: Eq + Hash + Ord + Clone> Places<W> {
+impl<W: Eq + Hash + Clone> Places<W> {
     fn oust_oldest_of_largest(&mut self) {
-        // Of several that have as many it is always the same one, whatever the order of the map is.
-        let largest = self.all.iter().max_by_key(|(whose, theirs)| (theirs.len(), *whose));
+        // Of several that have as many it is the one that came first: no address is always the one that goes.
+        let largest = self.all.iter().max_by_key(|(_, theirs)| {
+            (theirs.len(), theirs.first_key_value().map(|(number, _)| Reverse(*number)))
+        });
         let Some(largest) = largest.map(|(whose, _)| whose.clone()) else { return };
         if let Some((_, oust)) = self.all.get_mut(&largest).and_then(BTreeMap::pop_first) {
             // It may be gone already.
@@ -148,6 +151,16 @@ mod tests {
             all.iter_mut().map(|(_, ousted)| is_ousted(ousted)).collect::<Vec<_>>(),
             [true, false, false]
         );
+    }
+
+    #[test]
+    fn of_several_that_have_as_many_the_first_goes() {
+        let crowd = Crowd::new(3);
+        let mut all: Vec<_> = [9, 1, 5].map(|whose| crowd.enter(whose)).into();
+        let newer = [crowd.enter(7), crowd.enter(2)];
+        let lost: Vec<_> = all.iter_mut().map(|(_, ousted)| is_ousted(ousted)).collect();
+        assert_eq!(lost, [true, true, false], "whatever their addresses are");
+        drop(newer);
     }
 
     #[test]
