@@ -8,7 +8,7 @@ use crate::{AttachmentSlot, EnvironmentSlot, Weight};
 
 /// What an environment of the default weight may cost in a round, bytes.
 const QUANTUM: i64 = 64 << 10;
-/// What a packet costs beside its length, bytes: as long as it takes to encrypt so many.
+/// What a packet costs beside its length, bytes: a choice, so that short packets do not come cheap.
 const PACKET_COST: i64 = 2_048;
 
 /// Who takes part in a round.
