@@ -15,6 +15,8 @@ use super::{Command, Inbox, WorkerEvent, packet_io::PacketIo};
 
 /// Packets read from one TUN before others have their turn.
 const TUN_BUDGET: usize = 64;
+/// The same where shares limit it: more than the largest weight allows, so that no mistake in them stops a worker.
+const ROUND_BUDGET: usize = 4_096;
 /// Looks at ready streams before others have their turn.
 const STREAM_BUDGET: usize = 16;
 /// Unreadable packets of one TUN, one after the other, after which its settings are doubted.
@@ -74,7 +76,7 @@ impl Desk {
         watch: &mut impl Watch,
     ) {
         // Where others wait, too, their shares are the limit.
-        let budget = if self.rounds.is_contended() { usize::MAX } else { TUN_BUDGET };
+        let budget = if self.rounds.is_contended() { ROUND_BUDGET } else { TUN_BUDGET };
         for _ in 0..budget {
             if !self.rounds.may_read(slot) {
                 break;
