@@ -61,9 +61,7 @@ fn who_has_more_containers_gets_no_more_of_a_core() {
     /// So many packets say something.
     const READ_MIN: u64 = 4_000;
     scenario(Load::Heavy, |world| {
-        // io_uring reads ahead, for whoever sends.
-        let engine = Some("epoll".to_owned());
-        let plan = Plan { workers: 1, engine, ..Plan::pair().with_beta().two_each() };
+        let plan = Plan { workers: 1, ..Plan::pair().with_beta().two_each() };
         let mut site = Site::prepare(world, &plan)?;
         site.start()?;
         site.settle()?;

@@ -67,21 +67,36 @@ impl Desk {
         self.rounds.begin(readers, is_partial);
     }
 
-    /// Reads a queue until it is empty or others have their turn.
+    /// A packet of this queue was read ahead, whoever's turn it is: that is taken off its part of the rounds to come.
+    pub(super) fn handle_read(
+        &mut self,
+        now: Instant,
+        slot: AttachmentSlot,
+        packet: &mut [u8],
+        engine: &mut Engine,
+    ) {
+        self.io.counters.tun_reads.add(1);
+        self.rounds.charge(slot, packet.len());
+        let is_readable = engine.handle_packet(now, slot, packet, &mut self.io);
+        self.count_readable(slot, is_readable);
+    }
+
+    /// Reads a queue until it is empty or others have their turn. Gives whether it is empty.
     pub(super) fn drain_tun(
         &mut self,
         now: Instant,
         slot: AttachmentSlot,
         engine: &mut Engine,
         watch: &mut impl Watch,
-    ) {
+    ) -> bool {
         // Where others wait, too, their shares are the limit.
         let budget = if self.rounds.is_contended() { ROUND_BUDGET } else { TUN_BUDGET };
+        let mut is_empty = false;
         for _ in 0..budget {
             if !self.rounds.may_read(slot) {
                 break;
             }
-            let Some(queue) = self.io.queue(slot) else { return };
+            let Some(queue) = self.io.queue(slot) else { return true };
             match queue.read(&mut self.read_buffer) {
                 Ok(len) => {
                     self.io.counters.tun_reads.add(1);
@@ -90,7 +105,10 @@ impl Desk {
                     let is_readable = engine.handle_packet(now, slot, packet, &mut self.io);
                     self.count_readable(slot, is_readable);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    is_empty = true;
+                    break;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     // EBADFD: the device went with its namespace.
@@ -101,6 +119,7 @@ impl Desk {
             }
         }
         self.io.flush();
+        is_empty
     }
 
     /// Hands what one receive brought to the engine.

@@ -111,7 +111,8 @@ impl Driver for EpollDriver {
                 TOKEN_STREAMS => self.desk.drain_streams(now, engine).map(drop)?,
                 token => {
                     let slot = slot_of(token);
-                    self.desk.drain_tun(now, slot, engine, &mut self.epoll);
+                    // What is left is said again.
+                    let _is_empty = self.desk.drain_tun(now, slot, engine, &mut self.epoll);
                     if event.failed {
                         self.desk.lose(slot, &mut self.epoll);
                     }

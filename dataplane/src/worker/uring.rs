@@ -9,10 +9,11 @@
 //!
 //! Datagrams and packets are in buffers when the wait returns: at moderate rates nothing else has to
 //! be called. A queue that had more packets than buffers were offered is read on as the epoll
-//! driver does it, into one buffer that stays in the cache. What goes out goes by the same system
-//! calls as there, too.
+//! driver does it, into one buffer that stays in the cache, in rounds with others like it, and is
+//! armed again when it is empty: where a core is scarce all queues are read by their shares, and the
+//! kernel reads nothing ahead. What goes out goes by the same system calls as there, too.
 
-use std::{io, os::fd::AsFd, time::Instant};
+use std::{io, mem, os::fd::AsFd, time::Instant};
 
 use weft_proto::{AttachmentSlot, Engine, way::Via};
 use weft_sys::{
@@ -53,6 +54,8 @@ struct Queues {
     /// By attachment slot.
     watched: Vec<Option<Watched>>,
     watches: u64,
+    /// Queues with more than buffers were offered for, which no request reads until they are empty.
+    full: Vec<AttachmentSlot>,
 }
 
 /// A queue that is read.
@@ -98,6 +101,7 @@ impl Watch for Queues {
         let Some(watched) = self.watched.get_mut(usize::from(slot)).and_then(Option::take) else {
             return;
         };
+        self.full.retain(|full| *full != slot);
         if watched.is_armed
             && let Err(error) = self.ring.stop_reading(watched.token)
         {
@@ -108,7 +112,8 @@ impl Watch for Queues {
 
 impl UringDriver {
     pub(super) fn new(group: UdpSocket, io: PacketIo, inbox: Inbox) -> io::Result<Self> {
-        let queues = Queues { ring: Ring::new()?, watched: Vec::new(), watches: 0 };
+        let (watched, full) = (Vec::new(), Vec::new());
+        let queues = Queues { ring: Ring::new()?, watched, watches: 0, full };
         let desk = Desk::new(io, inbox);
         Ok(Self { queues, group, desk, is_started: false, has_streams: false })
     }
@@ -163,11 +168,9 @@ impl UringDriver {
         };
         watched.is_armed = completion.more;
         if let Some(mut loan) = completion.loan {
-            self.desk.io.counters.tun_reads.add(1);
             let packet = self.queues.ring.packet_mut(&mut loan);
-            let is_readable = engine.handle_packet(now, slot, packet, &mut self.desk.io);
+            self.desk.handle_read(now, slot, packet, engine);
             self.queues.ring.give_back(loan);
-            self.desk.count_readable(slot, is_readable);
         }
         if completion.more {
             return Ok(());
@@ -175,8 +178,10 @@ impl UringDriver {
         if let Err(error) = completion.result {
             if is_exhausted(&error) {
                 // There is more than buffers were offered for; what they held comes before it.
-                self.desk.drain_tun(now, slot, engine, &mut self.queues);
-            } else if !is_passing(&error) {
+                self.queues.full.push(slot);
+                return Ok(());
+            }
+            if !is_passing(&error) {
                 // EBADFD: the device went with its namespace.
                 tracing::debug!(?slot, %error, "interface is gone");
                 self.desk.lose(slot, &mut self.queues);
@@ -186,6 +191,28 @@ impl UringDriver {
             Some(queue) => self.queues.arm(slot, queue),
             None => Ok(()),
         }
+    }
+
+    /// Reads what full queues hold, each once, and arms those again that are empty.
+    fn drain_full(&mut self, now: Instant, engine: &mut Engine) -> io::Result<()> {
+        self.desk.begin_round(self.queues.full.iter().copied(), false, engine);
+        let mut full = mem::take(&mut self.queues.full);
+        let mut result = Ok(());
+        full.retain(|slot| {
+            let is_empty = self.desk.drain_tun(now, *slot, engine, &mut self.queues);
+            match self.desk.io.queue(*slot) {
+                Some(queue) if is_empty => {
+                    if let Err(error) = self.queues.arm(*slot, queue) {
+                        result = Err(error);
+                    }
+                    false
+                }
+                Some(_) => true,
+                None => false,
+            }
+        });
+        self.queues.full = full;
+        result
     }
 }
 
@@ -199,7 +226,8 @@ impl Driver for UringDriver {
         if !self.is_started {
             self.start()?;
         }
-        let wait = if self.has_streams { Wait::Look } else { wait };
+        let has_more = self.has_streams || !self.queues.full.is_empty();
+        let wait = if has_more { Wait::Look } else { wait };
         self.queues.ring.wait(timeout(engine, wait))?;
         let now = Instant::now();
         let mut goes_on = true;
@@ -233,6 +261,7 @@ impl Driver for UringDriver {
             self.desk.io.counters.receive_batches.add(1);
             engine.finish_receive(&mut self.desk.io);
         }
+        self.drain_full(now, engine)?;
         if self.has_streams {
             self.has_streams = self.desk.drain_streams(now, engine)?;
         }
@@ -241,7 +270,7 @@ impl Driver for UringDriver {
         self.desk.io.flush();
         Ok(match goes_on {
             false => Turn::Stop,
-            true if completions > 0 || self.has_streams => Turn::Worked(now),
+            true if completions > 0 || has_more => Turn::Worked(now),
             true => Turn::Idle,
         })
     }
