@@ -8,7 +8,7 @@ DEBUG := $(CURDIR)/target/debug
 
 # Tests of the other engine: all whose outcome depends on how packets and commands meet.
 SECOND_ENGINE := uring
-SECOND_ENGINE_TESTS := connectivity isolation forgery virtio own_interface lifecycle restart roam streams segmentation
+SECOND_ENGINE_TESTS := connectivity isolation forgery virtio own_interface lifecycle restart roam shares streams segmentation
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build test test-faults lint audit fuzz miri mutants demo bench bench-growth bench-compare bench-report bench-real bench-peers bench-micro bench-instructions bench-store bench-control clean

@@ -32,6 +32,8 @@ pub const CONTROL: &str = "control";
 const CONTROL_PORT: u16 = 7443;
 /// Password of everybody.
 const PASSWORD: &str = "correct horse battery staple";
+/// Life of a host's certificate unless a test says another.
+const DAY_SECONDS: i64 = 86_400;
 /// Longest run of a command.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// How long something may take that a host does when it is told.
@@ -44,7 +46,7 @@ pub struct ManagedSite {
     pub topology: Topology,
     /// Running daemons by host.
     pub daemons: BTreeMap<String, Daemon>,
-    /// What daemons that are started have in their environment.
+    /// What daemons and a control plane that are started have in their environment.
     pub variables: Vec<(String, OsString)>,
     dir: PathBuf,
     server: Option<Process>,
@@ -57,11 +59,23 @@ impl ManagedSite {
     /// # Errors
     /// When anything of it fails; the message says what.
     pub fn start(world: &World, hosts: &[&str]) -> Result<Self> {
+        Self::start_with(world, hosts, Vec::new())
+    }
+
+    /// The same with something in the environment of the control plane and of the daemons.
+    ///
+    /// # Errors
+    /// See [`ManagedSite::start`].
+    pub fn start_with(
+        world: &World,
+        hosts: &[&str],
+        variables: Vec<(String, OsString)>,
+    ) -> Result<Self> {
         let names: Vec<_> = [CONTROL].iter().chain(hosts).copied().collect();
         let underlay = Underlay { joined: Joined::Bridge, ..Underlay::default() };
         let topology = Topology::new(world, underlay, &names)?;
         let dir = world.dir().to_owned();
-        let (daemons, variables) = (BTreeMap::new(), Vec::new());
+        let daemons = BTreeMap::new();
         let mut site = Self { topology, daemons, variables, dir, server: None, starts: 0 };
         let file = |name: &str| site.dir.join(name).display().to_string();
         let address = site.topology.host(CONTROL)?.address(Family::V4);
@@ -104,6 +118,7 @@ impl ManagedSite {
         let log = self.dir.join(format!("{CONTROL}-{}.log", self.starts));
         let mut command = self.topology.host(CONTROL)?.ns.command(binary("weft-control")?);
         command.arg("--config").arg(self.dir.join("control.toml")).arg("serve");
+        command.envs(self.variables.iter().cloned());
         let server = Process::start(&mut command, Some(&log))?;
         wait_for("the control plane", PATIENCE, || {
             Ok(server.listens_on(CONTROL_PORT).then_some(()))
@@ -177,8 +192,18 @@ impl ManagedSite {
     /// # Errors
     /// When that fails.
     pub fn environment(&self, name: &str) -> Result<String> {
+        self.environment_with(name, DAY_SECONDS)
+    }
+
+    /// The same with certificates of another life, seconds.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn environment_with(&self, name: &str, leaf_seconds: i64) -> Result<String> {
         self.login("owner@acme.example")?;
-        let make = format!("env create acme/{name} --subnet 10.40.0.0/16 --subnet fd40::/64");
+        let make = format!(
+            "env create acme/{name} --subnet 10.40.0.0/16 --subnet fd40::/64 --leaf-seconds {leaf_seconds}"
+        );
         let made = self.json(&make)?;
         self.login("operator@weft.example")?;
         Ok(made["id"].as_str().context("no id")?.to_owned())
