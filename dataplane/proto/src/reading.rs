@@ -1,15 +1,20 @@
 //! Whose packets a worker reads when more wait than it has time for: environments by their weights, whatever number of
 //! containers each has, and in an environment its attachments by theirs. Deficit round robin (Shreedhar and Varghese,
-//! 1996) over rounds: in each, everybody who has something is given its part of a quantum.
+//! 1996) over rounds: in each, everybody who has something is given its part of a quantum. The environment with the
+//! largest weight in it is given a whole one, so that a visit is short whatever the weights.
 //!
 //! Sans-IO: whoever reads says who has something, asks before each packet, and says how long it was.
 
 use crate::{AttachmentSlot, EnvironmentSlot, Weight};
 
-/// What an environment of the default weight may cost in a round, bytes.
-const QUANTUM: i64 = 64 << 10;
+/// Packets that are read of one attachment in a round at most, where several environments have something.
+pub const PACKETS_MAX: u16 = 32;
 /// What a packet costs beside its length, bytes: a choice, so that short packets do not come cheap.
 const PACKET_COST: i64 = 2_048;
+/// What an environment may cost in a round at most, bytes, but for its last packet.
+const QUANTUM: i64 = PACKETS_MAX as i64 * PACKET_COST;
+/// Parts of a byte that are counted: the smallest weight beside the largest is given some.
+const FRACTION: i64 = 1 << 16;
 
 /// Who takes part in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,11 +30,13 @@ pub struct Reader {
 /// Rounds of one worker. Nothing is allocated when everybody has been there once.
 #[derive(Debug, Default)]
 pub struct Rounds {
-    /// By attachment: what it may cost still; below 0 when a packet cost more.
+    /// By attachment: what it may cost still, fractions of bytes; below 0 when a packet cost more.
     credit: Vec<i64>,
     /// By environment: weights of its attachments in this round.
     weights: Vec<i64>,
     round: Vec<(AttachmentSlot, Reader)>,
+    /// The largest weight of an environment in this round.
+    largest: i64,
     /// Several environments have something.
     is_contended: bool,
 }
@@ -50,10 +57,12 @@ impl Rounds {
         if !self.is_contended {
             return;
         }
+        self.largest = 1;
         for (slot, reader) in &self.round {
+            self.largest = self.largest.max(reader.environment_weight.of(FRACTION));
             reach(&mut self.weights, usize::from(reader.environment));
             reach(&mut self.credit, usize::from(*slot));
-            self.weights[usize::from(reader.environment)] += reader.weight.of(1 << 16);
+            self.weights[usize::from(reader.environment)] += reader.weight.of(FRACTION);
         }
         // As many rounds at once as it takes until somebody may read.
         let rounds = self.round.iter().map(|(slot, reader)| {
@@ -72,16 +81,13 @@ impl Rounds {
         }
     }
 
-    /// What an attachment of this round may cost in one; at least 1.
+    /// What an attachment of this round may cost in one, fractions of bytes; at least 1.
     fn part(&self, reader: &Reader) -> i64 {
         let all = self.weights[usize::from(reader.environment)].max(1);
-        (reader.environment_weight.of(QUANTUM) * reader.weight.of(1 << 16) / all).max(1)
-    }
-
-    /// Whether somebody else has something, so that it is said here how much is read.
-    #[must_use]
-    pub fn is_contended(&self) -> bool {
-        self.is_contended
+        let weight = reader.environment_weight.of(FRACTION);
+        // Below 2^55, as what comes of it times the attachment's weight: a weight is at most 100 times the default.
+        let environment = QUANTUM * FRACTION * weight / self.largest;
+        (environment * reader.weight.of(FRACTION) / all).max(1)
     }
 
     /// Whether another packet of this attachment is to be read in this round.
@@ -95,7 +101,8 @@ impl Rounds {
         if self.is_contended
             && let Some(credit) = self.credit.get_mut(usize::from(slot))
         {
-            *credit -= PACKET_COST + i64::try_from(len).unwrap_or(i64::MAX / 2);
+            // Longer packets than a superpacket are not read.
+            *credit -= (PACKET_COST + i64::from(u32::try_from(len).unwrap_or(u32::MAX))) * FRACTION;
         }
     }
 }
@@ -137,11 +144,13 @@ mod tests {
 
     #[test]
     fn environments_have_their_weights_however_many_containers_they_have() {
-        for (acme, zeta) in [(100, 100), (300, 100), (1, 10_000)] {
+        for (acme, zeta, rounds) in
+            [(100, 100, 50_000), (300, 100, 50_000), (1, 1_000, 1_000_000)]
+        {
             let mut all: Vec<_> =
                 (0..50).map(|n| (AttachmentSlot(n), reader(ACME, acme, 100), 64)).collect();
             all.push((AttachmentSlot(60), reader(ZETA, zeta, 100), 65_000));
-            let costs = costs(&all, 50_000);
+            let costs = costs(&all, rounds);
             let ratio = costs[..50].iter().sum::<f64>() / costs[50];
             let expected = f64::from(acme) / f64::from(zeta);
             assert!((ratio / expected - 1.0).abs() < 0.05, "{ratio}, expected {expected}");
@@ -158,6 +167,29 @@ mod tests {
         let costs = costs(&all, 50_000);
         assert!((costs[0] / costs[1] / 3.0 - 1.0).abs() < 0.05, "{costs:?}");
         assert!(((costs[0] + costs[1]) / costs[2] - 1.0).abs() < 0.05, "{costs:?}");
+    }
+
+    #[test]
+    fn a_visit_is_short_whatever_the_weights() {
+        const LEN: usize = 64;
+        let mut rounds = Rounds::default();
+        for weight in [1, 100, Weight::MAX] {
+            let all = [
+                (AttachmentSlot(0), reader(ACME, weight, Weight::MAX)),
+                (AttachmentSlot(1), reader(ZETA, 1, 1)),
+            ];
+            for _ in 0..1_000 {
+                rounds.begin(all.iter().copied(), false);
+                for (slot, _) in &all {
+                    let mut packets = 0;
+                    while rounds.may_read(*slot) {
+                        rounds.charge(*slot, LEN);
+                        packets += 1;
+                    }
+                    assert!(packets <= PACKETS_MAX, "{packets} with a weight of {weight}");
+                }
+            }
+        }
     }
 
     #[test]

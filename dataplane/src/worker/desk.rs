@@ -5,7 +5,7 @@ use std::{io, time::Instant};
 
 use weft_proto::{
     AttachmentSlot, Engine,
-    reading::Rounds,
+    reading::{PACKETS_MAX, Rounds},
     way::{Source, Via, Way},
 };
 use weft_sys::{tun::TunQueue, udp::Received};
@@ -15,8 +15,8 @@ use super::{Command, Inbox, WorkerEvent, packet_io::PacketIo};
 
 /// Packets read from one TUN before others have their turn.
 const TUN_BUDGET: usize = 64;
-/// The same where shares limit it: more than the largest weight allows, so that no mistake in them stops a worker.
-const ROUND_BUDGET: usize = 4_096;
+const _: () =
+    assert!((PACKETS_MAX as usize) < TUN_BUDGET, "shares are the limit where others wait, too");
 /// Looks at ready streams before others have their turn.
 const STREAM_BUDGET: usize = 16;
 /// Unreadable packets of one TUN, one after the other, after which its settings are doubted.
@@ -89,10 +89,8 @@ impl Desk {
         engine: &mut Engine,
         watch: &mut impl Watch,
     ) -> bool {
-        // Where others wait, too, their shares are the limit.
-        let budget = if self.rounds.is_contended() { ROUND_BUDGET } else { TUN_BUDGET };
         let mut is_empty = false;
-        for _ in 0..budget {
+        for _ in 0..TUN_BUDGET {
             if !self.rounds.may_read(slot) {
                 break;
             }
