@@ -76,9 +76,10 @@ fn who_has_more_containers_gets_no_more_of_a_core() {
             };
             send(&a.ns, &b.ns, &flow)
         };
-        let read = || -> Result<Vec<u64>> {
+        let read = || -> Result<Vec<(u64, u64)>> {
             let all = senders.iter().map(|(environment, from, _)| {
-                Ok(site.container(environment, from)?.ns.link(OVERLAY_INTERFACE)?.tx_packets)
+                let link = site.container(environment, from)?.ns.link(OVERLAY_INTERFACE)?;
+                Ok((link.tx_packets, link.tx_dropped))
             });
             all.collect()
         };
@@ -88,16 +89,19 @@ fn who_has_more_containers_gets_no_more_of_a_core() {
             let (mut acme, mut beta) = (0, 0);
             while !floods.iter().any(|flood| flood.is_finished()) {
                 daemon.process().signal(Signal::SIGSTOP)?;
+                let begun = read()?;
                 std::thread::sleep(STOPPED);
                 let (before, run) = (read()?, daemon.run_time()?);
+                // Everybody's queue is full.
+                let is_full = before.iter().zip(begun).all(|(now, then)| now.1 > then.1);
                 daemon.process().signal(Signal::SIGCONT)?;
                 while daemon.run_time()? - run < RUNS {
                     std::thread::yield_now();
                 }
                 daemon.process().signal(Signal::SIGSTOP)?;
                 let had: Vec<_> =
-                    read()?.iter().zip(before).map(|(now, then)| now - then).collect();
-                if had.iter().all(|had| *had < HAD_MAX) {
+                    read()?.iter().zip(before).map(|(now, then)| now.0 - then.0).collect();
+                if is_full && had.iter().all(|had| *had < HAD_MAX) {
                     acme += had[0] + had[1];
                     beta += had[2];
                 }
