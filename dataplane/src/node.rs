@@ -23,6 +23,7 @@ mod policy;
 mod reload;
 mod sessions;
 mod share;
+mod sizes;
 mod slots;
 mod status;
 mod streams;
@@ -68,6 +69,7 @@ use directory::Directory;
 use environment::EnvironmentState;
 use handshakes::Indices;
 use sessions::SessionEntry;
+use sizes::Sizes;
 use slots::SlotPool;
 use timers::Timers;
 
@@ -79,37 +81,6 @@ const WORKER_EVENTS_MAX: usize = 16_384;
 const EVENTS_MAX: usize = 1024;
 /// How often attachments of the configuration that could not be made are tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
-/// UDP overhead of the outer headers with the longer family: 40 (IPv6) + 8 (UDP).
-const OUTER_OVERHEAD: u32 = 48;
-/// The underlay's MTU when its interface does not say.
-const UNDERLAY_MTU: u32 = 1500;
-/// The greatest that is used: no jumbo frames are longer, while loopback says 65,536.
-const UNDERLAY_MTU_MAX: u32 = 9216;
-/// Smallest MTU of an attachment: what IPv6 demands of every link (RFC 8200 section 5).
-const TUN_MTU_MIN: u32 = 1280;
-
-/// Sizes that follow from the underlay.
-#[derive(Debug, Clone, Copy)]
-struct Sizes {
-    datagram_max: u16,
-    tun_mtu: u16,
-    gso_max_size: u32,
-}
-
-impl Sizes {
-    fn of_underlay(mtu: u32) -> Self {
-        let overhead = u32::try_from(weft_wire::OVERHEAD).unwrap_or(0);
-        let datagram_max =
-            mtu.min(UNDERLAY_MTU_MAX).saturating_sub(OUTER_OVERHEAD).max(TUN_MTU_MIN + overhead);
-        let tun_mtu = datagram_max - overhead;
-        // So many datagrams fit one GSO send; a superpacket of so much payload, less room for
-        // headers, is one send.
-        let datagrams = u32::try_from(weft_buffers::BATCH_BYTES_MAX).unwrap_or(0) / datagram_max;
-        let gso_max_size = datagrams * (tun_mtu - 64);
-        let small = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
-        Self { datagram_max: small(datagram_max), tun_mtu: small(tun_mtu), gso_max_size }
-    }
-}
 
 /// What reaches the node.
 enum Message {
@@ -243,7 +214,7 @@ pub fn prepare(
     let interface = weft_sys::link::interface_of(listen.ip());
     let mtu = interface
         .context("cannot ask for the underlay's MTU")?
-        .map_or(UNDERLAY_MTU, |interface| interface.mtu);
+        .map_or(sizes::UNDERLAY_MTU, |interface| interface.mtu);
     let server_environments =
         ServerEnvironments::new([]).context("cannot make the decoy certificate")?;
     let (inbox, messages) = mpsc::channel(INBOX_MAX);

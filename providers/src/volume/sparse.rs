@@ -12,10 +12,12 @@
 //! shares the disk's blocks where the file system can (`FICLONE`: btrfs, xfs) and takes no time then; elsewhere what
 //! is not a hole is copied, which needs a volume that nobody has attached.
 
+mod disk;
+
 use std::{
     fs::{self, File},
     io::{self, ErrorKind, Write as _},
-    os::unix::fs::{DirBuilderExt as _, FileExt as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -25,11 +27,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
 
+use disk::{copy_data, sync_folder};
+
 use super::{Attached, AttachedVolume, BlockVolume, SnapshotInfo, VolumeInfo, VolumeSpec};
 use crate::{LIST_LEN_MAX, Page, error::ProviderError, name::ResourceName};
-
-/// Bytes that are copied at once.
-const COPY_LEN: usize = 1 << 20;
 
 /// See the module's text.
 #[derive(Debug, Clone)]
@@ -474,35 +475,6 @@ fn beside(kind: Kind, name: &ResourceName, error: &io::Error) -> ProviderError {
         ProviderError::Absent(_) => ProviderError::Unavailable(format!("{what}: {error}")),
         other => other,
     }
-}
-
-/// Copies what is not a hole, and the length.
-fn copy_data(from: &File, to: &File) -> io::Result<()> {
-    use rustix::fs::{SeekFrom, seek};
-    let len = from.metadata()?.len();
-    let mut buffer = vec![0; COPY_LEN];
-    let mut at = 0;
-    while at < len {
-        let start = match seek(from, SeekFrom::Data(at)) {
-            Ok(start) => start,
-            // Nothing but a hole until the end.
-            Err(rustix::io::Errno::NXIO) => break,
-            Err(error) => return Err(error.into()),
-        };
-        let end = seek(from, SeekFrom::Hole(start))?;
-        at = start;
-        while at < end {
-            let left = usize::try_from(end - at).unwrap_or(COPY_LEN).min(COPY_LEN);
-            from.read_exact_at(&mut buffer[..left], at)?;
-            to.write_all_at(&buffer[..left], at)?;
-            at += left as u64;
-        }
-    }
-    to.set_len(len)
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]
