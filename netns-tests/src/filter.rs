@@ -50,6 +50,19 @@ pub fn lose(site: &Site, percent: f64) -> Result<()> {
     Ok(())
 }
 
+/// Lets both hosts send no faster than a link of this speed, with a short queue before it; for good.
+///
+/// # Errors
+/// When tc refuses.
+pub fn link_speed(site: &Site, mbit: u32) -> Result<()> {
+    for host in ["host-a", "host-b"] {
+        let ns = &site.topology.host(host)?.ns;
+        let link = format!("tbf rate {mbit}mbit burst 256kb latency 5ms");
+        ns.run_ok(&format!("tc qdisc replace dev {UNDERLAY_INTERFACE} root {link}"), LIMIT)?;
+    }
+    Ok(())
+}
+
 /// Drops the daemons' UDP that arrives at a host, as a filter on the way would: its sender learns nothing.
 ///
 /// # Errors
