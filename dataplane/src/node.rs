@@ -10,6 +10,7 @@
 //! ```
 
 mod attachment;
+mod credentials;
 mod directory;
 mod drive;
 mod environment;
@@ -46,6 +47,7 @@ use tokio::{
 use weft_config::{Config, Placement};
 use weft_handshake::{Accepted, Established, HandshakeError, ServerEnvironments};
 use weft_helper::Client;
+use weft_pki::{Credentials, TrustAnchor};
 use weft_proto::{
     AttachmentSlot, EnvironmentSlot, Event, IndexTable, LinkSlot, SessionId, policy::Rules, silence,
 };
@@ -65,13 +67,15 @@ pub use crate::model::{
 pub use handle::{NodeHandle, Request};
 pub use weft_agent::RequestError;
 
+use credentials::Owed;
 use directory::Directory;
 use environment::EnvironmentState;
 use handshakes::Indices;
+use paths::watch_addresses;
 use sessions::SessionEntry;
 use sizes::Sizes;
 use slots::SlotPool;
-use timers::Timers;
+use timers::{Timers, sleep_until};
 
 /// Requests, worker events and handshake results that may wait for the node.
 const INBOX_MAX: usize = 4096;
@@ -135,6 +139,8 @@ pub struct Node {
     told_addresses: (Option<Instant>, bool),
     /// When peers want their timeouts handled.
     peer_timers: Timers,
+    /// Certificates that could not be replaced.
+    owed: Owed<(TrustAnchor, Credentials)>,
     /// Makes interfaces and keeps them.
     helper: Arc<Client>,
     /// What the local API made.
@@ -242,6 +248,7 @@ pub fn prepare(
         inbox: inbox.clone(),
         told_addresses: (None, false),
         peer_timers: Timers::default(),
+        owed: Owed::default(),
         helper,
         kept,
         unmade: VecDeque::new(),
@@ -297,7 +304,7 @@ impl Prepared {
         let mut watch = tokio::time::interval(silence::LOOK_EVERY);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let ending = loop {
-            let peer_timeout = node.peer_timers.next();
+            let (peer_timeout, again) = (node.peer_timers.next(), node.owed.next());
             let has_names = !node.stale_names.is_empty();
             let has_work = !node.unmade.is_empty() || !node.is_settled;
             tokio::select! {
@@ -308,6 +315,7 @@ impl Prepared {
                 }
                 Some(message) = inbox.recv() => node.handle_message(message).await,
                 () = sleep_until(peer_timeout) => node.handle_peer_timeouts(),
+                () = sleep_until(again) => node.retry_credentials(),
                 Some(()) = addresses.recv() => node.handle_addresses(),
                 _ = watch.tick() => node.watch_peers(),
                 _ = retry.tick() => node.look_after_attachments().await,
@@ -318,31 +326,6 @@ impl Prepared {
         accepting.abort();
         node.stop(ending).await;
         Ok(())
-    }
-}
-
-/// Says when addresses of this host change, if that is watched.
-fn watch_addresses(watch: Option<AddressWatch>) -> anyhow::Result<mpsc::Receiver<()>> {
-    // One change that waits stands for all.
-    let (changes, changed) = mpsc::channel(1);
-    if let Some(watch) = watch {
-        let wait = move || {
-            while watch.wait().is_ok() && !changes.is_closed() {
-                let _ = changes.try_send(());
-            }
-        };
-        std::thread::Builder::new()
-            .name("weft-addresses".into())
-            .spawn(wait)
-            .context("cannot watch this host's addresses")?;
-    }
-    Ok(changed)
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -201,7 +201,11 @@ impl Node {
         let tls = tls_environment(anchor, credentials, Arc::clone(before.time()))?;
         let state = self.environment_mut(id)?;
         state.tls = tls;
-        self.publish_tls()?;
+        if let Err(error) = self.publish_tls() {
+            // As it was, so that it is done in full when it is tried again.
+            self.environment_mut(id)?.tls = before;
+            return Err(error);
+        }
         let hosts: Vec<_> = self.environment(id)?.peers.keys().cloned().collect();
         for host in hosts {
             if let Some(entry) = self.peer_mut(id, &host) {

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context as _;
+use tokio::sync::mpsc;
 use weft_proto::{
     Counter64, LinkCounters, SessionId,
     peer::State,
@@ -12,6 +14,7 @@ use weft_proto::{
     silence::Verdict,
     way::Via,
 };
+use weft_sys::link::AddressWatch;
 use weft_types::{EnvironmentId, HostId, WorkerId};
 
 use super::{EventKind, Node, NodeEvent};
@@ -20,6 +23,24 @@ use crate::worker::Command;
 /// How often at most peers hear that this host's addresses have changed: container engines change some
 /// all the time.
 const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// Says when addresses of this host change, if that is watched.
+pub(super) fn watch_addresses(watch: Option<AddressWatch>) -> anyhow::Result<mpsc::Receiver<()>> {
+    // One change that waits stands for all.
+    let (changes, changed) = mpsc::channel(1);
+    if let Some(watch) = watch {
+        let wait = move || {
+            while watch.wait().is_ok() && !changes.is_closed() {
+                let _ = changes.try_send(());
+            }
+        };
+        std::thread::Builder::new()
+            .name("weft-addresses".into())
+            .spawn(wait)
+            .context("cannot watch this host's addresses")?;
+    }
+    Ok(changed)
+}
 
 impl Node {
     /// A peer's datagrams come from elsewhere: ask whether it is there.

@@ -181,6 +181,7 @@ impl Node {
                 self.set_routes(&environment, &host, addresses, Origin::Configuration).await?;
             }
             Change::RemoveEnvironment { environment } => {
+                self.owed.settle(&environment);
                 self.remove_environment(&environment).await;
             }
             Change::AddEnvironment { environment, subnets, share, anchor, credentials, names } => {
@@ -194,7 +195,7 @@ impl Node {
                 self.set_attachment_share(&environment, &name, share)?;
             }
             Change::ReplaceCredentials { environment, anchor, credentials } => {
-                self.replace_credentials(&environment, anchor, credentials)?;
+                self.renew_credentials(&environment, anchor, credentials)?;
             }
             Change::SetPeerEndpoints { environment, host, endpoint, alternatives } => {
                 let entry = self.environment(&environment)?.peers.get(&host);
