@@ -235,7 +235,7 @@ impl Ground {
         let policies = desired.policies;
         let node = node::prepare(config.clone(), policies.clone(), Arc::clone(&helper), kept)?;
         let managed = agent.map(|agent| {
-            let node = ManagedNode::new(node.handle.clone(), config, policies);
+            let node = ManagedNode::new(node.handle.clone(), agent.handle(), config, policies);
             Managed { agent, node }
         });
         Ok(Self { api, metrics, node, helper, managed })

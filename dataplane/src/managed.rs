@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -10,7 +10,8 @@ use std::{
 use anyhow::{Context as _, ensure};
 use tokio::sync::Mutex;
 use weft_agent::{
-    Actual, ActualAttachment, ActualPeer, Agent, Dataplane, Desired, Seal, Settings, State,
+    Actual, ActualAttachment, ActualPeer, Agent, AgentHandle, Dataplane, Desired, Lookup, Seal,
+    Settings, State,
 };
 use weft_config::{Account, Attachment, Config, Control};
 use weft_dns::{ServiceRecord, ZoneRecords};
@@ -34,6 +35,7 @@ pub fn open(host: &HostId, control: &Control, user: Option<&Account>) -> anyhow:
     let seal = seal(folder, control).context("control.seal")?;
     let settings = Settings {
         url: control.url.clone(),
+        lookup: Lookup::Name,
         join_token: control.join_token.clone(),
         host: host.clone(),
         endpoints: control.endpoints.clone(),
@@ -88,6 +90,7 @@ fn seal(folder: &Path, control: &Control) -> anyhow::Result<Option<Seal>> {
 #[derive(Clone)]
 pub struct ManagedNode {
     node: NodeHandle,
+    agent: AgentHandle,
     running: Arc<Mutex<Running>>,
 }
 
@@ -104,22 +107,35 @@ struct Running {
 impl ManagedNode {
     /// A node that runs `config` now, judged by `policies`.
     #[must_use]
-    pub fn new(node: NodeHandle, config: Config, policies: BTreeMap<EnvironmentId, Rules>) -> Self {
+    pub fn new(
+        node: NodeHandle,
+        agent: AgentHandle,
+        config: Config,
+        policies: BTreeMap<EnvironmentId, Rules>,
+    ) -> Self {
         // Serial numbers go on when another daemon begins, as far as anybody remembers those of this one.
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let serial = u32::try_from(since_1970.as_secs() % u64::from(u32::MAX)).unwrap_or(0);
         let running = Running { config, policies, zones: BTreeMap::new(), serial };
-        Self { node, running: Arc::new(Mutex::new(running)) }
+        Self { node, agent, running: Arc::new(Mutex::new(running)) }
     }
 
-    /// Runs another file with the same environments.
+    /// Runs another file with the same environments; another join token is for the next time that one is needed.
     ///
     /// # Errors
     /// [`RequestError`]; what runs stays then.
     pub async fn reload(&self, file: Config) -> Result<(), RequestError> {
+        let token = join_token(&file);
         let mut running = self.running.lock().await;
+        let is_other = token != join_token(&running.config);
         let environments = running.config.environments.clone();
         running.config = *self.node.reload(Box::new(Config { environments, ..file })).await?;
+        // The agent may wait for what runs.
+        drop(running);
+        if is_other {
+            self.agent.join_with(token).await;
+            tracing::info!("another join token is read, if one is needed");
+        }
         Ok(())
     }
 
@@ -164,6 +180,10 @@ impl ManagedNode {
             running.zones.insert(id, zone);
         }
     }
+}
+
+fn join_token(config: &Config) -> Option<PathBuf> {
+    config.control.as_ref().and_then(|control| control.join_token.clone())
 }
 
 impl Dataplane for ManagedNode {

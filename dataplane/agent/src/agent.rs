@@ -1,6 +1,7 @@
 //! The agent's task: one connection at a time, one thing after the other.
 
 mod attachments;
+mod caller;
 mod handle;
 mod reports;
 mod session;
@@ -15,7 +16,7 @@ use std::{
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 use weft_config::ControlUrl;
 use weft_types::HostId;
@@ -23,15 +24,17 @@ use weft_types::HostId;
 pub use self::handle::{AgentHandle, NewAttachment};
 use self::{
     attachments::Waiting,
+    caller::Caller,
     handle::{Reply, Request},
 };
 use crate::{
+    connection::{Lookup, Ways},
     desired::Desired,
     documents::{DocumentError, Documents},
     enrol::Candidate,
     leaves::Leaves,
     plane::Dataplane,
-    state::{Bindings, Cache, Identity, State, StateError},
+    state::{Bindings, Cache, Release, State, StateError},
     status::ControlStatus,
 };
 
@@ -55,7 +58,9 @@ const TICK: Duration = Duration::from_secs(1);
 pub struct Settings {
     /// Where the control plane is.
     pub url: ControlUrl,
-    /// The file with the join token; used only while the host has no identity.
+    /// Where its processes are.
+    pub lookup: Lookup,
+    /// The file with the join token; used only while the host has no identity, or one that has ended.
     pub join_token: Option<PathBuf>,
     /// The host's id.
     pub host: HostId,
@@ -67,15 +72,15 @@ pub struct Settings {
 
 /// Follows the control plane.
 pub struct Agent {
-    settings: Settings,
-    candidate: Candidate,
+    caller: Caller,
     state: Arc<State>,
-    identity: Option<Identity>,
     documents: Documents,
     /// The revision that was carried out last; 0 before the first.
     applied: u64,
     leaves: Leaves,
     bindings: Bindings,
+    /// Attachments whose end was told, until it is heard that they are not to be here any more.
+    ended: Vec<Release>,
     /// Callers whose attachments were granted and are not there yet.
     waiting: Vec<Waiting>,
     contact: Option<SystemTime>,
@@ -117,16 +122,18 @@ impl Agent {
         });
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let handle = AgentHandle::new(requests, status.subscribe());
-        let Settings { host, endpoints, version, .. } = settings.clone();
+        let Settings { host, endpoints, version, lookup, .. } = settings.clone();
+        let (state, ways) = (Arc::new(state), Ways::new(lookup));
+        let candidate = Candidate::new(host, endpoints, version);
+        let caller = Caller { settings, candidate, state: Arc::clone(&state), identity, ways };
         Ok(Self {
-            candidate: Candidate::new(host, endpoints, version),
-            settings,
-            state: Arc::new(state),
-            identity,
+            caller,
+            state,
             documents,
             applied: 0,
             leaves,
             bindings,
+            ended: Vec::new(),
             waiting: Vec::new(),
             contact,
             status,
@@ -141,7 +148,7 @@ impl Agent {
     /// What the host is to run with what it has kept.
     #[must_use]
     pub fn desired(&self) -> Desired {
-        let is_ipv4 = self.settings.endpoints.first().is_none_or(SocketAddr::is_ipv4);
+        let is_ipv4 = self.caller.settings.endpoints.first().is_none_or(SocketAddr::is_ipv4);
         Desired::new(&self.documents, &self.leaves, &self.bindings, is_ipv4)
     }
 
@@ -171,13 +178,18 @@ impl Agent {
                 pause = first;
             }
             self.disconnected(error.to_string());
-            self.wait(Instant::now() + pause.mul_f64(1.0 + chance()), dataplane).await;
+            self.wait(sleep(pause.mul_f64(1.0 + chance())), dataplane).await;
             pause = (pause * 2).min(longest);
         }
     }
 
-    /// Waits without a control plane.
-    async fn wait<D: Dataplane>(&mut self, until: Instant, dataplane: &D) {
+    /// Waits for something without a control plane.
+    async fn wait<T, D: Dataplane>(
+        &mut self,
+        something: impl Future<Output = T>,
+        dataplane: &D,
+    ) -> T {
+        tokio::pin!(something);
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -186,7 +198,7 @@ impl Agent {
                     self.sound_alarm();
                     self.give_up_waiting(dataplane).await;
                 }
-                () = sleep_until(until) => return,
+                done = &mut something => return done,
                 () = sleep_until(self.keep_after), if self.is_unkept => self.keep().await,
                 Some(request) = self.inbox.recv() => match request {
                     Request::Attach(new, reply) => self.attach_alone(&new, reply, dataplane),
@@ -195,6 +207,7 @@ impl Agent {
                         // Whoever asked may have gone.
                         let _ = reply.send(ended.map(drop));
                     }
+                    Request::JoinWith(token) => self.caller.settings.join_token = token,
                 },
             }
         }
@@ -205,7 +218,7 @@ impl Agent {
         if is_alarming && !self.is_alarmed {
             let ends = self.leaves.first_end().map(weft_pki::format_utc);
             tracing::error!(
-                url = %self.settings.url,
+                url = %self.caller.settings.url,
                 first_certificate_ends = ends.as_deref().unwrap_or("never"),
                 "the control plane has been away for six hours; traffic ends with the certificates"
             );
@@ -216,7 +229,8 @@ impl Agent {
     /// Lets the data plane run what is desired now.
     async fn apply<D: Dataplane>(&mut self, dataplane: &D) {
         self.leaves.retain(&self.documents);
-        self.forget_bindings();
+        self.forget_bindings().await;
+        self.forget_ended();
         let desired = self.desired();
         match dataplane.apply(desired.clone()).await {
             Ok(()) => self.applied = self.documents.revision(),
@@ -247,7 +261,7 @@ impl Agent {
 
     fn disconnected(&mut self, error: String) {
         if self.status.borrow().error != error {
-            tracing::warn!(url = %self.settings.url, error, "without a control plane");
+            tracing::warn!(url = %self.caller.settings.url, error, "without a control plane");
         }
         self.say(false, error);
         // When it was heard of last.
@@ -273,7 +287,7 @@ impl Agent {
             snapshot: self.documents.snapshot(),
             leaves: self.leaves.keep(),
             contact: contact.unwrap_or_default().as_secs(),
-            version: self.settings.version.clone(),
+            version: self.caller.settings.version.clone(),
         };
         let (state, began) = (Arc::clone(&self.state), Instant::now());
         let kept = tokio::task::spawn_blocking(move || state.keep_cache(&cache)).await;
@@ -300,3 +314,6 @@ fn complain(errors: Option<Vec<DocumentError>>) {
 fn chance() -> f64 {
     f64::from(getrandom::u32().unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

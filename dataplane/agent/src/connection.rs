@@ -1,6 +1,8 @@
 //! Connections to the control plane: TLS 1.3 under the installation's authority, nothing else.
 
-use std::{error::Error, fmt, io, sync::Arc, time::Duration};
+mod ways;
+
+use std::{error::Error, fmt, future::ready, io, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use rustls::{
@@ -15,18 +17,25 @@ use rustls_pki_types::{
     CertificateDer, PrivateKeyDer, ServerName, UnixTime,
     pem::{self, PemObject},
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 use weft_config::ControlUrl;
 use weft_pki::installation;
 
-/// How long connecting may take, names and TLS included.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
+pub use self::ways::Lookup;
+pub(crate) use self::ways::Ways;
+use self::ways::within;
+
+/// How long connecting may take, with the name and all of its addresses.
+pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(8);
 /// How often a quiet connection is asked whether it is still there.
-const KEEPALIVE: Duration = Duration::from_secs(20);
+const KEEPALIVE: Duration = Duration::from_secs(10);
 /// How long the answer to that may take.
 const KEEPALIVE_ANSWER_MAX: Duration = Duration::from_secs(10);
+/// A process that falls silent is noticed so soon: with all that follows, before the control plane takes its host for
+/// lost.
+pub(crate) const SILENCE_MAX: Duration = KEEPALIVE.saturating_add(KEEPALIVE_ANSWER_MAX);
 
 /// Why a connection cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -88,30 +97,33 @@ fn finish(mut config: ClientConfig) -> ClientConfig {
     config
 }
 
-/// Connects, now.
-pub(crate) async fn connect(url: &ControlUrl, tls: ClientConfig) -> Result<Channel, ConnectError> {
+/// Connects, now, to whichever of its processes answers.
+pub(crate) async fn connect(
+    url: &ControlUrl,
+    ways: &Ways,
+    tls: ClientConfig,
+) -> Result<Channel, ConnectError> {
     let connector = TlsConnector::from(Arc::new(tls));
-    let address = url.address();
     let name = ServerName::try_from(url.host().to_owned())
         .map_err(|error| ConnectError::Certificates(error.to_string()))?;
-    let to = tower::service_fn(move |_: tonic::transport::Uri| {
-        let (connector, address, name) = (connector.clone(), address.clone(), name.clone());
-        async move {
-            let connecting = async {
-                let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
-                connector.connect(name, stream).await
-            };
-            match timeout(CONNECT_MAX, connecting).await {
-                Ok(connected) => connected.map(TokioIo::new),
-                Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
-            }
-        }
-    });
     let refused = |error: &dyn Error| ConnectError::Refused {
         url: url.clone(),
         cause: deepest(error).to_string(),
     };
+    let reached = ways.reach(url, |address| {
+        let (connector, name) = (connector.clone(), name.clone());
+        async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            connector.connect(name, stream).await
+        }
+    });
+    let stream = within(CONNECT_MAX, reached).await.map_err(|error| refused(&error))?;
+    // When it ends, another process has its turn: it is not made again behind our back.
+    let mut once = Some(TokioIo::new(stream));
+    let to = tower::service_fn(move |_: tonic::transport::Uri| {
+        ready(once.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)))
+    });
     // The connector does TLS whatever the scheme says: with another one the library would do it again.
     let endpoint = Endpoint::from_shared(format!("http://{}", url.address()));
     let endpoint = endpoint.map_err(|error| refused(&error))?;

@@ -1,6 +1,9 @@
 //! How a machine becomes a host.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::timeout;
 use tonic::Status;
@@ -15,7 +18,7 @@ use weft_pki::{
 use weft_types::HostId;
 
 use crate::{
-    connection::{self, ConnectError},
+    connection::{self, ConnectError, Ways},
     join::JoinToken,
     state::Identity,
 };
@@ -84,12 +87,13 @@ fn memory_bytes() -> u64 {
 
 /// Becomes a host with a join token. The key is made here and stays here.
 pub(crate) async fn enrol(
-    url: &ControlUrl,
+    (url, ways): (&ControlUrl, &Ways),
     token: &JoinToken,
     candidate: &Candidate,
     key: &request::NewKey,
 ) -> Result<Identity, EnrolError> {
-    let channel = connection::connect(url, connection::as_stranger(token.authority())?).await?;
+    let channel =
+        connection::connect(url, ways, connection::as_stranger(token.authority())?).await?;
     let request = v1::EnrolRequest {
         token: token.secret().to_owned(),
         host: candidate.host.to_string(),
@@ -126,6 +130,12 @@ pub(crate) async fn enrol(
         key: key.key_pem.clone(),
         anchors: enrolled.anchors,
     })
+}
+
+/// When a host's certificate ends; `None` for one that cannot be read.
+pub(crate) fn end(identity: &Identity) -> Option<SystemTime> {
+    let certificate = installation::anchor(identity.certificate.as_bytes()).ok()?;
+    installation::member(&certificate).ok().map(|member| member.not_after)
 }
 
 /// A key for a host's identity.

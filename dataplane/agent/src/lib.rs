@@ -29,7 +29,7 @@ mod status;
 
 pub use self::{
     agent::{Agent, AgentHandle, NewAttachment, Settings},
-    connection::ConnectError,
+    connection::{ConnectError, Lookup},
     desired::Desired,
     documents::{DocumentError, Documents},
     enrol::EnrolError,

@@ -265,8 +265,7 @@ impl State {
 
     pub(crate) fn bindings(&self) -> Result<Bindings, StateError> {
         let path = self.folder.join(BINDINGS);
-        let failed = |cause| StateError::File { path: path.clone(), cause };
-        match files::read(&path, FILE_LEN_MAX).map_err(failed)? {
+        match files::read(&path, FILE_LEN_MAX).map_err(|cause| self.bindings_error(cause))? {
             None => Ok(Bindings::default()),
             Some(text) => self.parse(BINDINGS, &text),
         }
@@ -275,7 +274,11 @@ impl State {
     pub(crate) fn keep_bindings(&self, bindings: &Bindings) -> Result<(), StateError> {
         let path = self.folder.join(BINDINGS);
         let text = self.text(BINDINGS, bindings)?;
-        files::write(&path, &text).map_err(|cause| StateError::File { path, cause })
+        files::write(&path, &text).map_err(|cause| self.bindings_error(cause))
+    }
+
+    pub(crate) fn bindings_error(&self, cause: io::Error) -> StateError {
+        StateError::File { path: self.folder.join(BINDINGS), cause }
     }
 
     fn text<T: Serialize>(&self, name: &str, value: &T) -> Result<Zeroizing<Vec<u8>>, StateError> {

@@ -1,6 +1,6 @@
 //! Attachments of containers on this host: asked for, granted, made, given back.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, io, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -41,7 +41,7 @@ pub(super) struct Waiting {
 
 impl Agent {
     /// That something is asked for is kept first. Whether no earlier call for it is unanswered.
-    pub(super) fn may_ask(
+    pub(super) async fn may_ask(
         &mut self,
         new: &NewAttachment,
         live: &mut Live,
@@ -49,7 +49,7 @@ impl Agent {
         self.check(new, live)?;
         let NewAttachment { environment, name, .. } = new;
         // What is there already is not given back, whoever has made it.
-        let is_there = self.documents.attachment(environment, name).is_some();
+        let is_there = self.there(environment, name).is_some();
         if is_there || self.bindings.was_asked(environment, name) {
             return Ok(false);
         }
@@ -59,10 +59,30 @@ impl Agent {
             )));
         }
         self.bindings.asked.push(Asked { environment: environment.clone(), name: name.clone() });
-        self.state.keep_bindings(&self.bindings).map(|()| true).map_err(|error| {
+        if let Err(error) = self.keep_bindings().await {
             self.bindings.asked.pop();
-            not_kept(&error)
-        })
+            return Err(not_kept(&error));
+        }
+        Ok(true)
+    }
+
+    /// The generation of an attachment that is to be here, as far as is known. One whose end was told is not, whether or
+    /// not it has been heard that it is gone.
+    fn there(&self, environment: &EnvironmentId, name: &AttachmentName) -> Option<u64> {
+        let generation = self.documents.attachment(environment, name)?.generation;
+        let ends = |r: &Release| {
+            r.environment == *environment && r.name == *name && r.generation == generation
+        };
+        (!self.ended.iter().any(ends)).then_some(generation)
+    }
+
+    /// Ends that were told, and of which it is heard by now.
+    pub(super) fn forget_ended(&mut self) {
+        let documents = &self.documents;
+        self.ended.retain(|ended| {
+            let known = documents.attachment(&ended.environment, &ended.name);
+            known.is_some_and(|known| known.generation == ended.generation)
+        });
     }
 
     /// What can be said before the control plane is asked.
@@ -117,7 +137,7 @@ impl Agent {
         };
         self.bindings.answered(&environment, &name);
         self.bindings.bindings.push(binding);
-        if let Err(error) = self.state.keep_bindings(&self.bindings) {
+        if let Err(error) = self.keep_bindings().await {
             // As it was, also that it was asked for: it is given back.
             self.bindings = before;
             let _ = reply.send(Err(not_kept(&error)));
@@ -129,7 +149,11 @@ impl Agent {
     }
 
     /// Whether nothing more is to be told of an end.
-    pub(super) fn released(&mut self, release: &Release, released: &Result<(), Status>) -> bool {
+    pub(super) async fn released(
+        &mut self,
+        release: &Release,
+        released: &Result<(), Status>,
+    ) -> bool {
         if let Err(status) = released
             // Another code will not become right by asking again.
             && !matches!(status.code(), Code::NotFound | Code::InvalidArgument)
@@ -138,24 +162,25 @@ impl Agent {
             return false;
         }
         self.bindings.releases.retain(|other| other != release);
-        self.keep_places();
+        self.ended.push(release.clone());
+        self.forget_ended();
+        self.keep_places().await;
         true
     }
 
     /// What the control plane granted is not wanted any more; it is told so when its turn comes.
-    pub(super) fn give_back(&mut self, release: Release) {
+    pub(super) async fn give_back(&mut self, release: Release) {
         self.bindings.answered(&release.environment, &release.name);
         self.bindings.releases.push(release);
-        self.keep_places();
+        self.keep_places().await;
     }
 
     /// What was asked for, and is there although nobody has had the answer, is given back.
-    pub(super) fn give_back_unanswered(&mut self, live: &mut Live) {
+    pub(super) async fn give_back_unanswered(&mut self, live: &mut Live) {
         let asked = std::mem::take(&mut self.bindings.asked);
         let before = asked.len();
         for Asked { environment, name } in asked {
-            let granted = self.documents.attachment(&environment, &name);
-            match granted.map(|granted| granted.generation) {
+            match self.there(&environment, &name) {
                 Some(generation) if live.attaching(&environment, &name).is_none() => {
                     tracing::info!(%environment, %name, "an attachment that nobody waits for is given back");
                     self.bindings.releases.push(Release { environment, name, generation });
@@ -166,13 +191,21 @@ impl Agent {
             }
         }
         if self.bindings.asked.len() < before {
-            self.keep_places();
+            self.keep_places().await;
         }
     }
 
+    /// Writes what this host has said of its attachments, beside this task: a disk may be slow, and others go on meanwhile.
+    /// One is awaited before the next one begins, so the newest is on disk in the end.
+    pub(super) async fn keep_bindings(&mut self) -> Result<(), StateError> {
+        let (state, bindings) = (Arc::clone(&self.state), self.bindings.clone());
+        let kept = tokio::task::spawn_blocking(move || state.keep_bindings(&bindings)).await;
+        kept.unwrap_or_else(|error| Err(self.state.bindings_error(io::Error::other(error))))
+    }
+
     /// What could not be kept is done again by the next daemon, which changes nothing.
-    pub(super) fn keep_places(&self) {
-        if let Err(error) = self.state.keep_bindings(&self.bindings) {
+    pub(super) async fn keep_places(&mut self) {
+        if let Err(error) = self.keep_bindings().await {
             tracing::warn!(%error, "places of attachments are not kept as they are");
         }
     }
@@ -222,8 +255,10 @@ impl Agent {
                 );
             }
             None => {
-                let url = &self.settings.url;
-                let error = format!("{url} is not reached: nothing new is admitted meanwhile");
+                let url = &self.caller.settings.url;
+                let error = format!(
+                    "{url} is not reached and is called again: nothing new is admitted meanwhile"
+                );
                 let _ = reply.send(Err(RequestError::Unavailable(error)));
             }
         }
@@ -270,7 +305,7 @@ impl Agent {
             generation: binding.generation,
         };
         self.bindings.releases.push(release.clone());
-        if let Err(error) = self.state.keep_bindings(&self.bindings) {
+        if let Err(error) = self.keep_bindings().await {
             self.bindings.releases.pop();
             self.bindings.bindings.push(binding);
             return Err(not_kept(&error));
@@ -285,7 +320,7 @@ impl Agent {
     }
 
     /// Places of attachments that are not to be here any more, and that nobody waits for.
-    pub(super) fn forget_bindings(&mut self) {
+    pub(super) async fn forget_bindings(&mut self) {
         let awaited: HashSet<_> =
             self.waiting.iter().map(|w| (w.environment.clone(), w.name.clone())).collect();
         let before = self.bindings.bindings.len();
@@ -296,7 +331,7 @@ impl Agent {
                 || awaited.contains(&(binding.environment.clone(), binding.name.clone()))
         });
         if self.bindings.bindings.len() < before
-            && let Err(error) = self.state.keep_bindings(&self.bindings)
+            && let Err(error) = self.keep_bindings().await
         {
             tracing::warn!(%error, "places that are no use are kept");
         }

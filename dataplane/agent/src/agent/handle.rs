@@ -29,6 +29,8 @@ pub(super) enum Request {
     /// Answers whether it is new.
     Attach(NewAttachment, Reply<bool>),
     Detach(EnvironmentId, AttachmentName, Reply<()>),
+    /// The file with the join token is another one.
+    JoinWith(Option<PathBuf>),
 }
 
 /// Asks the agent things. Cheap to clone.
@@ -67,6 +69,12 @@ impl AgentHandle {
     ) -> Result<(), RequestError> {
         let (reply, answer) = oneshot::channel();
         self.ask(Request::Detach(environment, name, reply), answer).await
+    }
+
+    /// Reads the join token from another file, or from none, whenever one is needed from now on.
+    pub async fn join_with(&self, join_token: Option<PathBuf>) {
+        // An agent that stops needs none.
+        let _ = self.requests.send(Request::JoinWith(join_token)).await;
     }
 
     /// How it stands with the control plane.

@@ -7,25 +7,25 @@ use std::{
 
 use tokio::{
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tonic::{Code, Status};
-use weft_control_api::{MESSAGE_BYTES_MAX, v1, v1::host_agent_client::HostAgentClient};
 use weft_pki::installation;
 use weft_types::{AttachmentName, EnvironmentId};
 
 use super::{
     Agent, NewAttachment, Reply, Request, TICK,
     attachments::{ended_meanwhile, is_definite},
+    caller::Connected,
     chance,
     reports::Reports,
     task::{self, ANSWER_MAX, Client, Done},
 };
 use crate::{
-    connection::{self, ConnectError},
+    connection::{self, ConnectError, SILENCE_MAX},
     documents::DocumentError,
     enrol::{self, EnrolError},
-    join::{JoinToken, JoinTokenError},
+    join::JoinTokenError,
     plane::Dataplane,
     refusal::RequestError,
     state::{Identity, Release, StateError},
@@ -37,8 +37,9 @@ const LEAVES_AT_ONCE: usize = 16;
 const RENEW_BEFORE: Duration = Duration::from_secs(installation::HOST_DAYS as u64 * 86_400 / 2);
 /// How soon that is tried again.
 const RENEW_AGAIN: Duration = Duration::from_secs(300);
-/// A connection over which no report is heard for so long is given up.
-const UNHEARD_MAX: Duration = Duration::from_secs(30);
+/// A connection over which no report is heard for so long is given up: another process may hear it, before this host is
+/// taken for lost.
+pub(super) const UNHEARD_MAX: Duration = SILENCE_MAX;
 /// How soon an end is told again that could not be.
 const RELEASE_AGAIN: Duration = Duration::from_secs(5);
 /// How long after a lost answer, or after the beginning of a connection, what was asked for may still be granted: longer
@@ -50,6 +51,10 @@ const GRANTED_LATE_MAX: Duration = ANSWER_MAX.saturating_mul(2);
 pub(super) enum SessionError {
     #[error("it is no host yet, and has no join token; expected join_token to name one")]
     NoToken,
+    #[error("expected join_token to name a file with a new join token")]
+    NoNewToken,
+    #[error("this host's certificate ended {ended}: {why}")]
+    Over { ended: String, why: Box<SessionError> },
     #[error("join_token: {0}")]
     Token(#[from] JoinTokenError),
     #[error("cannot join: {0}")]
@@ -89,7 +94,7 @@ pub(super) struct Live {
     client: Client,
     tasks: JoinSet<Done>,
     reports: Reports,
-    /// Since when none was heard.
+    /// Since when there is one that was not heard.
     unheard_since: Option<Instant>,
     /// Certificates that are asked for.
     leaves: usize,
@@ -143,31 +148,24 @@ impl Agent {
         &mut self,
         dataplane: &D,
     ) -> Result<Infallible, SessionError> {
-        let identity = self.become_host().await?;
-        let Identity { anchors, certificate, key, .. } = &identity;
-        let channel = connection::connect(
-            &self.settings.url,
-            connection::as_host(anchors, certificate, key)?,
-        );
-        let mut client =
-            HostAgentClient::new(channel.await?).max_decoding_message_size(MESSAGE_BYTES_MAX);
         self.documents.forget_parts();
         self.leaves.forget_requests();
-        let watch = v1::WatchRequest { revision: self.documents.revision() };
-        let watching = timeout(ANSWER_MAX, client.watch(watch)).await;
-        let mut news = watching.map_err(|_| SessionError::Ended)??.into_inner();
-        let mut live = Live {
-            client,
-            tasks: JoinSet::new(),
-            reports: Reports::new(Instant::now()),
-            unheard_since: None,
-            leaves: 0,
-            releases: Vec::new(),
-            release_again: Instant::now(),
-            attaching: Vec::new(),
-            granted_late: Instant::now() + GRANTED_LATE_MAX,
-            renew: renewal(&identity),
+        if self.caller.end_of_old(SystemTime::now()).is_some() && self.documents.revision() > 0 {
+            // Who joins again may do so elsewhere, where these revisions mean something else.
+            self.documents.ask_anew();
+            self.is_unkept = true;
+            self.keep().await;
+        }
+        let (mut caller, revision) = (self.caller.clone(), self.documents.revision());
+        let calling = async move {
+            let called = caller.call(revision).await;
+            (caller.identity, called)
         };
+        // Until it is there, it is as if there were none.
+        let (identity, called) = self.wait(calling, dataplane).await;
+        self.caller.identity = identity;
+        let Connected { client, identity, mut news } = called?;
+        let mut live = Live::new(client, renewal(&identity));
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -192,46 +190,35 @@ impl Agent {
                     self.request(request, &mut live, dataplane).await;
                 }
                 () = sleep_until(self.keep_after), if self.is_unkept => self.keep().await,
-                _ = ticks.tick() => self.tick(&mut live, dataplane).await,
+                _ = ticks.tick() => {
+                    if live.unheard_since.is_some_and(|since| since.elapsed() >= UNHEARD_MAX) {
+                        return Err(SessionError::Unheard);
+                    }
+                    self.tick(&mut live, dataplane).await;
+                }
             }
         }
-    }
-
-    /// The identity that there is, or a new one by a join token.
-    async fn become_host(&mut self) -> Result<Identity, SessionError> {
-        if let Some(identity) = &self.identity {
-            return Ok(identity.clone());
-        }
-        let token = self.settings.join_token.as_ref().ok_or(SessionError::NoToken)?;
-        let token = JoinToken::read(token)?;
-        // The same key asks again when an answer was lost.
-        let key = match self.state.enrolling()? {
-            Some(key) => weft_pki::request::for_key(&key).map_err(EnrolError::from)?,
-            None => enrol::new_key().map_err(EnrolError::from)?,
-        };
-        self.state.keep_enrolling(&key.key_pem)?;
-        let identity = enrol::enrol(&self.settings.url, &token, &self.candidate, &key).await?;
-        self.state.keep_identity(&identity)?;
-        self.state.forget_enrolling();
-        tracing::info!(host = %identity.host, installation = %identity.installation, "joined");
-        self.identity = Some(identity.clone());
-        Ok(identity)
     }
 
     /// What is due.
     async fn tick<D: Dataplane>(&mut self, live: &mut Live, dataplane: &D) {
         self.ask_for_leaves(live);
         self.give_up_waiting(dataplane).await;
-        self.give_back_unanswered(live);
+        self.give_back_unanswered(live).await;
         if live.reports.is_due(Instant::now())
             && let Some(actual) = dataplane.actual().await
         {
-            let report =
-                live.reports.take(&actual, &self.documents, self.applied, &self.settings.version);
+            let report = live.reports.take(
+                &actual,
+                &self.documents,
+                self.applied,
+                &self.caller.settings.version,
+            );
+            live.unheard_since.get_or_insert_with(Instant::now);
             live.tasks.spawn(task::report(live.client.clone(), report));
         }
         if SystemTime::now() >= live.renew
-            && let Some(identity) = &self.identity
+            && let Some(identity) = &self.caller.identity
         {
             live.renew = SystemTime::now() + RENEW_AGAIN;
             live.tasks.spawn(task::renew(live.client.clone(), identity.key.clone()));
@@ -253,14 +240,14 @@ impl Agent {
         let (wall, now) = (SystemTime::now(), Instant::now());
         for environment in self.leaves.take_due(&self.documents, wall, now, room) {
             live.leaves += 1;
-            let (client, host) = (live.client.clone(), self.settings.host.clone());
+            let (client, host) = (live.client.clone(), self.caller.settings.host.clone());
             live.tasks.spawn(task::leaf(client, environment, host));
         }
     }
 
     async fn request<D: Dataplane>(&mut self, request: Request, live: &mut Live, dataplane: &D) {
         match request {
-            Request::Attach(new, reply) => match self.may_ask(&new, live) {
+            Request::Attach(new, reply) => match self.may_ask(&new, live).await {
                 Err(error) => {
                     let _ = reply.send(Err(error));
                 }
@@ -271,6 +258,7 @@ impl Agent {
                     live.tasks.spawn(task::attach(live.client.clone(), new));
                 }
             },
+            Request::JoinWith(token) => self.caller.settings.join_token = token,
             Request::Detach(environment, name, reply) => {
                 if let Some(asked) = live.attaching(&environment, &name) {
                     // What is granted is given back at once.
@@ -318,7 +306,7 @@ impl Agent {
                         let (environment, name) = (new.environment, new.name);
                         let _ = asked.reply.send(Err(ended_meanwhile(&environment, &name)));
                         let generation = granted.generation;
-                        self.give_back(Release { environment, name, generation });
+                        self.give_back(Release { environment, name, generation }).await;
                     }
                     Ok(granted) => self.attached(new, &granted, asked.reply, dataplane).await,
                     Err(status) => {
@@ -326,7 +314,7 @@ impl Agent {
                             // What an earlier call was granted, and nobody heard of, is another matter.
                             if asked.is_first {
                                 self.bindings.answered(&new.environment, &new.name);
-                                self.keep_places();
+                                self.keep_places().await;
                             }
                         } else {
                             live.granted_late = now + GRANTED_LATE_MAX;
@@ -338,7 +326,7 @@ impl Agent {
             Done::Released(release, released) => {
                 let at = live.releases.iter().position(|(running, _)| *running == release);
                 let reply = at.and_then(|at| live.releases.swap_remove(at).1);
-                if !self.released(&release, &released) {
+                if !self.released(&release, &released).await {
                     live.release_again = now + RELEASE_AGAIN;
                 }
                 // It has ended here, whether the control plane has heard of it or not.
@@ -352,10 +340,6 @@ impl Agent {
             Done::Reported(Err(status)) => {
                 tracing::debug!(%status, "a report is not heard");
                 live.reports.fail(now);
-                // Another process may hear it, before this host is taken for lost.
-                if now >= *live.unheard_since.get_or_insert(now) + UNHEARD_MAX {
-                    return Err(SessionError::Unheard);
-                }
             }
             Done::Renewed(Ok(renewed)) => {
                 match self.renewed(renewed.certificate, renewed.anchors) {
@@ -374,18 +358,35 @@ impl Agent {
     }
 
     fn renewed(&mut self, certificate: String, anchors: Vec<String>) -> Result<(), SessionError> {
-        let Some(identity) = &self.identity else { return Ok(()) };
+        let Some(identity) = &self.caller.identity else { return Ok(()) };
         let renewed = Identity { certificate, anchors, ..identity.clone() };
         // It is of use, before the one that is goes.
         connection::as_host(&renewed.anchors, &renewed.certificate, &renewed.key)?;
         self.state.keep_identity(&renewed)?;
         tracing::info!("the certificate of the installation is renewed");
-        self.identity = Some(renewed);
+        self.caller.identity = Some(renewed);
         Ok(())
     }
 }
 
 impl Live {
+    /// A connection that has just been made; when the installation's certificate is renewed.
+    pub(super) fn new(client: Client, renew: SystemTime) -> Self {
+        let now = Instant::now();
+        Self {
+            client,
+            tasks: JoinSet::new(),
+            reports: Reports::new(now),
+            unheard_since: None,
+            leaves: 0,
+            releases: Vec::new(),
+            release_again: now,
+            attaching: Vec::new(),
+            granted_late: now + GRANTED_LATE_MAX,
+            renew,
+        }
+    }
+
     fn release(&mut self, release: Release, reply: Option<Reply<()>>) {
         self.releases.push((release.clone(), reply));
         self.tasks.spawn(task::release(self.client.clone(), release));
@@ -410,12 +411,7 @@ impl Live {
 
 /// When the certificate of the installation is to be renewed.
 fn renewal(identity: &Identity) -> SystemTime {
-    let certificate = installation::anchor(identity.certificate.as_bytes());
-    let member = certificate.and_then(|certificate| installation::member(&certificate));
     let before = RENEW_BEFORE.mul_f64(1.0 + chance() / 10.0);
     // One that cannot be read is renewed now.
-    member
-        .ok()
-        .and_then(|member| member.not_after.checked_sub(before))
-        .unwrap_or(SystemTime::UNIX_EPOCH)
+    enrol::end(identity).and_then(|end| end.checked_sub(before)).unwrap_or(SystemTime::UNIX_EPOCH)
 }

@@ -1,6 +1,10 @@
 //! How a machine becomes a host.
 
+use std::time::{Duration, SystemTime};
+
 use weft_agent::{Agent, JoinToken};
+use weft_control::Clock;
+use weft_model::UnixMs;
 
 use crate::site::{Host, Site, state};
 
@@ -84,4 +88,46 @@ async fn a_state_that_another_key_sealed_is_refused_and_kept() {
     let Err(error) = Agent::open(settings, state(folder.path())) else { panic!("opened") };
     assert!(error.to_string().contains("cannot be opened with this key"), "{error}");
     assert!(folder.path().join("identity").exists());
+}
+
+/// A month in which a machine was off is no reason to remove anything by hand.
+#[tokio::test]
+async fn a_host_that_has_run_out_joins_again_with_a_new_token() {
+    let day = Duration::from_secs(86_400);
+    let ago = SystemTime::now() - 31 * day;
+    let since_1970 = ago.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let clock = Clock::manual(UnixMs(u64::try_from(since_1970.as_millis()).unwrap()));
+    let old = Site::start_at(clock.clone()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = old.settings("host-a").await;
+    let host = Host::start(&settings, folder.path());
+    while !folder.path().join("identity").exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    host.end().await;
+    clock.advance(31 * day);
+    let says = async |settings: &weft_agent::Settings, what: &str| {
+        let host = Host::start(settings, folder.path());
+        let status = host.status(|status| !status.error.is_empty()).await;
+        let is_said = status.error.starts_with("this host's certificate ended ")
+            && status.error.ends_with(what);
+        assert!(is_said, "{}", status.error);
+        host.end().await;
+    };
+    says(&settings, "cannot join: no such join token").await;
+    settings.join_token = None;
+    says(&settings, "expected join_token to name a file with a new join token").await;
+    // What there was stays until there is another.
+    assert!(folder.path().join("identity").exists());
+    // The operator gives it a token while it runs.
+    let new = Site::start().await;
+    settings.url = new.settings("host-b").await.url;
+    let host = Host::start(&settings, folder.path());
+    host.status(|status| !status.error.is_empty()).await;
+    host.handle.join_with(new.settings("host-a").await.join_token).await;
+    host.status(|status| status.is_connected).await;
+    host.end().await;
+    // It is the host from then on, and needs no token.
+    let host = Host::start(&settings, folder.path());
+    host.status(|status| status.is_connected).await;
 }

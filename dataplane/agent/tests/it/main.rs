@@ -4,5 +4,6 @@
 mod follow;
 mod join;
 mod lost;
+mod reach;
 mod relay;
 mod site;

@@ -21,8 +21,8 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 use weft_agent::{
-    Actual, ActualAttachment, Agent, AgentHandle, ControlStatus, Dataplane, Desired, NewAttachment,
-    RequestError, Seal, Settings, State,
+    Actual, ActualAttachment, Agent, AgentHandle, ControlStatus, Dataplane, Desired, Lookup,
+    NewAttachment, RequestError, Seal, Settings, State,
 };
 use weft_config::Attachment;
 use weft_control::{App, Clock, audit::AuditPlace, init::Opened, serve};
@@ -51,13 +51,17 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) async fn start() -> Self {
+        Self::start_at(Clock::default()).await
+    }
+
+    /// One that goes by this clock.
+    pub(crate) async fn start_at(clock: Clock) -> Self {
         let folder = TempDir::new().unwrap();
         let master = folder.path().join("master.key");
         KeyFile::init(&master, SystemTime::now()).unwrap();
         let kms = Arc::new(KeyFile::open(&master).unwrap());
         let keyring = Keyring::open(Arc::new(Memory::default()), kms).await.unwrap();
         let opened = Opened::new(Arc::new(Memory::default()), Arc::new(keyring));
-        let clock = Clock::default();
         opened.create(&"weft".parse().unwrap(), &clock).await.unwrap();
         let process = "control".parse().unwrap();
         let audit = AuditPlace { folder: folder.path().join("audit"), replica: None, process };
@@ -184,6 +188,7 @@ impl Site {
         std::fs::write(&token, self.join_token().await).unwrap();
         Settings {
             url: format!("https://{}", self.address).parse().unwrap(),
+            lookup: Lookup::Name,
             join_token: Some(token),
             host: host.parse().unwrap(),
             endpoints: vec!["192.0.2.1:5820".parse().unwrap()],
