@@ -102,7 +102,7 @@ async fn what_has_ended_is_forgotten_when_it_is_heard_that_it_is_gone() {
         .take(answer(1, vec![environment("acme"), attachment("acme", "web", "10.40.0.2")]));
     let release = Release { environment: acme(), name: web(), generation: 1 };
     assert!(agent.released(&release, &Ok(())).await);
-    assert_eq!(agent.ended, [release.clone()]);
+    assert_eq!(agent.ended.len(), 1);
     let what = Some(removed::What::Attachment("web".to_owned()));
     let gone = v1::Removed { environment: "acme".to_owned(), what };
     agent.documents.take(answer(2, vec![host_update::Update::Removed(gone)]));
