@@ -23,7 +23,7 @@ const SERVICES: [&str; 14] = [
 ];
 
 /// Messages with a secret in them.
-const SECRET: [&str; 15] = [
+const SECRET: [&str; 17] = [
     "SecretValue",
     "LoginRequest",
     "LoginResponse",
@@ -31,6 +31,8 @@ const SECRET: [&str; 15] = [
     "JoinByInvitationRequest",
     "CreateOrganisationResponse",
     "InviteMemberResponse",
+    "AddSshKeyRequest",
+    "CreateTokenRequest",
     "CreateTokenResponse",
     "ResolveTokenRequest",
     "ChangePasswordRequest",

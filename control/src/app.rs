@@ -41,6 +41,7 @@ mod secrets;
 mod services;
 mod services_watch;
 mod sessions;
+mod sources;
 mod tidy;
 mod tokens;
 mod turn;
@@ -122,7 +123,7 @@ pub struct App {
     process: String,
     /// Turns for work on passwords.
     passwords: Passwords,
-    /// Addresses whose passwords were wrong.
+    /// Where passwords were wrong, by the account that they were for.
     lockout: Mutex<Lockout>,
     /// What hosts said last to this process.
     heard: Mutex<Heartbeats>,

@@ -30,6 +30,25 @@ impl From<IpAddr> for Source {
     }
 }
 
+/// Bytes of a source where it is kept.
+pub(crate) const SOURCE_LEN: usize = 16;
+
+impl Source {
+    /// An IPv6 address; an IPv4 address as one (RFC 4291 section 2.5.5.2).
+    pub(crate) fn octets(self) -> [u8; SOURCE_LEN] {
+        match self.0 {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        }
+    }
+}
+
+impl From<[u8; SOURCE_LEN]> for Source {
+    fn from(octets: [u8; SOURCE_LEN]) -> Self {
+        IpAddr::V6(octets.into()).into()
+    }
+}
+
 /// So many at once, each of somebody.
 #[derive(Debug)]
 pub(crate) struct Crowd<W>(Arc<Mutex<Places<W>>>);

@@ -9,7 +9,7 @@ use weft_control_api::v1::{self, account_client::AccountClient, users_client::Us
 use super::{
     Output,
     call::{Connection, answer},
-    session::{asked_password, password},
+    session::{Proof, asked_password, password},
     show::{Item, Shown},
 };
 
@@ -58,17 +58,6 @@ pub(crate) enum AccountCommand {
     },
 }
 
-/// What is asked for beside the session.
-#[derive(Debug, Args)]
-pub(crate) struct Proof {
-    /// File with the password; asked for without
-    #[arg(long, value_name = "FILE")]
-    password_file: Option<PathBuf>,
-    /// A code of your second factor, or a recovery code
-    #[arg(long, default_value = "")]
-    code: String,
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum UserCommand {
     /// List who has an account
@@ -77,6 +66,8 @@ pub(crate) enum UserCommand {
     Suspend(Who),
     /// Make it good again
     Resume(Who),
+    /// Look at somebody's next password again, after too many wrong ones
+    Unlock(Who),
     /// Remove somebody's account with everything of it
     Remove {
         #[command(flatten)]
@@ -119,6 +110,7 @@ impl UserCommand {
             Self::List(output)
             | Self::Suspend(Who { output, .. })
             | Self::Resume(Who { output, .. })
+            | Self::Unlock(Who { output, .. })
             | Self::Remove { who: Who { output, .. }, .. }
             | Self::ResetSecondFactor(Who { output, .. }) => *output,
         }
@@ -134,9 +126,9 @@ pub(super) async fn own(connection: Connection, command: AccountCommand) -> Resu
     let mut account = AccountClient::new(connection.channel());
     match command {
         AccountCommand::Password { proof, new_password_file, .. } => {
-            let password = password(proof.password_file.as_deref())?;
+            let (password, code) = proof.show()?;
             let new_password = asked_password(new_password_file.as_deref(), "New password: ")?;
-            let request = v1::ChangePasswordRequest { password, code: proof.code, new_password };
+            let request = v1::ChangePasswordRequest { password, code, new_password };
             answer(account.change_password(connection.request(request)).await)?;
             Ok(done("the password is changed; all other sessions are over"))
         }
@@ -178,8 +170,8 @@ pub(super) async fn own(connection: Connection, command: AccountCommand) -> Resu
             Ok(Shown::Done(sentence, Item::new().with("recovery_codes", codes)))
         }
         AccountCommand::DisableSecondFactor { proof, .. } => {
-            let password = password(proof.password_file.as_deref())?;
-            let request = v1::DisableSecondFactorRequest { password, code: proof.code };
+            let (password, code) = proof.show()?;
+            let request = v1::DisableSecondFactorRequest { password, code };
             answer(account.disable_second_factor(connection.request(request)).await)?;
             Ok(done("there is no second factor any more"))
         }
@@ -225,6 +217,11 @@ pub(super) async fn others(connection: Connection, command: UserCommand) -> Resu
             let sentence = format!("{user} may log in again");
             let request = connection.request(v1::ResumeUserRequest { user });
             shown(sentence, answer(users.resume_user(request).await)?)
+        }
+        UserCommand::Unlock(Who { user, .. }) => {
+            let sentence = format!("wrong passwords for {user} of before count no more");
+            let request = connection.request(v1::UnlockUserRequest { user });
+            shown(sentence, answer(users.unlock_user(request).await)?)
         }
         UserCommand::Remove { who: Who { user, .. }, dry_run, confirm } => {
             if dry_run {

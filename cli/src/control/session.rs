@@ -56,6 +56,25 @@ pub(crate) struct Login {
     token_file: Option<PathBuf>,
 }
 
+/// What is asked for beside the session, where something outlasts it.
+#[derive(Debug, Args)]
+pub(crate) struct Proof {
+    /// File with your password; asked for without
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// A code of your second factor, or a recovery code; asked for without, where the password is
+    #[arg(long)]
+    code: Option<String>,
+}
+
+impl Proof {
+    /// Password and code.
+    pub(super) fn show(self) -> Result<(String, String)> {
+        let password = password(self.password_file.as_deref())?;
+        Ok((password, asked_code(self.code, self.password_file.as_deref())?))
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Accept {
     #[command(flatten)]
@@ -149,6 +168,16 @@ pub(super) fn asked_password(file: Option<&Path>, prompt: &str) -> Result<String
     }
 }
 
+/// As it was given; from whoever sits there, where the password is from there.
+fn asked_code(given: Option<String>, password_file: Option<&Path>) -> Result<String> {
+    match given {
+        Some(code) => Ok(code),
+        None if password_file.is_some() => Ok(String::new()),
+        None => rpassword::prompt_password("Code, if you have a second factor: ")
+            .context("cannot ask for the code"),
+    }
+}
+
 /// Begins a session and keeps it.
 pub(super) async fn login(login: Login) -> Result<()> {
     let authority = login.server.authority()?;
@@ -160,12 +189,7 @@ pub(super) async fn login(login: Login) -> Result<()> {
     let connection = Connection::anonymous(&login.server.server, &authority).await?;
     let mut sessions = SessionsClient::new(connection.channel());
     let email = login.email.unwrap_or_default();
-    let code = match login.code {
-        Some(code) => code,
-        None if login.password_file.is_some() => String::new(),
-        None => rpassword::prompt_password("Code, if you have a second factor: ")
-            .context("cannot ask for the code")?,
-    };
+    let code = asked_code(login.code, login.password_file.as_deref())?;
     let request = v1::LoginRequest { email, password, code };
     let begun = sessions.login(connection.request(request)).await;
     // What to do about a refusal is known to who logs in.

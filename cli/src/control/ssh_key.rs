@@ -9,6 +9,7 @@ use weft_control_api::v1::{self, ssh_keys_client::SshKeysClient};
 use super::{
     Output,
     call::{Connection, answer},
+    session::Proof,
     show::{Item, Shown},
 };
 
@@ -21,6 +22,8 @@ pub(crate) enum SshKeyCommand {
         /// Where it is, in words; the comment in the file without
         #[arg(long, default_value = "")]
         name: String,
+        #[command(flatten)]
+        proof: Proof,
         #[command(flatten)]
         output: Output,
     },
@@ -54,10 +57,11 @@ fn item(key: v1::SshKey) -> Item {
 pub(super) async fn run(connection: Connection, command: SshKeyCommand) -> Result<Shown> {
     let mut keys = SshKeysClient::new(connection.channel());
     match command {
-        SshKeyCommand::Add { file, name, .. } => {
+        SshKeyCommand::Add { file, name, proof, .. } => {
             let key = fs::read_to_string(&file)
                 .with_context(|| format!("cannot read {}", file.display()))?;
-            let request = v1::AddSshKeyRequest { key, name };
+            let (password, code) = proof.show()?;
+            let request = v1::AddSshKeyRequest { key, name, password, code };
             let added = answer(keys.add_ssh_key(connection.request(request)).await)?;
             let sentence = format!("key {} is yours: {}", added.id, added.fingerprint);
             Ok(Shown::Done(sentence, item(added)))

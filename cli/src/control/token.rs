@@ -9,7 +9,7 @@ use super::{
     call::{Connection, answer},
     environment::name,
     member::{EnvironmentRole, environment_role},
-    session::word,
+    session::{Proof, word},
     show::{Item, Shown},
 };
 
@@ -51,6 +51,8 @@ pub(crate) struct Create {
     /// With which part of the platform alone it is good; may be said several times
     #[arg(long = "use", value_name = "PART")]
     uses: Vec<Use>,
+    #[command(flatten)]
+    proof: Proof,
     #[command(flatten)]
     output: Output,
 }
@@ -106,12 +108,15 @@ pub(super) async fn run(connection: Connection, command: TokenCommand) -> Result
     let mut tokens = TokensClient::new(connection.channel());
     match command {
         TokenCommand::Create(create) => {
+            let (password, code) = create.proof.show()?;
             let request = v1::CreateTokenRequest {
                 environment: name(create.environment),
                 name: create.name,
                 role: create.role.message().into(),
                 seconds: create.seconds,
                 uses: create.uses.into_iter().map(|used| used.message().into()).collect(),
+                password,
+                code,
             };
             let made = answer(tokens.create_token(connection.request(request)).await)?;
             let item = item(made.token.unwrap_or_default()).with("secret", made.secret.as_str());

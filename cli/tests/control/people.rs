@@ -72,7 +72,14 @@ fn a_member_from_the_invitation_to_the_end() {
 #[test]
 fn a_token_is_used_as_a_session_until_it_is_revoked() {
     let desk = acme();
-    let made = desk.json("token create acme/shop --name pushes --role viewer --use api");
+    let password = desk.path("password").display().to_string();
+    let wrong = desk.write("wrong", "not the password");
+    let create = "token create acme/shop --name pushes --role viewer";
+    let refused = desk.refused(&format!("{create} --password-file {wrong}"));
+    assert!(refused.starts_with("weft: password: is wrong"), "{refused}");
+    let made = desk.json(&format!(
+        "token create acme/shop --name pushes --role viewer --use api --password-file {password}"
+    ));
     let (id, secret) = (made["id"].as_str().unwrap(), made["secret"].as_str().unwrap());
     let listed = desk.ok("token list acme/shop");
     assert!(listed.contains("pushes  viewer  api") && !listed.contains(secret), "{listed}");
@@ -81,7 +88,7 @@ fn a_token_is_used_as_a_session_until_it_is_revoked() {
     assert_eq!(desk.ok(&login), format!("logged in as {id}\n"));
     assert_eq!(desk.json("whoami")["token"], id);
     assert!(desk.ok("env show acme/shop").contains("shop"));
-    let refused = desk.refused("token create acme/shop --name more --role viewer");
+    let refused = desk.refused(&format!("{create} --password-file {password}"));
     assert_eq!(refused, "weft: this is not yours to do");
     desk.login("owner@acme.example");
     desk.ok(&format!("token revoke acme/shop {id}"));
@@ -97,10 +104,15 @@ fn a_persons_keys_are_added_listed_and_removed() {
     let line =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA laptop\n";
     let file = desk.write("id.pub", line);
-    let added = desk.json(&format!("ssh-key add {file}"));
+    let password = desk.path("password").display().to_string();
+    let wrong = desk.write("wrong", "not the password");
+    let refused = desk.refused(&format!("ssh-key add {file} --password-file {wrong}"));
+    assert!(refused.starts_with("weft: password: is wrong"), "{refused}");
+    let add = format!("ssh-key add {file} --password-file {password}");
+    let added = desk.json(&add);
     assert!(added["fingerprint"].as_str().unwrap().starts_with("SHA256:"), "{added}");
     assert!(desk.ok("ssh-key list").contains("laptop"));
-    let refused = desk.refused(&format!("ssh-key add {file}"));
+    let refused = desk.refused(&add);
     assert_eq!(refused, "weft: this key is yours already");
     desk.ok(&format!("ssh-key remove {}", added["id"].as_str().unwrap()));
     assert_eq!(desk.ok("ssh-key list"), "no keys\n");
@@ -139,6 +151,8 @@ fn an_account_from_its_password_to_its_end() {
 
     desk.login("operator@weft.example");
     assert!(desk.ok("user list").contains("owner@acme.example"));
+    let said = desk.ok("user unlock owner@acme.example");
+    assert_eq!(said, "wrong passwords for owner@acme.example of before count no more\n");
     desk.ok("user suspend owner@acme.example");
     desk.ok("user resume owner@acme.example");
     desk.ok("user reset-second-factor owner@acme.example");

@@ -56,6 +56,8 @@ hidden! {
     JoinByInvitationRequest,
     CreateOrganisationResponse,
     InviteMemberResponse,
+    AddSshKeyRequest,
+    CreateTokenRequest,
     CreateTokenResponse,
     ResolveTokenRequest,
     ChangePasswordRequest,

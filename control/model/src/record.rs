@@ -27,7 +27,8 @@ pub use self::{
         Organisation, OrganisationName, User, UserEmail,
     },
     membership::{
-        Invitation, InvitedTo, Membership, Roster, SecondFactor, Session, SshKey, Token, TokenUse,
+        Invitation, InvitedTo, Membership, Roster, SecondFactor, Session, SignIn, SshKey, Token,
+        TokenUse,
     },
     secret::{SealedSecret, Secret, SecretUsage, SecretVersion},
     service::{Drain, Health, HealthState, Port, Protocol, Role, Service},

@@ -114,6 +114,16 @@ impl Account for Api {
 
 #[async_trait]
 impl Users for Api {
+    async fn unlock_user(
+        &self,
+        request: Request<v1::UnlockUserRequest>,
+    ) -> Answer<v1::UserAccount> {
+        self.call(request, |caller, request| async move {
+            Ok(account(self.app.unlock(&caller, &request.user).await?))
+        })
+        .await
+    }
+
     async fn list_users(
         &self,
         request: Request<v1::ListUsersRequest>,

@@ -8,7 +8,7 @@ use weft_control_api::v1::{
 use weft_model::record::SshKey;
 use zeroize::Zeroizing;
 
-use super::{Answer, Api, convert};
+use super::{Answer, Api, account::proof, convert};
 use crate::{error::AppError, ssh};
 
 fn ssh_key(key: SshKey) -> v1::SshKey {
@@ -35,7 +35,9 @@ fn asked_fingerprint(key: Option<Key>) -> Result<String, AppError> {
 impl SshKeys for Api {
     async fn add_ssh_key(&self, request: Request<v1::AddSshKeyRequest>) -> Answer<v1::SshKey> {
         self.call(request, |caller, request| async move {
-            Ok(ssh_key(self.app.add_ssh_key(&caller, &request.key, &request.name).await?))
+            let v1::AddSshKeyRequest { key, name, password, code } = request;
+            let proof = proof(password, code);
+            Ok(ssh_key(self.app.add_ssh_key(&caller, &key, &name, proof).await?))
         })
         .await
     }

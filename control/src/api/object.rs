@@ -245,6 +245,8 @@ calls! {
         |_, asked| thing("user", &asked.user);
     ResumeUserRequest => v1::UserAccount, "users.resume-user", Change,
         |_, asked| thing("user", &asked.user);
+    UnlockUserRequest => v1::UserAccount, "users.unlock-user", Change,
+        |_, asked| thing("user", &asked.user);
     RemoveUserRequest => v1::RemoveUserResponse, "users.remove-user", Change,
         |_, asked| thing("user", &asked.user);
     ResetSecondFactorRequest => v1::UserAccount, "users.reset-second-factor", Change,

@@ -1,12 +1,15 @@
 //! Calls about tokens of machines.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, mem};
 
 use tonic::{Request, async_trait};
 use weft_control_api::v1::{self, tokens_server::Tokens};
 use weft_model::record::{Token, TokenUse};
 
-use super::{Answer, Api, convert, identity::environment_role, members::asked_environment_role};
+use super::{
+    Answer, Api, account::proof, convert, identity::environment_role,
+    members::asked_environment_role,
+};
 use crate::{app::NewToken, error::AppError};
 
 /// How long a token is good unless it is said.
@@ -62,10 +65,11 @@ impl Tokens for Api {
         &self,
         request: Request<v1::CreateTokenRequest>,
     ) -> Answer<v1::CreateTokenResponse> {
-        self.call(request, |caller, request| async move {
+        self.call(request, |caller, mut request| async move {
+            let proof = proof(mem::take(&mut request.password), mem::take(&mut request.code));
             let name = convert::environment_name(request.environment.as_ref())?;
             let new = new_token(&request)?;
-            let (made, secret) = self.app.create_token(&caller, &name, &new).await?;
+            let (made, secret) = self.app.create_token(&caller, &name, &new, proof).await?;
             let secret = secret.to_string();
             Ok(v1::CreateTokenResponse { token: Some(token(made)), secret })
         })

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::{
     App, AppError, Caller, Proof, authentication::person, environments::rests_on,
     passwords::check_password, proof::recovery_hash, sessions::email_hash,
+    sources::Before,
 };
 use crate::{
     secret::{self, random},
@@ -34,12 +35,6 @@ pub struct NewFactor {
 }
 
 impl App {
-    /// What the caller shows of itself is good. Which part of it is not is not said.
-    async fn prove_caller(&self, caller: &Caller, proof: Proof) -> Result<User, AppError> {
-        let user = self.user(person(caller)?).await?;
-        self.prove(caller, &user.email, proof).await.map_err(not_proved)
-    }
-
     /// The caller has another password, and no session but this one, which has the secret `shown`.
     ///
     /// # Errors
@@ -57,7 +52,9 @@ impl App {
         let password_hash = self.passwords.hash(caller.into(), new).await?;
         let session = secret::hash(shown);
         transact!(self, {
-            let (user, transaction) = self.proved(&by, &code).await.map_err(not_proved)?.spend()?;
+            let (user, transaction) = self.caller_proved(&by, &code).await?.spend()?;
+            let forgotten = Before::Forgotten;
+            let transaction = self.remember_source(caller, &user, forgotten, transaction).await?;
             let own: Decoded<Session> =
                 self.read(&session).await?.ok_or(AppError::Unauthenticated)?;
             let era = user.era + 1;
@@ -136,7 +133,7 @@ impl App {
         let seed: Seed = Zeroizing::new(random::<SEED_LEN>().to_vec());
         let sealed_seed = self.seal_seed(id, &seed).await?;
         transact!(self, {
-            let proved = self.proved(&by, &code).await.map_err(not_proved)?;
+            let proved = self.caller_proved(&by, &code).await?;
             if proved.spent.is_some() {
                 return Err(there_is_one());
             }
@@ -166,6 +163,7 @@ impl App {
     ) -> Result<Vec<Zeroizing<String>>, AppError> {
         let id = person(caller)?;
         let address = email_hash(&self.user(id).await?.email);
+        let counted = self.counted(caller, &address, id).await?;
         let codes: Vec<_> = (0..RECOVERY_CODES).map(|_| recovery_code()).collect();
         let recovery: Vec<String> = codes.iter().map(|code| recovery_hash(code)).collect();
         transact!(self, {
@@ -175,7 +173,7 @@ impl App {
             let is_of = |step| totp::is_code_at(&opened.seed, step, code);
             let taken = second_factor::take(&found.record, Shown::Code(&is_of), self.now());
             let wrong = |_| AppError::invalid("code", "is not the one of now: is the clock right?");
-            self.count_proof(&address, taken.is_some()).map_err(wrong)?;
+            self.count_proof(&counted, taken.is_some()).map_err(wrong)?;
             let taken = taken.ok_or(AppError::Unauthenticated)?;
             let after = SecondFactor { confirmed: true, recovery: recovery.clone(), ..taken };
             let transaction =
@@ -198,7 +196,7 @@ impl App {
         let code = proof.code.clone();
         let by = self.prove_caller(caller, proof).await?;
         transact!(self, {
-            let proved = self.proved(&by, &code).await.map_err(not_proved)?;
+            let proved = self.caller_proved(&by, &code).await?;
             let transaction = proved.conditions.delete(SecondFactor::key_at(id.as_str())?);
             Ok(Decision::Commit(transaction, ()))
         })
@@ -207,16 +205,6 @@ impl App {
 
 fn there_is_one() -> AppError {
     AppError::State("there is a second factor already; disable it first".into())
-}
-
-/// Who calls has a session, and is told that what they show beside it is wrong; not, which part of it.
-fn not_proved(error: AppError) -> AppError {
-    match error {
-        AppError::Unauthenticated => {
-            AppError::invalid("password", "is wrong, or the code is; or both were too often")
-        }
-        other => other,
-    }
 }
 
 /// Four groups of four characters.

@@ -5,11 +5,11 @@ use weft_model::{
     access::{Action, Actor, Component, Object},
     id::SshKeyId,
     placement::Decision,
-    record::{SshKey, TokenUse, User},
+    record::{SshKey, TokenUse},
 };
 use weft_store::Transaction;
 
-use super::{App, AppError, Caller};
+use super::{App, AppError, Caller, Proof};
 use crate::{secret::random, ssh::PublicKey};
 
 /// Most keys of a person, as far as a process knows of those that they add elsewhere at the same moment.
@@ -21,12 +21,13 @@ impl App {
     /// A key is the caller's from now on. It is of one person of the installation.
     ///
     /// # Errors
-    /// [`AppError::Exists`] when it is somebody's.
+    /// [`AppError::Invalid`] when what is shown is wrong; [`AppError::Exists`] when the key is somebody's.
     pub async fn add_ssh_key(
         &self,
         caller: &Caller,
         line: &str,
         name: &str,
+        proof: Proof,
     ) -> Result<SshKey, AppError> {
         let user = person(caller)?;
         let key = PublicKey::parse(line).map_err(|problem| AppError::invalid("key", problem))?;
@@ -36,6 +37,8 @@ impl App {
                 format!("expected at most {NAME_LEN_MAX} bytes without control characters");
             return Err(AppError::invalid("name", problem));
         }
+        let code = proof.code.clone();
+        let by = self.prove_caller(caller, proof).await?;
         let id = SshKeyId::from_random(&random());
         transact!(self, {
             if let Some(known) = self.read::<SshKey>(&key.fingerprint).await? {
@@ -56,14 +59,8 @@ impl App {
                 created: self.now(),
             };
             // Nobody who goes, or is suspended, gets one at the same moment.
-            let whose: Decoded<User> =
-                self.read(user.as_str()).await?.ok_or(AppError::Unauthenticated)?;
-            if whose.record.suspended {
-                return Err(AppError::Unauthenticated);
-            }
-            let transaction = super::environments::rests_on(Transaction::new(), &whose)?
-                .absent(added.key()?)
-                .put(added.key()?, added.encode()?);
+            let (_, transaction) = self.caller_proved(&by, &code).await?.spend()?;
+            let transaction = transaction.absent(added.key()?).put(added.key()?, added.encode()?);
             Ok(Decision::Commit(transaction, added))
         })
     }

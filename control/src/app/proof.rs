@@ -12,7 +12,9 @@ use zeroize::Zeroizing;
 
 use super::{
     App, AppError, Caller,
+    authentication::person,
     environments::rests_on,
+    lockout::Counted,
     passwords::{NOBODY, PASSWORD_LEN_MAX},
     sessions::email_hash,
 };
@@ -125,26 +127,28 @@ impl App {
         let opened = self.open_factor(user.as_ref().map_or(&nobody, |user| &user.id)).await?;
         let hash =
             user.as_ref().map_or_else(|| NOBODY.to_owned(), |user| user.password_hash.clone());
+        let whose = user.as_ref().map_or(&nobody, |user| &user.id);
+        let counted = self.counted(caller, &address, whose).await?;
         let Proof { password, code } = proof;
         let matches = self.passwords.matches(caller.into(), password, hash).await?;
         let is_taken = opened.take(&code, self.now()).is_ok();
         let is_good = matches & is_taken & user.as_ref().is_some_and(|user| !user.suspended);
-        self.count_proof(&address, is_good)?;
+        self.count_proof(&counted, is_good)?;
         user.ok_or(AppError::Unauthenticated)
     }
 
     /// Locked or wrong says as much.
-    pub(super) fn count_proof(&self, address: &str, is_good: bool) -> Result<(), AppError> {
+    pub(super) fn count_proof(&self, counted: &Counted, is_good: bool) -> Result<(), AppError> {
         let (mut lockout, now) = (self.lockout(), self.now());
-        if lockout.is_locked(address, now) {
+        if lockout.is_locked(counted, now) {
             return Err(AppError::Unauthenticated);
         }
         if !is_good {
             // What is tried while it is locked prolongs nothing.
-            lockout.fail(address, now);
+            lockout.fail(counted, now);
             return Err(AppError::Unauthenticated);
         }
-        lockout.succeed(address);
+        lockout.succeed(counted);
         Ok(())
     }
 
@@ -164,6 +168,25 @@ impl App {
             None => conditions.absent(SecondFactor::key_at(by.id.as_str())?),
         };
         Ok(Proved { user, conditions, spent })
+    }
+
+    /// What the caller shows beside its session is good: the session alone makes nothing that outlasts it. Which part of
+    /// it is not is not said.
+    ///
+    /// # Errors
+    /// [`AppError::Invalid`]; [`AppError::Refused`] for who is no person.
+    pub(super) async fn prove_caller(
+        &self,
+        caller: &Caller,
+        proof: Proof,
+    ) -> Result<User, AppError> {
+        let user = self.user(person(caller)?).await?;
+        self.prove(caller, &user.email, proof).await.map_err(not_proved)
+    }
+
+    /// [`App::proved`] for whom [`App::prove_caller`] has found.
+    pub(super) async fn caller_proved(&self, by: &User, code: &str) -> Result<Proved, AppError> {
+        self.proved(by, code).await.map_err(not_proved)
     }
 
     /// Somebody's second factor. That there is none takes as long.
@@ -194,5 +217,15 @@ impl App {
         let owner = Owner::Installation;
         let sealed = self.keyring.seal(&owner, Purpose::Identity, &context, seed).await;
         Ok(BASE64.encode(&sealed.map_err(AppError::internal)?))
+    }
+}
+
+/// Who calls has a session, and is told that what they show beside it is wrong; not, which part of it.
+fn not_proved(error: AppError) -> AppError {
+    match error {
+        AppError::Unauthenticated => {
+            AppError::invalid("password", "is wrong, or the code is; or both were too often")
+        }
+        other => other,
     }
 }

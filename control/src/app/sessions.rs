@@ -16,7 +16,7 @@ use weft_model::{
 use weft_store::Transaction;
 use zeroize::Zeroizing;
 
-use super::{App, AppError, Caller, Proof, lockout::Lockout};
+use super::{App, AppError, Caller, Proof, lockout::Lockout, sources::Before};
 use crate::secret::{self, random};
 
 /// How long a session lasts.
@@ -104,6 +104,8 @@ impl App {
         let id = SessionId::from_random(&random());
         let (session, user) = transact!(self, {
             let (user, transaction) = self.proved(&by, &code).await?.spend()?;
+            let transaction =
+                self.remember_source(caller, &user, Before::Kept, transaction).await?;
             let now = self.now();
             let session = Session {
                 secret_hash: secret_hash.clone(),

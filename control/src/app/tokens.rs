@@ -8,12 +8,15 @@ use weft_model::{
     Decoded, Record, TokenId,
     access::{Action, Actor, EnvironmentRole},
     placement::Decision,
-    record::{Environment, EnvironmentState, Membership, Token, TokenUse, User},
+    record::{Environment, EnvironmentState, Membership, Token, TokenUse},
 };
 use weft_store::Transaction;
 use zeroize::Zeroizing;
 
-use super::{App, AppError, Caller, EnvironmentReference, environments::rests_on};
+use super::{
+    App, AppError, Caller, EnvironmentReference, Proof, authentication::person,
+    environments::rests_on,
+};
 use crate::secret::{self, random};
 
 /// Shortest and longest life of a token, seconds.
@@ -98,26 +101,24 @@ impl App {
     /// Makes a token; returns its record and its secret.
     ///
     /// # Errors
-    /// [`AppError::Refused`] for more than the caller is there.
+    /// [`AppError::Refused`] for more than the caller is there; [`AppError::Invalid`] when what is shown is wrong.
     pub async fn create_token(
         &self,
         caller: &Caller,
         reference: &EnvironmentReference,
         new: &NewToken,
+        proof: Proof,
     ) -> Result<(Token, Zeroizing<String>), AppError> {
         new.check()?;
+        // Who may not learns nothing of whether what they show is good.
+        self.may_make(caller, reference, new).await?;
+        let code = proof.code.clone();
+        let by = self.prove_caller(caller, proof).await?;
         let (secret, secret_hash) = secret::new("weft_token");
         let id = TokenId::from_random(&random());
         let token = transact!(self, {
-            let found = self.environment(caller, Action::MakeTokens, reference).await?;
+            let found = self.may_make(caller, reference, new).await?;
             let environment = &found.record;
-            let Actor::User { id: maker, .. } = &caller.actor else {
-                return Err(AppError::Refused);
-            };
-            let own = caller.actor.role_in(&environment.id, &environment.organisation);
-            if own.is_none_or(|own| own < new.role) {
-                return Err(AppError::Refused);
-            }
             if !matches!(environment.state, EnvironmentState::Active | EnvironmentState::Suspended)
             {
                 return Err(AppError::State("the environment is being deleted".into()));
@@ -127,11 +128,7 @@ impl App {
                 return Err(AppError::Exhausted(problem));
             }
             // None is made by who is suspended at the same moment.
-            let whose: Decoded<User> =
-                self.read(maker.as_str()).await?.ok_or(AppError::Unauthenticated)?;
-            if whose.record.suspended {
-                return Err(AppError::Unauthenticated);
-            }
+            let (maker, transaction) = self.caller_proved(&by, &code).await?.spend()?;
             let now = self.now();
             let token = Token {
                 secret_hash: secret_hash.clone(),
@@ -141,17 +138,33 @@ impl App {
                 role: new.role,
                 uses: new.uses.clone(),
                 name: new.name.clone(),
-                created_by: maker.clone(),
+                created_by: maker.id,
                 created: now,
                 expires: now.after(Duration::from_secs(new.seconds.into())),
                 used: None,
             };
-            let transaction = rests_on(rests_on(Transaction::new(), &found)?, &whose)?
+            let transaction = rests_on(transaction, &found)?
                 .absent(token.key()?)
                 .put(token.key()?, token.encode()?);
             Ok(Decision::Commit(transaction, token))
         })?;
         Ok((token, secret))
+    }
+
+    /// The environment, if the caller may make such a token there.
+    async fn may_make(
+        &self,
+        caller: &Caller,
+        reference: &EnvironmentReference,
+        new: &NewToken,
+    ) -> Result<Decoded<Environment>, AppError> {
+        let found = self.environment(caller, Action::MakeTokens, reference).await?;
+        person(caller)?;
+        let own = caller.actor.role_in(&found.record.id, &found.record.organisation);
+        if own.is_none_or(|own| own < new.role) {
+            return Err(AppError::Refused);
+        }
+        Ok(found)
     }
 
     /// Tokens of an environment that are good, after the one with this id: the caller's own, all of them for its

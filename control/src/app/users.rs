@@ -5,7 +5,9 @@ use weft_model::{
     access::{Action, Actor, Object},
     people,
     placement::Decision,
-    record::{Membership, Organisation, SecondFactor, Session, SshKey, Token, User, UserEmail},
+    record::{
+        Membership, Organisation, SecondFactor, Session, SignIn, SshKey, Token, User, UserEmail,
+    },
 };
 use weft_store::Transaction;
 
@@ -84,8 +86,12 @@ impl App {
                 return Ok(Decision::Already(id));
             }
             let after = User { suspended, era: before.era + 1, ..before.clone() };
-            let transaction =
+            let mut transaction =
                 rests_on(Transaction::new(), &found)?.put(after.key()?, after.encode()?);
+            if suspended {
+                // Whoever had their password was somewhere.
+                transaction = transaction.delete(SignIn::key_at(id.as_str())?);
+            }
             Ok(Decision::Commit(transaction, id))
         })?;
         if suspended {
@@ -126,6 +132,20 @@ impl App {
         self.account(id.as_str()).await
     }
 
+    /// What was wrong before, of passwords and codes, counts no more.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn unlock(&self, caller: &Caller, user: &str) -> Result<Account, AppError> {
+        let id = transact!(self, {
+            let found = self.other(caller, user).await?;
+            let id = found.record.id.clone();
+            let transaction = rests_on(Transaction::new(), &found)?;
+            Ok(Decision::Commit(self.unlocked(&id, transaction).await?, id))
+        })?;
+        self.account(id.as_str()).await
+    }
+
     /// Somebody has no account any more, with everything of it. May be done again where it ended in between: they are
     /// suspended first.
     ///
@@ -154,6 +174,7 @@ impl App {
             }
             let transaction = rests_on(Transaction::new(), &last)?
                 .delete(SecondFactor::key_at(found.id.as_str())?)
+                .delete(SignIn::key_at(found.id.as_str())?)
                 .delete(UserEmail::key_at(&email_hash(&last.record.email))?)
                 .delete(last.record.key()?);
             Ok(Decision::Commit(transaction, ()))

@@ -13,18 +13,19 @@ use weft_model::{Record, UserId, access::Component, record::SecondFactor};
 
 use crate::site::{PASSWORD, Site, code, name, said, with};
 
-const OWNER: &str = "owner@acme.example";
+pub(crate) const OWNER: &str = "owner@acme.example";
 const OTHER: &str = "another battery horse staple";
 
-struct Desk {
-    clock: Clock,
-    site: Site,
+/// A person with a session, and what they do with their account.
+pub(crate) struct Desk {
+    pub(crate) clock: Clock,
+    pub(crate) site: Site,
     account: AccountClient<Channel>,
-    owner: String,
+    pub(crate) owner: String,
 }
 
 impl Desk {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let clock = Clock::manual(Clock::default().now());
         let site = Site::start_at(clock.clone()).await;
         let owner = site.organisation("acme").await;
@@ -32,7 +33,7 @@ impl Desk {
         Self { clock, site, account, owner }
     }
 
-    async fn login(&self, password: &str, code: &str) -> Result<String, Status> {
+    pub(crate) async fn login(&self, password: &str, code: &str) -> Result<String, Status> {
         let mut sessions = SessionsClient::new(self.site.connect(None).await);
         let login = v1::LoginRequest {
             email: OWNER.to_owned(),
@@ -61,13 +62,13 @@ impl Desk {
     }
 
     /// The code of a step from now.
-    fn code(&self, seed: &str, steps: i64) -> String {
+    pub(crate) fn code(&self, seed: &str, steps: i64) -> String {
         let seed = BASE32_NOPAD.decode(seed.as_bytes()).unwrap();
         totp::code_at(&seed, (self.clock.now().0 / 30_000).saturating_add_signed(steps))
     }
 
     /// A second factor that counts, with its recovery codes; the present step's code is used.
-    async fn confirmed(&self) -> (String, Vec<String>) {
+    pub(crate) async fn confirmed(&self) -> (String, Vec<String>) {
         let seed = self.enrol(PASSWORD).await.unwrap().seed;
         let recovery = self.confirm(&self.code(&seed, 0)).await.unwrap();
         (seed, recovery)
@@ -91,7 +92,7 @@ impl Desk {
         UsersClient::new(self.site.connect(None).await)
     }
 
-    async fn suspend(&self, user: &str, suspended: bool) -> Result<v1::UserAccount, Status> {
+    pub(crate) async fn suspend(&self, user: &str, suspended: bool) -> Result<v1::UserAccount, Status> {
         let (mut users, user) = (self.users().await, user.to_owned());
         let operator = &self.site.operator;
         let account = if suspended {
@@ -108,11 +109,12 @@ impl Desk {
     }
 }
 
-fn refused() -> (Code, String) {
+pub(crate) fn refused() -> (Code, String) {
     (Code::Unauthenticated, "not logged in, or not any more".to_owned())
 }
 
-fn wrong() -> (Code, String) {
+/// What somebody is told whose session is good and whose proof is not.
+pub(crate) fn wrong() -> (Code, String) {
     let why = "password: is wrong, or the code is; or both were too often".to_owned();
     (Code::InvalidArgument, why)
 }
@@ -281,6 +283,7 @@ async fn who_is_suspended_is_nobody_with_whatever_they_show() {
         environment: name(&shop),
         name: "pushes".to_owned(),
         role: EnvironmentRole::Viewer.into(),
+        password: PASSWORD.to_owned(),
         ..Default::default()
     };
     let token = tokens.create_token(with(create, &desk.owner)).await.unwrap().into_inner().secret;
@@ -342,7 +345,7 @@ async fn who_is_removed_is_gone_with_everything_and_their_address_is_free() {
     let text =
         page.entries.iter().filter(|entry| String::from_utf8_lossy(&entry.value).contains(OWNER));
     assert_eq!(text.count(), 0);
-    let kinds = ["second-factor/", "membership/"];
+    let kinds = ["second-factor/", "sign-in/", "membership/"];
     let left = page.entries.iter().filter(|e| kinds.iter().any(|kind| e.key.has_prefix(kind)));
     assert_eq!(left.count(), 1, "the other owner's membership");
     let secret = desk.site.invite(&second, "acme", OWNER, OrganisationRole::Member).await.unwrap();

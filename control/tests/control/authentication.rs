@@ -12,7 +12,7 @@ use weft_control_api::v1::{
 };
 use weft_model::access::{Actor, Component};
 
-use crate::site::{Site, code, name, said, with};
+use crate::site::{PASSWORD, Site, code, name, proof, said, with};
 
 /// A public key, another one for each number, as the wire has it.
 fn blob(n: u8) -> Vec<u8> {
@@ -52,7 +52,12 @@ impl Keys {
     }
 
     async fn add(&self, by: &str, line: &str) -> Result<v1::SshKey, Status> {
-        let add = v1::AddSshKeyRequest { key: line.to_owned(), name: String::new() };
+        let add = v1::AddSshKeyRequest {
+            key: line.to_owned(),
+            name: String::new(),
+            password: PASSWORD.to_owned(),
+            code: String::new(),
+        };
         Ok(self.keys.clone().add_ssh_key(with(add, by)).await?.into_inner())
     }
 
@@ -107,8 +112,8 @@ async fn a_key_is_of_one_person_of_the_installation() {
     );
     let (by_name, own) = (line(3), line(3));
     let (first, second) = tokio::join!(
-        keys.site.app.add_ssh_key(&one, &by_name, ""),
-        another.add_ssh_key(&two, &own, ""),
+        keys.site.app.add_ssh_key(&one, &by_name, "", proof(PASSWORD)),
+        another.add_ssh_key(&two, &own, "", proof(PASSWORD)),
     );
     assert_eq!(u8::from(first.is_ok()) + u8::from(second.is_ok()), 1);
 }
@@ -126,7 +131,12 @@ async fn a_key_that_is_not_taken_is_refused_with_the_reason_and_so_are_too_many(
         let refused = said(keys.add(&keys.owner, line).await);
         assert_eq!(refused, (Code::InvalidArgument, why.to_owned()));
     }
-    let add = v1::AddSshKeyRequest { key: line(1), name: "x".repeat(101) };
+    let add = v1::AddSshKeyRequest {
+        key: line(1),
+        name: "x".repeat(101),
+        password: PASSWORD.to_owned(),
+        code: String::new(),
+    };
     let refused = keys.keys.clone().add_ssh_key(with(add, &keys.owner)).await;
     assert_eq!(code(refused), Code::InvalidArgument);
     for n in 0..32 {
@@ -137,7 +147,7 @@ async fn a_key_that_is_not_taken_is_refused_with_the_reason_and_so_are_too_many(
     // Machines and hosts have none.
     let machine =
         keys.site.machine("env-aaaaaaaaaaaaaaaa", weft_model::access::EnvironmentRole::Admin);
-    let refused = keys.site.app.add_ssh_key(&machine, &line(40), "").await;
+    let refused = keys.site.app.add_ssh_key(&machine, &line(40), "", proof(PASSWORD)).await;
     assert!(matches!(refused, Err(AppError::Refused)));
 }
 
@@ -180,6 +190,8 @@ async fn what_is_unknown_over_or_for_another_part_of_the_platform_looks_the_same
             role: EnvironmentRole::Deployer.into(),
             seconds: 3_600,
             uses: uses.iter().map(|used| i32::from(*used)).collect(),
+            password: PASSWORD.to_owned(),
+            code: String::new(),
         };
         tokens.create_token(with(create, &keys.owner)).await.unwrap().into_inner().secret
     };

@@ -10,6 +10,8 @@ mod document;
 mod examples;
 mod hostile;
 mod hosts;
+mod lasting;
+mod lockout;
 mod lost;
 mod master_keys;
 mod members;

@@ -1,7 +1,7 @@
 //! A control plane in this process, and who calls it.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, SystemTime},
@@ -16,7 +16,7 @@ use tonic::{
 use weft_audit::Word;
 use weft_control::{
     App, Clock,
-    app::{Caller, Turn},
+    app::{Caller, Proof, Turn},
     audit::{AuditPlace, named},
     init::Opened,
     serve,
@@ -151,6 +151,11 @@ impl Site {
     /// A connection that shows a certificate, or none.
     pub(crate) async fn connect(&self, host: Option<&Host>) -> Channel {
         self.endpoint(host).connect().await.unwrap()
+    }
+
+    /// A connection from an address of this machine.
+    pub(crate) async fn connect_from(&self, address: IpAddr) -> Channel {
+        self.endpoint(None).local_address(Some(address)).connect().await.unwrap()
     }
 
     /// A connection that takes no more than so many bytes before they are read.
@@ -322,6 +327,11 @@ pub(crate) fn enrolment(token: &str, host: &str, signing_request: &[u8]) -> v1::
 
 pub(crate) fn name(environment: &str) -> Option<v1::EnvironmentName> {
     Some(v1::EnvironmentName { value: environment.to_owned() })
+}
+
+/// What somebody shows who has no second factor.
+pub(crate) fn proof(password: &str) -> Proof {
+    Proof { password: password.to_owned().into(), code: String::new().into() }
 }
 
 /// A request of whoever has this token.

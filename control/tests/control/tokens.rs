@@ -3,16 +3,13 @@
 use std::time::Duration;
 
 use tonic::{Code, Status, transport::Channel};
-use weft_control::{AppError, Clock};
+use weft_control::Clock;
 use weft_control_api::v1::{
     self, EnvironmentRole, OrganisationRole, TokenUse, members_client::MembersClient,
     secrets_client::SecretsClient, sessions_client::SessionsClient, tokens_client::TokensClient,
 };
-use weft_model::{
-    Record,
-    access::{self, Actor},
-    record::Token,
-};
+use weft_model::{Record, TokenId, record::Token};
+use weft_store::{Store, Transaction};
 
 use crate::site::{PASSWORD, Site, code, name, said, with};
 
@@ -49,6 +46,8 @@ impl Machines {
             role: role.into(),
             seconds: 3_600,
             uses: Vec::new(),
+            password: PASSWORD.to_owned(),
+            code: String::new(),
         }
     }
 
@@ -265,19 +264,25 @@ async fn what_a_token_cannot_be_is_said() {
 #[tokio::test]
 async fn an_environment_has_so_many_tokens() {
     let machines = Machines::new().await;
-    let caller = machines.site.app.actor_of(&machines.owner).await.unwrap();
-    assert!(matches!(caller, Actor::User { .. }));
-    let caller = machines.site.caller(caller);
-    let new = weft_control::app::NewToken {
-        name: "one of many".to_owned(),
-        role: access::EnvironmentRole::Viewer,
-        uses: Default::default(),
-        seconds: 60,
-    };
-    let reference = machines.shop.parse().unwrap();
-    for _ in 0..200 {
-        machines.site.app.create_token(&caller, &reference, &new).await.unwrap();
+    let (made, secret) =
+        machines.create(&machines.owner, machines.asked(EnvironmentRole::Viewer)).await.unwrap();
+    let store: &dyn Store = machines.site.store.as_ref();
+    let at = Token::key_at(&weft_control::secret::hash(&secret)).unwrap();
+    let token = Token::decode(&store.get(&at).await.unwrap().unwrap()).unwrap().record;
+    // All but the last as if they had been made.
+    for chunk in (0..198_u8).collect::<Vec<_>>().chunks(100) {
+        let many = chunk.iter().fold(Transaction::new(), |many, n| {
+            let id = TokenId::from_random(&[*n; 10]);
+            let other = Token { secret_hash: format!("{n:064}"), id, ..token.clone() };
+            many.put(other.key().unwrap(), other.encode().unwrap())
+        });
+        store.commit(many).await.unwrap();
     }
-    let refused = machines.site.app.create_token(&caller, &reference, &new).await;
-    assert!(matches!(refused, Err(AppError::Exhausted(_))));
+    let asked = || machines.asked(EnvironmentRole::Viewer);
+    machines.create(&machines.owner, asked()).await.unwrap();
+    let refused = said(machines.create(&machines.owner, asked()).await);
+    let why = "the environment's limit of 200 tokens is reached".to_owned();
+    assert_eq!(refused, (Code::ResourceExhausted, why));
+    machines.revoke(&machines.owner, &made.id).await.unwrap();
+    machines.create(&machines.owner, asked()).await.unwrap();
 }

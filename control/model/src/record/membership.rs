@@ -163,6 +163,26 @@ impl Record for SecondFactor {
     }
 }
 
+/// How somebody has signed in, as far as wrong passwords are counted by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignIn {
+    /// Who.
+    pub user: UserId,
+    /// From where, sealed under the installation's key for this person, base 64.
+    pub sealed_sources: String,
+    /// How often operators have unlocked the account: what was wrong before the last time counts no more.
+    pub unlocks: u64,
+}
+
+impl Record for SignIn {
+    const KIND: &'static str = "sign-in";
+
+    fn path(&self) -> String {
+        self.user.to_string()
+    }
+}
+
 /// A public key by which a person is known over SSH. It is of one person because it is one key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
