@@ -33,6 +33,8 @@ use crate::{clock::Clock, error::AppError};
 
 /// What a call has made: the id of it.
 pub(crate) const MADE: Word = Word::new("made");
+/// Which SSH key.
+pub(crate) const FINGERPRINT: &str = "fingerprint";
 /// How many refusals were left out.
 pub(crate) const COUNT: Word = Word::new("count");
 /// Refusals were left out.
@@ -132,6 +134,14 @@ pub struct Call {
 }
 
 impl Call {
+    /// What is done to something else by the same call, which has a record of its own there.
+    #[must_use]
+    pub fn part(&self, action: Word, object: Object, facts: Facts) -> Self {
+        let outcome = Outcome::Begun;
+        let event = Event { action, object, outcome, facts, ..self.event.clone() };
+        self.recorder.call(Manner::Change, event)
+    }
+
     /// From where it comes.
     #[must_use]
     pub fn origin(&self) -> &Origin {

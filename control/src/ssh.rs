@@ -3,6 +3,7 @@
 use aws_lc_rs::digest;
 use data_encoding::BASE64_NOPAD;
 use ssh_key::public::KeyData;
+use weft_audit::{Fact, Name};
 
 use crate::secret::hex;
 
@@ -91,6 +92,15 @@ pub fn fingerprint(blob: &[u8]) -> String {
     hex(digest::digest(&digest::SHA256, blob).as_ref())
 }
 
+/// Digits of a fingerprint in the audit, whose names have 63 characters at most: 248 of 256 bits.
+const AUDITED_LEN: usize = 62;
+
+/// A hexadecimal fingerprint as the audit has it: its first digits.
+#[must_use]
+pub fn audited(hexadecimal: &str) -> Fact {
+    Fact::Name(Name::asked(hexadecimal.get(..AUDITED_LEN).unwrap_or_default()))
+}
+
 /// A fingerprint as OpenSSH prints it, `SHA256:` and base 64, as hexadecimal; nothing when it is none.
 #[must_use]
 pub fn read_fingerprint(text: &str) -> Option<String> {
@@ -170,6 +180,13 @@ mod tests {
         assert!(refused(&short).starts_with("is no public key"));
         assert!(refused("-----BEGIN OPENSSH PRIVATE KEY-----").starts_with("is a private key"));
         assert!(refused(&"x".repeat(LINE_LEN_MAX + 1)).starts_with("has 8193 bytes"));
+    }
+
+    #[test]
+    fn the_audit_has_as_much_of_a_fingerprint_as_a_name_can_be() {
+        let whole = fingerprint(b"a key");
+        assert_eq!(audited(&whole).to_string(), whole[..62]);
+        assert_eq!(audited("").to_string(), "_");
     }
 
     #[test]

@@ -81,10 +81,10 @@ pub(super) async fn run(connection: Connection, command: SshKeyCommand) -> Resul
             }
         }
         SshKeyCommand::Remove { id, .. } => {
-            let item = Item::new().with("id", id.as_str());
-            let sentence = format!("key {id} is yours no more");
-            let request = v1::RemoveSshKeyRequest { id };
-            answer(keys.remove_ssh_key(connection.request(request)).await)?;
+            let request = v1::RemoveSshKeyRequest { id: id.clone() };
+            let removed = answer(keys.remove_ssh_key(connection.request(request)).await)?;
+            let sentence = format!("key {id} is yours no more: {}", removed.fingerprint);
+            let item = Item::new().with("id", id).with("fingerprint", removed.fingerprint);
             Ok(Shown::Done(sentence, item))
         }
     }

@@ -62,8 +62,9 @@ impl SshKeys for Api {
     ) -> Answer<v1::RemoveSshKeyResponse> {
         self.call(request, |caller, request| async move {
             let id = convert::parse("id", &request.id)?;
-            self.app.remove_ssh_key(&caller, &id).await?;
-            Ok(v1::RemoveSshKeyResponse {})
+            let removed = self.app.remove_ssh_key(&caller, &id).await?;
+            let fingerprint = ssh::print_fingerprint(&removed.fingerprint);
+            Ok(v1::RemoveSshKeyResponse { fingerprint })
         })
         .await
     }

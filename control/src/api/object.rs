@@ -16,6 +16,7 @@ use super::{agent::WatchStream, call::Asked, services::ServicesStream};
 use crate::{
     app::{App, EnvironmentReference},
     audit::{self, Manner, named},
+    ssh::{self, PublicKey},
 };
 
 /// What objects are found with.
@@ -86,6 +87,16 @@ fn versions(versions: &[u64]) -> Facts {
 fn asked_release(asked: &v1::ReleaseSecretRequest) -> Facts {
     let version = number("version", asked.version);
     if asked.grant.is_empty() { version } else { version.and(which("grant", &asked.grant)) }
+}
+
+/// Which key, by its fingerprint in hexadecimal, if it is one.
+fn key(fingerprint: Option<String>) -> Facts {
+    fingerprint.map_or_else(Facts::none, |key| one(audit::FINGERPRINT, ssh::audited(&key)))
+}
+
+/// Which key is to be added, also if it is not.
+fn added_key(line: &str) -> Facts {
+    key(PublicKey::parse(line).ok().map(|key| key.fingerprint))
 }
 
 impl On<'_> {
@@ -264,11 +275,13 @@ calls! {
 
     // SSH keys, and who shows one or a token.
     AddSshKeyRequest => v1::SshKey, "ssh-keys.add-ssh-key", Change,
-        |on, _| part(on.caller(), "ssh-key", ""), made |made| Some(&made.id);
+        |on, _| part(on.caller(), "ssh-key", ""), made |made| Some(&made.id),
+        asks |asked| added_key(&asked.key);
     ListSshKeysRequest => v1::ListSshKeysResponse, "ssh-keys.list-ssh-keys", Plain,
         |on, _| part(on.caller(), "ssh-key", "");
     RemoveSshKeyRequest => v1::RemoveSshKeyResponse, "ssh-keys.remove-ssh-key", Change,
-        |on, asked| part(on.caller(), "ssh-key", &asked.id);
+        |on, asked| part(on.caller(), "ssh-key", &asked.id),
+        tells |removed| key(ssh::read_fingerprint(&removed.fingerprint));
     ResolveSshKeyRequest => v1::WhoAmIResponse, "authentication.resolve-ssh-key", Plain,
         |_, _| named("ssh-key");
     ResolveTokenRequest => v1::WhoAmIResponse, "authentication.resolve-token", Plain,

@@ -83,11 +83,11 @@ impl App {
         Ok(listed)
     }
 
-    /// A key is the caller's no more. One of somebody else looks as one that is not there.
+    /// A key is the caller's no more; returns which it was. One of somebody else looks as one that is not there.
     ///
     /// # Errors
     /// [`AppError::NotFound`].
-    pub async fn remove_ssh_key(&self, caller: &Caller, id: &SshKeyId) -> Result<(), AppError> {
+    pub async fn remove_ssh_key(&self, caller: &Caller, id: &SshKeyId) -> Result<SshKey, AppError> {
         let user = person(caller)?;
         transact!(self, {
             let mut own = self.keys_of(user)?.into_iter();
@@ -95,7 +95,7 @@ impl App {
             let found = found.ok_or(AppError::NotFound("SSH key"))?;
             let transaction = super::environments::rests_on(Transaction::new(), &found)?
                 .delete(found.record.key()?);
-            Ok(Decision::Commit(transaction, ()))
+            Ok(Decision::Commit(transaction, found.record))
         })
     }
 

@@ -145,8 +145,11 @@ mod tests {
     fn where_somebody_is_known_is_counted_apart_and_all_together_is_bounded() {
         let mut lockout = Lockout::default();
         let now = UnixMs(1_000_000);
-        let everywhere: Vec<_> =
-            (1..=8).map(at).chain([of("a")]).inspect(|at| fail_often(&mut lockout, at, now)).collect();
+        let everywhere: Vec<_> = (1..=8)
+            .map(at)
+            .chain([of("a")])
+            .inspect(|at| fail_often(&mut lockout, at, now))
+            .collect();
         assert_eq!(everywhere.len() as u32 * FAILURES_MAX, 90);
         // Who is right at one place takes nothing back of what was wrong at others.
         lockout.succeed(&at(1));

@@ -1,8 +1,9 @@
 //! What operators do with people's accounts.
 
+use weft_audit::{Fact, Facts, Name, Object, Word};
 use weft_model::{
     Decoded, Record, UserId,
-    access::{Action, Actor, Object},
+    access::{self, Action, Actor},
     people,
     placement::Decision,
     record::{
@@ -12,6 +13,10 @@ use weft_model::{
 use weft_store::Transaction;
 
 use super::{App, AppError, Caller, environments::rests_on, sessions::email_hash};
+use crate::{
+    audit::{self, Call, FINGERPRINT},
+    ssh,
+};
 
 /// Somebody with an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +25,17 @@ pub struct Account {
     pub user: User,
     /// Whether a code is asked of them.
     pub has_second_factor: bool,
+}
+
+/// What is done to somebody's things with their account, as the audit has it.
+const REMOVE_SSH_KEY: Word = Word::new("ssh-keys.remove-ssh-key");
+const REVOKE_TOKEN: Word = Word::new("tokens.revoke-token");
+const REMOVE_MEMBER: Word = Word::new("members.remove-member");
+/// Who had made it.
+const MADE_BY: Word = Word::new("made-by");
+
+fn part(whole: Object, name: &str) -> Object {
+    whole.with(&Name::asked(name))
 }
 
 fn absent() -> AppError {
@@ -37,7 +53,7 @@ impl App {
         after: Option<&str>,
         len_max: usize,
     ) -> Result<Vec<Account>, AppError> {
-        caller.may(Action::ManageInstallation, Object::Installation)?;
+        caller.may(Action::ManageInstallation, access::Object::Installation)?;
         self.view.read(|state| {
             let listed = state.list::<User>("", after, len_max)?.into_iter();
             listed
@@ -59,7 +75,7 @@ impl App {
 
     /// Another person, for an operator. An operator has another one do it to them.
     async fn other(&self, caller: &Caller, text: &str) -> Result<Decoded<User>, AppError> {
-        caller.may(Action::ManageInstallation, Object::Installation)?;
+        caller.may(Action::ManageInstallation, access::Object::Installation)?;
         let id = self.person(text).await?;
         if matches!(&caller.actor, Actor::User { id: own, .. } if *own == id) {
             return Err(AppError::State("this is you; another operator does it".into()));
@@ -95,19 +111,41 @@ impl App {
             Ok(Decision::Commit(transaction, id))
         })?;
         if suspended {
-            self.revoke_what_they_made(&id).await?;
+            self.revoke_what_they_made(caller, &id).await?;
         }
         self.account(id.as_str()).await
     }
 
-    /// Idempotent; none is made meanwhile by who is suspended.
-    async fn revoke_what_they_made(&self, of: &UserId) -> Result<(), AppError> {
-        let keys = self.all_without(|key: &SshKey| key.user == *of)?;
-        let tokens = self.all_without(|token: &Token| token.created_by == *of)?;
-        for transaction in keys.into_iter().chain(tokens) {
-            self.try_once(transaction).await?;
+    /// Idempotent; none is made meanwhile by who is suspended. Each has its record where it was, so that organisations are
+    /// told what their programs show no more.
+    async fn revoke_what_they_made(&self, caller: &Caller, of: &UserId) -> Result<(), AppError> {
+        for found in self.keys_of(of)? {
+            let SshKey { id, fingerprint, .. } = &found.record;
+            let object = part(part(audit::named("user"), of.as_str()), "ssh-key");
+            let facts = Facts::none().with(Word::new(FINGERPRINT), ssh::audited(fingerprint));
+            let call = caller.call.part(REMOVE_SSH_KEY, part(object, id.as_str()), facts);
+            let transaction = rests_on(Transaction::new(), &found)?.delete(found.record.key()?);
+            self.take(&call, transaction).await?;
+        }
+        let tokens = self.view.read(|state| state.list::<Token>("", None, usize::MAX))?;
+        for Decoded { record: token, .. } in
+            tokens.into_iter().filter(|t| t.record.created_by == *of)
+        {
+            let object = part(audit::environment(&token.environment, &token.organisation), "token");
+            let facts = Facts::none().with(MADE_BY, Fact::Name(Name::asked(of.as_str())));
+            let call = caller.call.part(REVOKE_TOKEN, part(object, token.id.as_str()), facts);
+            // When it was used may be noted at the same moment.
+            self.take(&call, Transaction::new().delete(token.key()?)).await?;
         }
         Ok(())
+    }
+
+    /// Takes something from somebody, which has a record of its own.
+    async fn take(&self, call: &Call, transaction: Transaction) -> Result<(), AppError> {
+        call.begin().await?;
+        let taken = self.try_once(transaction).await;
+        call.end(taken.as_ref().map(|()| Facts::none())).await?;
+        taken
     }
 
     /// Somebody has no second factor any more, and no session.
@@ -160,7 +198,14 @@ impl App {
         let found = self.set_suspended(caller, found.id.as_str(), true).await?.user;
         // Whoever joins an organisation is not suspended: there are no more of these.
         for membership in self.stored::<Membership>(&path).await? {
-            transact!(self, self.decide_leave(&membership.record).await)?;
+            let Membership { organisation, .. } = &membership.record;
+            let object = part(audit::organisation(organisation), "member");
+            let object = part(object, found.id.as_str());
+            let call = caller.call.part(REMOVE_MEMBER, object, Facts::none());
+            call.begin().await?;
+            let left = transact!(self, self.decide_leave(&membership.record).await);
+            call.end(left.as_ref().map(|()| Facts::none())).await?;
+            left?;
         }
         for transaction in self.all_without(|session: &Session| session.user == found.id)? {
             self.try_once(transaction).await?;

@@ -92,7 +92,11 @@ impl Desk {
         UsersClient::new(self.site.connect(None).await)
     }
 
-    pub(crate) async fn suspend(&self, user: &str, suspended: bool) -> Result<v1::UserAccount, Status> {
+    pub(crate) async fn suspend(
+        &self,
+        user: &str,
+        suspended: bool,
+    ) -> Result<v1::UserAccount, Status> {
         let (mut users, user) = (self.users().await, user.to_owned());
         let operator = &self.site.operator;
         let account = if suspended {

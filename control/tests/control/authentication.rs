@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use data_encoding::BASE64;
 use tonic::{Code, Status, transport::Channel};
+use weft_audit::{PAGE_LEN_MAX, Query, query};
 use weft_control::{AppError, Clock, ssh};
 use weft_control_api::v1::{
-    self, EnvironmentRole, OrganisationRole, TokenUse, authentication_client::AuthenticationClient,
-    members_client::MembersClient, resolve_ssh_key_request::Key, ssh_keys_client::SshKeysClient,
-    tokens_client::TokensClient,
+    self, EnvironmentRole, OrganisationRole, TokenUse, audit_client::AuditClient,
+    authentication_client::AuthenticationClient, members_client::MembersClient,
+    resolve_ssh_key_request::Key, ssh_keys_client::SshKeysClient, tokens_client::TokensClient,
+    users_client::UsersClient,
 };
 use weft_model::access::{Actor, Component};
 
@@ -236,4 +238,84 @@ async fn nobody_else_asks_who_somebody_is() {
         let asked = as_person.clone().resolve_token(with(ask(), &keys.site.operator)).await;
         assert_eq!(said(asked), refused);
     }
+}
+
+/// Records of what was done with this, the latest last: who, on what, with which facts.
+fn done(site: &Site, action: &str) -> Vec<(String, String, serde_json::Value)> {
+    let logs = [(site.audit.process.clone(), site.audit.own())];
+    let page = query(&logs, &Query::default(), None, PAGE_LEN_MAX).unwrap();
+    let events = page.found.into_iter().map(|found| found.event);
+    let done = events.filter(|event| event.action.as_str() == action);
+    done.filter(|event| event.outcome.to_string() == "done")
+        .map(|event| {
+            let facts = serde_json::to_value(&event.facts).unwrap();
+            (event.who.to_string(), event.object.to_string(), facts)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn the_audit_says_which_key_was_added_and_which_was_removed() {
+    let keys = Keys::new().await;
+    let added = keys.add(&keys.owner, &line(1)).await.unwrap();
+    let of = |n| serde_json::Value::from(&fingerprint(n)[..62]);
+    let record = done(&keys.site, "ssh-keys.add-ssh-key").pop().unwrap();
+    assert_eq!((&record.2["fingerprint"], &record.2["made"]), (&of(1), &added.id.as_str().into()));
+    // As it is told to whoever removes it.
+    let remove = with(v1::RemoveSshKeyRequest { id: added.id.clone() }, &keys.owner);
+    let removed = keys.keys.clone().remove_ssh_key(remove).await.unwrap().into_inner();
+    assert_eq!(removed.fingerprint, added.fingerprint);
+    let (_, object, facts) = done(&keys.site, "ssh-keys.remove-ssh-key").pop().unwrap();
+    assert_eq!(facts["fingerprint"], of(1));
+    assert!(object.ends_with(&format!("/ssh-key/{}", added.id)), "{object}");
+}
+
+#[tokio::test]
+async fn what_is_taken_from_somebody_is_recorded_where_it_was() {
+    let keys = Keys::new().await;
+    let site = &keys.site;
+    let shop = site.environment(&keys.owner, "acme", "shop").await;
+    let email = "m@acme.example";
+    let member = site.member(&keys.owner, "acme", email, OrganisationRole::Admin).await;
+    let Some(v1::who_am_i_response::Actor::User(user)) = site.who(&member).await.unwrap().actor
+    else {
+        panic!("nobody")
+    };
+    let added = keys.add(&member, &line(1)).await.unwrap();
+    let mut tokens = TokensClient::new(site.connect(None).await);
+    let create = v1::CreateTokenRequest {
+        environment: name(&shop.id),
+        name: "pushes".to_owned(),
+        role: EnvironmentRole::Viewer.into(),
+        password: PASSWORD.to_owned(),
+        ..Default::default()
+    };
+    let made = tokens.create_token(with(create, &member)).await.unwrap().into_inner();
+    let id = made.token.unwrap().id;
+    let mut users = UsersClient::new(site.connect(None).await);
+    let remove = v1::RemoveUserRequest { user: email.to_owned() };
+    users.remove_user(with(remove, &site.operator)).await.unwrap();
+
+    let (operator, ..) = done(site, "users.remove-user").pop().unwrap();
+    let acme = format!("organisation/{}", shop.organisation);
+    let token = format!("{acme}/environment/{}/token/{id}", shop.id);
+    let facts = serde_json::json!({"made-by": user.id});
+    assert_eq!(done(site, "tokens.revoke-token"), [(operator.clone(), token.clone(), facts)]);
+    let key = format!("user/{}/ssh-key/{}", user.id, added.id);
+    let facts = serde_json::json!({"fingerprint": &fingerprint(1)[..62]});
+    assert_eq!(done(site, "ssh-keys.remove-ssh-key"), [(operator.clone(), key, facts)]);
+    let left = format!("{acme}/member/{}", user.id);
+    let record = (operator, left.clone(), serde_json::json!({}));
+    assert_eq!(done(site, "members.remove-member"), [record]);
+    // The organisation reads its part of it.
+    let mut audit = AuditClient::new(site.connect(None).await);
+    let list = v1::ListAuditRecordsRequest {
+        organisation: "acme".to_owned(),
+        outcome: v1::AuditOutcome::Done.into(),
+        ..Default::default()
+    };
+    let listed = audit.list_audit_records(with(list, &keys.owner)).await.unwrap().into_inner();
+    let objects: Vec<_> = listed.records.iter().map(|record| record.object.as_str()).collect();
+    assert!(objects.contains(&token.as_str()) && objects.contains(&left.as_str()), "{objects:?}");
+    assert!(!objects.iter().any(|object| object.contains("ssh-key")), "{objects:?}");
 }
