@@ -13,8 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{
     App, AppError, Caller, Proof, authentication::person, environments::rests_on,
-    passwords::check_password, proof::recovery_hash, sessions::email_hash,
-    sources::Before,
+    passwords::check_password, proof::recovery_hash, sessions::email_hash, sources::Before,
 };
 use crate::{
     secret::{self, random},

@@ -226,6 +226,7 @@ async fn every_call_about_its_people(
         environment: environment(),
         name: "deploy".to_owned(),
         role,
+        password: PASSWORD.to_owned(),
         ..Default::default()
     };
     call!(tokens.create_token(create));
