@@ -138,7 +138,8 @@ impl App {
         Ok((token, secret))
     }
 
-    /// Makes a host of whoever has a join token. What is wrong with a token is not said.
+    /// Makes a host of whoever has a join token; with one that names a host that is there, that host, with another key and
+    /// otherwise as it was. What is wrong with a token is not said.
     ///
     /// # Errors
     /// [`AppError`].
@@ -207,14 +208,32 @@ impl App {
             key_hash: key_hash.to_owned(),
             created: now,
         };
-        // An id that a host has had, whatever became of it, is of no other one.
-        if self.read::<Host>(host.as_str()).await?.is_some() {
-            return Err(AppError::Exists(format!("there is a host {host} already")));
-        }
+        // An id that a host has had, whatever became of it, is of no other one; unless an operator says that this machine is
+        // that host: then its key is the one that counts.
+        let found: Option<Decoded<Host>> = self.read(host.as_str()).await?;
+        let (record, transaction) = match found {
+            None => {
+                let transaction = Transaction::new().absent(record.key()?);
+                (record, transaction)
+            }
+            Some(found) if token.record.host.is_none() => {
+                return Err(AppError::Exists(format!(
+                    "there is a host {} already; expected a token that names it",
+                    found.record.id
+                )));
+            }
+            Some(found) if found.record.state == HostState::Revoked => {
+                return Err(AppError::State(format!("host {host} is revoked and stays so")));
+            }
+            Some(found) => {
+                let Host { endpoints, capacity, key_hash, .. } = record;
+                let again = Host { endpoints, capacity, key_hash, ..found.record.clone() };
+                (again, rests_on(Transaction::new(), &found)?)
+            }
+        };
         let used = JoinTokenUse { host: host.clone(), key_hash: key_hash.to_owned(), at: now };
         let spent = JoinToken { used: Some(used), ..token.record.clone() };
-        let transaction = rests_on(Transaction::new(), &token)?
-            .absent(record.key()?)
+        let transaction = rests_on(transaction, &token)?
             .put(record.key()?, record.encode()?)
             .put(spent.key()?, spent.encode()?);
         Ok(Decision::Commit(transaction, host))

@@ -37,6 +37,33 @@ async fn a_join_token_serves_one_key_once() {
 }
 
 #[tokio::test]
+async fn a_host_gets_another_key_by_a_token_that_names_it() {
+    let site = Site::start().await;
+    let a = site.enrol("host-a").await;
+    let mut before = site.agent(&a).await;
+    before.report(v1::ReportRequest::default()).await.unwrap();
+    let key = request::new_key(KeyKind::EcdsaP256).unwrap();
+    let mut enrolments = EnrolmentClient::new(site.connect(None).await);
+    // Also without saying which host it is: the token says so.
+    let enrol = enrolment(&site.join_token_for("host-a").await, "", &key.request);
+    let enrolled = enrolments.enrol(enrol).await.unwrap().into_inner();
+    assert_eq!(enrolled.host, "host-a");
+    assert_eq!(code(before.report(v1::ReportRequest::default()).await), Code::Unauthenticated);
+    let (certificate, key) = (enrolled.certificate, key.key_pem.to_string());
+    let mut after = site.agent(&Host { certificate, key, ..a }).await;
+    after.report(v1::ReportRequest::default()).await.unwrap();
+    // Who is shut out comes back by no token.
+    let token = site.join_token_for("host-a").await;
+    let revoke =
+        v1::SetHostStateRequest { id: "host-a".to_owned(), state: v1::HostState::Revoked.into() };
+    let mut hosts = HostsClient::new(site.connect(None).await);
+    hosts.set_host_state(with(revoke, &site.operator)).await.unwrap();
+    let key = request::new_key(KeyKind::EcdsaP256).unwrap();
+    let back = enrolments.enrol(enrolment(&token, "host-a", &key.request)).await;
+    assert_eq!(code(back), Code::FailedPrecondition);
+}
+
+#[tokio::test]
 async fn a_join_token_expires() {
     let clock = Clock::manual(Clock::default().now());
     let site = Site::start_at(clock.clone()).await;

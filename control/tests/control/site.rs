@@ -268,8 +268,14 @@ impl Site {
     }
 
     pub(crate) async fn join_token(&self) -> String {
+        self.join_token_for("").await
+    }
+
+    /// A token for a host, or for any new one.
+    pub(crate) async fn join_token_for(&self, host: &str) -> String {
         let mut hosts = HostsClient::new(self.connect(None).await);
-        let make = v1::CreateJoinTokenRequest { pod: "one".to_owned(), ..Default::default() };
+        let (pod, host) = ("one".to_owned(), host.to_owned());
+        let make = v1::CreateJoinTokenRequest { pod, host, ..Default::default() };
         let made = hosts.create_join_token(with(make, &self.operator)).await.unwrap().into_inner();
         // What comes after the dot is by what the host knows the installation.
         made.secret.split_once('.').unwrap().0.to_owned()

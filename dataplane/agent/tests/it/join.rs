@@ -97,9 +97,9 @@ async fn a_host_that_has_run_out_joins_again_with_a_new_token() {
     let ago = SystemTime::now() - 31 * day;
     let since_1970 = ago.duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let clock = Clock::manual(UnixMs(u64::try_from(since_1970.as_millis()).unwrap()));
-    let old = Site::start_at(clock.clone()).await;
+    let mut site = Site::start_at(clock.clone()).await;
     let folder = tempfile::tempdir().unwrap();
-    let mut settings = old.settings("host-a").await;
+    let mut settings = site.settings("host-a").await;
     let host = Host::start(&settings, folder.path());
     while !folder.path().join("identity").exists() {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -120,11 +120,12 @@ async fn a_host_that_has_run_out_joins_again_with_a_new_token() {
     // What there was stays until there is another.
     assert!(folder.path().join("identity").exists());
     // The operator gives it a token while it runs.
-    let new = Site::start().await;
-    settings.url = new.settings("host-b").await.url;
     let host = Host::start(&settings, folder.path());
     host.status(|status| !status.error.is_empty()).await;
-    host.handle.join_with(new.settings("host-a").await.join_token).await;
+    let token = folder.path().join("new.token");
+    site.login_again().await;
+    std::fs::write(&token, site.join_token_for("host-a").await).unwrap();
+    host.handle.join_with(Some(token)).await;
     host.status(|status| status.is_connected).await;
     host.end().await;
     // It is the host from then on, and needs no token.

@@ -117,15 +117,32 @@ impl Site {
         let mut sessions = SessionsClient::new(self.connect().await);
         let (secret, name) = (invitation.to_owned(), "Somebody".to_owned());
         let password = PASSWORD.to_owned();
-        let accept = v1::AcceptInvitationRequest { secret, name, password: password.clone() };
+        let accept = v1::AcceptInvitationRequest { secret, name, password };
         sessions.accept_invitation(accept).await.unwrap();
-        let login = v1::LoginRequest { email: email.to_owned(), password, ..Default::default() };
+        self.login(email).await
+    }
+
+    async fn login(&self, email: &str) -> String {
+        let mut sessions = SessionsClient::new(self.connect().await);
+        let (email, password) = (email.to_owned(), PASSWORD.to_owned());
+        let login = v1::LoginRequest { email, password, ..Default::default() };
         sessions.login(login).await.unwrap().into_inner().token
     }
 
+    /// Begins another session of the operator, where so much time went by that the first one is over.
+    pub(crate) async fn login_again(&mut self) {
+        self.operator = self.login("operator@weft.example").await;
+    }
+
     pub(crate) async fn join_token(&self) -> String {
+        self.join_token_for("").await
+    }
+
+    /// A token for a host, or for any new one.
+    pub(crate) async fn join_token_for(&self, host: &str) -> String {
         let mut hosts = HostsClient::new(self.connect().await);
-        let make = v1::CreateJoinTokenRequest { pod: "one".to_owned(), ..Default::default() };
+        let (pod, host) = ("one".to_owned(), host.to_owned());
+        let make = v1::CreateJoinTokenRequest { pod, host, ..Default::default() };
         hosts.create_join_token(with(make, &self.operator)).await.unwrap().into_inner().secret
     }
 
