@@ -137,7 +137,7 @@ impl App {
                 .await?
                 .filter(|found: &Decoded<Organisation>| found.record.purge.is_none())
                 .ok_or_else(|| AppError::State("the organisation is being deleted".into()))?;
-            let transaction = rests_on(Transaction::new(), &organisation)?
+            let transaction = keeps(Transaction::new(), &organisation)?
                 .absent(named.key()?)
                 .absent(environment.key()?)
                 .put(named.key()?, named.encode()?)
@@ -258,8 +258,11 @@ impl App {
                 return Ok(Decision::Already(()));
             }
             let after = Environment { state, ..before.clone() };
-            let transaction = rests_on(rests_on(Transaction::new(), &organisation)?, &found)?
-                .put(after.key()?, after.encode()?);
+            let transaction = match change {
+                StateChange::Resume => keeps(Transaction::new(), &organisation)?,
+                StateChange::Suspend | StateChange::Delete { .. } => Transaction::new(),
+            };
+            let transaction = rests_on(transaction, &found)?.put(after.key()?, after.encode()?);
             Ok(Decision::Commit(transaction, ()))
         })?;
         self.environment(caller, action, reference).await
@@ -304,29 +307,33 @@ impl App {
         remove_attachments: bool,
     ) -> Result<u32, AppError> {
         let mut removed = 0;
-        loop {
-            let found = self.environment(caller, Action::BindHosts, reference).await?;
-            let path = format!("{}/", found.record.id);
-            let all = self.view.read(|state| state.list::<Attachment>(&path, None, usize::MAX))?;
-            let rests = all.into_iter().map(|attachment| attachment.record);
-            let rests: Vec<_> =
-                rests.filter(|a| a.host == *host && a.basis == Basis::Binding).collect();
-            let Some(attachment) = rests.first() else { break };
-            if !remove_attachments {
-                let problem = format!("{} attachments rest on it", rests.len());
-                return Err(AppError::State(problem));
-            }
-            self.remove_attachment(&found, &attachment.name).await?;
-            removed += 1;
-        }
         transact!(self, {
-            let found = self.environment(caller, Action::BindHosts, reference).await?;
-            let path = format!("{}/{host}", found.record.id);
-            let binding: Option<Decoded<Binding>> = self.read(&path).await?;
+            let known = loop {
+                let found = self.environment(caller, Action::BindHosts, reference).await?;
+                let known = self.known(found).await?;
+                let path = known.path("");
+                let all =
+                    self.view.read(|state| state.list::<Attachment>(&path, None, usize::MAX))?;
+                let rests = all.into_iter().map(|attachment| attachment.record);
+                let rests: Vec<_> =
+                    rests.filter(|a| a.host == *host && a.basis == Basis::Binding).collect();
+                let Some(attachment) = rests.first() else { break known };
+                if !remove_attachments {
+                    let problem = format!("{} attachments rest on it", rests.len());
+                    return Err(AppError::State(problem));
+                }
+                self.remove_attachment(&known.environment, &attachment.name).await?;
+                removed += 1;
+            };
+            let binding: Option<Decoded<Binding>> = self.read(&known.path(host.as_str())).await?;
             let Some(binding) = binding else { return Ok(Decision::Already(())) };
-            // Whoever attaches at the same time rests on the binding.
-            let transaction = rests_on(Transaction::new(), &binding)?.delete(binding.record.key()?);
-            Ok(Decision::Commit(transaction, ()))
+            // Whoever attaches at the same time rests on the binding, and changes the usage.
+            let transaction = rests_on(Transaction::new(), &binding)?;
+            let transaction = match &known.usage {
+                Some(usage) => rests_on(transaction, usage)?,
+                None => transaction.absent(Usage::key_at(known.environment.record.id.as_str())?),
+            };
+            Ok(Decision::Commit(transaction.delete(binding.record.key()?), ()))
         })?;
         Ok(removed)
     }
@@ -397,3 +404,13 @@ pub(super) fn rests_on<R: Record>(
     transaction.conditions.push(condition);
     Ok(transaction)
 }
+/// Only if the organisation is as it was read, and whoever decides at the same time that it goes decides anew: what is
+/// made in it, or restored, is to stay.
+fn keeps(
+    transaction: Transaction,
+    organisation: &Decoded<Organisation>,
+) -> Result<Transaction, AppError> {
+    let record = &organisation.record;
+    Ok(rests_on(transaction, organisation)?.put(record.key()?, record.encode()?))
+}
+

@@ -146,6 +146,9 @@ impl App {
             }
             let after =
                 Organisation { purge: Some(self.now().after(grace)), ..found.record.clone() };
+            // Whoever makes an environment to stay, or restores one, writes the organisation: until it was written last,
+            // all of them are here, and who does it from then on is in the way of this.
+            self.view.reached(found.modified).await;
             let transaction =
                 rests_on(Transaction::new(), &found)?.put(after.key()?, after.encode()?);
             Ok(Decision::Commit(transaction, id))

@@ -129,10 +129,7 @@ impl App {
     ) -> Result<(), AppError> {
         let id = &environment.record.id;
         self.keyring.destroy(&Owner::Environment(id.clone()), self.clock.system_time()).await?;
-        for kind in OWNED {
-            // Without the slash for what is one to an environment: ids have one length, so none begins another.
-            self.remove_all(turn, &format!("{kind}/{id}")).await?;
-        }
+        self.remove_owned(turn, id).await?;
         self.forget(turn, |token: &Token| token.environment == *id).await?;
         self.forget_roles(turn, id).await?;
         let (organisation, name) = (&environment.record.organisation, &environment.record.name);
@@ -140,7 +137,17 @@ impl App {
             .delete(EnvironmentName::key_at(&format!("{organisation}/{name}"))?)
             .delete(environment.record.key()?);
         self.commit_in(turn, transaction).await?;
+        // What somebody has put there meanwhile: now that it is gone, nobody does any more.
+        self.remove_owned(turn, id).await?;
         tracing::info!(environment = %id, "an environment and everything of it is gone");
+        Ok(())
+    }
+
+    async fn remove_owned(&self, turn: &Turn, id: &EnvironmentId) -> Result<(), AppError> {
+        for kind in OWNED {
+            // Without the slash for what is one to an environment: ids have one length, so none begins another.
+            self.remove_all(turn, &format!("{kind}/{id}")).await?;
+        }
         Ok(())
     }
 
