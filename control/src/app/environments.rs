@@ -193,13 +193,30 @@ impl App {
             }
             None => None,
         };
-        let is_listed = |found: &Decoded<Environment>| {
-            of.as_ref().is_none_or(|of| found.record.organisation == *of)
-                && caller.may_in(Action::SeeEnvironment, &found.record).is_ok()
-        };
+        let is_listed =
+            |found: &Environment| caller.may_in(Action::SeeEnvironment, found).is_ok();
         self.view.read(|state| {
-            let all = state.list::<Environment>("", after, usize::MAX)?;
-            let listed = all.into_iter().filter(is_listed).take(len_max);
+            let listed = match (&of, &caller.actor) {
+                (Some(of), _) => state.owned(of, after, is_listed, len_max)?,
+                (None, Actor::User { organisations, operator: false, .. }) => {
+                    let mut own = Vec::new();
+                    for of in organisations.keys() {
+                        own.extend(state.owned(of, after, is_listed, len_max)?);
+                    }
+                    own.sort_by(|one, other| one.record.id.cmp(&other.record.id));
+                    own.truncate(len_max);
+                    own
+                }
+                (None, Actor::Token { environment, .. }) => {
+                    let is_later = after.is_none_or(|after| environment.as_str() > after);
+                    let own = state.get(environment.as_str())?.filter(|_| is_later);
+                    own.into_iter().filter(|own| is_listed(&own.record)).take(len_max).collect()
+                }
+                // These see none.
+                (None, Actor::Host(_)) => Vec::new(),
+                (None, _) => state.list_some("", after, is_listed, len_max)?,
+            };
+            let listed = listed.into_iter();
             listed
                 .map(|environment| {
                     let id = &environment.record.id;
@@ -395,15 +412,6 @@ pub enum StateChange {
     },
 }
 
-/// Only if the record is as it was read.
-pub(super) fn rests_on<R: Record>(
-    mut transaction: Transaction,
-    on: &Decoded<R>,
-) -> Result<Transaction, AppError> {
-    let condition = weft_store::Condition::At(on.record.key()?, on.modified);
-    transaction.conditions.push(condition);
-    Ok(transaction)
-}
 /// Only if the organisation is as it was read, and whoever decides at the same time that it goes decides anew: what is
 /// made in it, or restored, is to stay.
 fn keeps(
@@ -414,3 +422,12 @@ fn keeps(
     Ok(rests_on(transaction, organisation)?.put(record.key()?, record.encode()?))
 }
 
+/// Only if the record is as it was read.
+pub(super) fn rests_on<R: Record>(
+    mut transaction: Transaction,
+    on: &Decoded<R>,
+) -> Result<Transaction, AppError> {
+    let condition = weft_store::Condition::At(on.record.key()?, on.modified);
+    transaction.conditions.push(condition);
+    Ok(transaction)
+}

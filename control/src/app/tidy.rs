@@ -6,7 +6,7 @@
 use weft_audit::{Facts, Word};
 use weft_keys::Owner;
 use weft_model::{
-    Decoded, Record, UnixMs,
+    Decoded, OrganisationId, Record, UnixMs,
     placement::{self, Scene},
     policy::Policy,
     record::{
@@ -131,8 +131,8 @@ impl App {
         self.keyring.destroy(&Owner::Environment(id.clone()), self.clock.system_time()).await?;
         self.remove_owned(turn, id).await?;
         self.forget(turn, |token: &Token| token.environment == *id).await?;
-        self.forget_roles(turn, id).await?;
-        let (organisation, name) = (&environment.record.organisation, &environment.record.name);
+        let Environment { organisation, name, .. } = &environment.record;
+        self.forget_roles(turn, id, organisation).await?;
         let transaction = Transaction::new()
             .delete(EnvironmentName::key_at(&format!("{organisation}/{name}"))?)
             .delete(environment.record.key()?);
@@ -160,9 +160,15 @@ impl App {
     }
 
     /// Nobody has a role in an environment any more; none is given from when it is purged on.
-    async fn forget_roles(&self, turn: &Turn, of: &EnvironmentId) -> Result<(), AppError> {
-        let all = self.view.read(|state| state.list::<Membership>("", None, usize::MAX))?;
-        for found in all.into_iter().filter(|found| found.record.environments.contains_key(of)) {
+    async fn forget_roles(
+        &self,
+        turn: &Turn,
+        of: &EnvironmentId,
+        organisation: &OrganisationId,
+    ) -> Result<(), AppError> {
+        let of_organisation = self.view.read(|state| state.all_of::<Membership>(organisation))?;
+        let all = of_organisation.into_iter();
+        for found in all.filter(|found| found.record.environments.contains_key(of)) {
             let path = found.record.path();
             while let Some(found) = self.read::<Membership>(&path).await? {
                 let mut after = found.record.clone();

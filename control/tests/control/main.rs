@@ -11,6 +11,7 @@ mod examples;
 mod held;
 mod hostile;
 mod hosts;
+mod lists;
 mod lost;
 mod master_keys;
 mod members;
