@@ -72,13 +72,18 @@ pub async fn serve(
         let app = Arc::clone(&app);
         tokio::spawn(async move { app.follow_keys().await })
     };
+    let master_keys = {
+        let app = Arc::clone(&app);
+        tokio::spawn(async move { app.follow_master_keys().await })
+    };
     let mut server = tonic::transport::Server::builder()
         .timeout(CALL_MAX)
         .max_concurrent_streams(STREAMS_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER_MAX));
-    let served = api::services(&app, &mut server)
-        .await?
+    let (router, readiness) = api::services(&app, &mut server).await?;
+    let telling = tokio::spawn(readiness.tell(app.trouble()));
+    let served = router
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), stop)
         .await;
     accepting.abort();
@@ -87,6 +92,8 @@ pub async fn serve(
     expiring.abort();
     counting.abort();
     keys.abort();
+    master_keys.abort();
+    telling.abort();
     Ok(served?)
 }
 
