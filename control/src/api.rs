@@ -42,8 +42,8 @@ use weft_model::{
 };
 use weft_pki::installation::{Member, VerifiedMember};
 
-use self::{call::Answer, readiness::Readiness};
 pub use self::object::CALLS;
+use self::{call::Answer, readiness::Readiness};
 use crate::{app::App, error::AppError, secret::hex};
 
 /// Largest request, bytes: a policy of 500 rules, with room.

@@ -81,11 +81,7 @@ impl<W: Eq + Hash + Clone> Crowd<W> {
         (own < own_max).then(|| self.enter_among(places, whose))
     }
 
-    fn enter_among(
-        &self,
-        mut places: MutexGuard<'_, Places<W>>,
-        whose: W,
-    ) -> (Place<W>, Ousted) {
+    fn enter_among(&self, mut places: MutexGuard<'_, Places<W>>, whose: W) -> (Place<W>, Ousted) {
         let (oust, ousted) = oneshot::channel();
         if places.len >= places.len_max {
             places.oust_oldest_of_largest();

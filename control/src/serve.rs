@@ -83,9 +83,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER_MAX));
     let (router, readiness) = api::services(&app, &mut server).await?;
     let telling = tokio::spawn(readiness.tell(app.trouble()));
-    let served = router
-        .serve_with_incoming_shutdown(ReceiverStream::new(incoming), stop)
-        .await;
+    let served = router.serve_with_incoming_shutdown(ReceiverStream::new(incoming), stop).await;
     accepting.abort();
     renewing.abort();
     keeping.abort();

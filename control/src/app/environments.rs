@@ -193,8 +193,7 @@ impl App {
             }
             None => None,
         };
-        let is_listed =
-            |found: &Environment| caller.may_in(Action::SeeEnvironment, found).is_ok();
+        let is_listed = |found: &Environment| caller.may_in(Action::SeeEnvironment, found).is_ok();
         self.view.read(|state| {
             let listed = match (&of, &caller.actor) {
                 (Some(of), _) => state.owned(of, after, is_listed, len_max)?,

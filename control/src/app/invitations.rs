@@ -121,7 +121,8 @@ impl App {
             let roster = self.roster(&found.record.id).await?;
             self.view.reached(roster.modified).await;
             let own = self.view.read(|state| state.all_of::<Invitation>(&found.record.id))?;
-            let Some(invited) = own.into_iter().find(|invited| invited.record.id == *invitation) else {
+            let Some(invited) = own.into_iter().find(|invited| invited.record.id == *invitation)
+            else {
                 return Ok(Decision::Already(()));
             };
             if let InvitedTo::Organisation(id, role) = &invited.record.to {

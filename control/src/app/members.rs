@@ -143,9 +143,8 @@ impl App {
         // Paths begin with the person's id.
         let after = after.map(|after| format!("{after}/{of}"));
         self.view.read(|state| {
-            let has_account = |found: &Membership| {
-                !matches!(state.get::<User>(found.user.as_str()), Ok(None))
-            };
+            let has_account =
+                |found: &Membership| !matches!(state.get::<User>(found.user.as_str()), Ok(None));
             let is_member = |found: &Membership| is_listed(found) && has_account(found);
             let listed = state.owned(of, after.as_deref(), is_member, len_max)?;
             let mut members = Vec::new();

@@ -73,8 +73,7 @@ impl Team {
         list!(MembersClient, list_invitations, of, invitations);
         let of = v1::ListMembersRequest { organisation: organisation(), page: None };
         list!(MembersClient, list_members, of, members);
-        let of =
-            v1::ListEnvironmentMembersRequest { environment: environment(), page: None };
+        let of = v1::ListEnvironmentMembersRequest { environment: environment(), page: None };
         list!(MembersClient, list_environment_members, of, members);
         let of = v1::ListEnvironmentsRequest { organisation: String::new(), page: None };
         list!(EnvironmentsClient, list_environments, of, environments);
@@ -116,7 +115,8 @@ async fn what_others_have_is_not_read_for_a_list() {
     assert!(before.iter().all(|(_, code, _)| *code == Code::Ok), "{before:?}");
 
     let who = site.who(&globex.owner).await.unwrap();
-    let user = who.user.unwrap().id;
+    let Some(v1::who_am_i_response::Actor::User(user)) = who.actor else { panic!("no person") };
+    let user = user.id;
     let organisation = who.organisations[0].organisation.clone();
     let environment = site.environment(&globex.owner, "globex", "other").await;
     assert_eq!(environment.organisation, organisation);
@@ -124,7 +124,11 @@ async fn what_others_have_is_not_read_for_a_list() {
         .await;
     let own = globex.listed(&site).await;
     let failed: Vec<_> = own.iter().filter(|(_, code, _)| *code == Code::Internal).collect();
-    assert_eq!(failed.len(), 4, "keys, tokens, invitations, and the audit that has a token: {own:?}");
+    assert_eq!(
+        failed.len(),
+        4,
+        "keys, tokens, invitations, and the audit that has a token: {own:?}"
+    );
     // Nobody is known who shows a session that cannot be read: these go last.
     write_newer(&site, &["membership", "session"], &[user, organisation]).await;
     assert!(globex.listed(&site).await.iter().all(|(_, code, _)| *code != Code::Ok));

@@ -173,6 +173,7 @@ async fn a_process_that_was_left_behind_by_a_rotation_says_so_and_makes_no_key()
         assert_eq!(answer.unwrap().status(), ServingStatus::Serving);
     }
     client.create_environment(with(make(), &owner)).await.unwrap();
+    let keys = MasterKeys::over(Arc::new(site.keys.clone()), &site.master).await.unwrap();
     let listed = keys.list().await.unwrap();
     assert_eq!(listed[0].wraps, 0, "nothing was wrapped by the old one: {listed:?}");
     let get = v1::GetEnvironmentRequest { environment: name("acme/shop") };

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{sleep, timeout};
 use weft_control::{
     App, AppError, Clock,
-    app::{AttachWish, Caller, EnvironmentReference, HostWish, NewEnvironment, NewToken, StateChange},
+    app::{
+        AttachWish, Caller, EnvironmentReference, HostWish, NewEnvironment, NewToken, StateChange,
+    },
 };
 use weft_control_api::v1::OrganisationRole;
 use weft_model::{
@@ -219,7 +221,8 @@ async fn no_token_is_made_in_an_environment_that_goes_at_the_same_moment() {
         uses: Default::default(),
         seconds: 3_600,
     };
-    let make = race.late.create_token(&race.owner, &shop(), &new);
+    let shop = shop();
+    let make = race.late.create_token(&race.owner, &shop, &new);
     let ended = async { race.set(acme.app(), DELETE).await.unwrap() };
     is_going(race.late(make, ended).await.map(drop));
     assert_eq!(acme.with("token/").await, Vec::<String>::new());
@@ -240,7 +243,8 @@ async fn nothing_rests_on_the_leave_of_a_host_that_it_has_lost_at_the_same_momen
     let (acme, race, host) = with_host().await;
     let operator = acme.site.caller(acme.app().actor_of(&acme.site.operator).await.unwrap());
     let attached = async { race.attach(acme.app(), &host).await.map(drop).unwrap() };
-    let deny = race.late.deny_host(&operator, &shop(), &host, false);
+    let shop = shop();
+    let deny = race.late.deny_host(&operator, &shop, &host, false);
     let refused = race.late(deny, attached).await;
     let Err(AppError::State(why)) = &refused else { panic!("{refused:?}") };
     assert_eq!(why, "1 attachments rest on it");
@@ -248,7 +252,7 @@ async fn nothing_rests_on_the_leave_of_a_host_that_it_has_lost_at_the_same_momen
     let (acme, race, host) = with_host().await;
     let operator = acme.site.caller(acme.app().actor_of(&acme.site.operator).await.unwrap());
     let denied = async {
-        acme.app().deny_host(&operator, &shop(), &host, false).await.map(drop).unwrap();
+        acme.app().deny_host(&operator, &shop, &host, false).await.map(drop).unwrap();
     };
     let refused = race.late(race.attach(&race.late, &host), denied).await;
     let Err(AppError::State(why)) = &refused else { panic!("{refused:?}") };

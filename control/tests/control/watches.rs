@@ -47,10 +47,9 @@ async fn when_all_watches_are_taken_the_environment_with_the_most_loses_its_olde
             0 => first.clone(),
             n => site.environment(&owner, "acme", &format!("e{n}")).await.id,
         };
-        let of_others = if n == 0 { 1 } else { 0 };
-        // The first one of all is of the small one.
-        let last = if n + 1 == ALL_WATCHES_MAX / WATCHES_MAX { 1 } else { 0 };
-        for _ in of_others + last..WATCHES_MAX {
+        // One is the stream, and one is the small one's.
+        let others = usize::from(n == 0 || n + 1 == ALL_WATCHES_MAX / WATCHES_MAX);
+        for _ in others..WATCHES_MAX {
             large.push_back(begin(&site, &id).await.unwrap());
         }
     }

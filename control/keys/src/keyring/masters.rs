@@ -75,10 +75,9 @@ impl Masters {
     /// Goes on if this master key was not replaced.
     pub(super) fn check(&self, master: &MasterKeyId) -> Result<(), KeyringError> {
         match &self.current {
-            Some(current) if self.retired.contains(master) => Err(KeyringError::Retired {
-                master: master.clone(),
-                current: current.clone(),
-            }),
+            Some(current) if self.retired.contains(master) => {
+                Err(KeyringError::Retired { master: master.clone(), current: current.clone() })
+            }
             _ => Ok(()),
         }
     }
@@ -174,7 +173,10 @@ mod tests {
         assert_eq!(Masters::parse(text.as_bytes()), Ok(masters));
         for (text, problem) in [
             ("{}", "no record of master keys (Data)"),
-            (r#"{"record":"masters/1","current":"b","retired":[],"x":1}"#, "no record of master keys (Data)"),
+            (
+                r#"{"record":"masters/1","current":"b","retired":[],"x":1}"#,
+                "no record of master keys (Data)",
+            ),
             (
                 r#"{"record":"masters/1","current":"b","retired":["a b"]}"#,
                 "it holds what is no id of a master key",

@@ -90,7 +90,10 @@ async fn keys_that_others_wrap_with_what_is_not_here_are_noticed() {
     assert_eq!(*needed, newer);
     old.keyring.look_at_masters().await;
     let trouble = old.keyring.trouble().borrow().clone().unwrap();
-    assert!(trouble.starts_with(&format!("master key {newer} is needed and not there")), "{trouble}");
+    assert!(
+        trouble.starts_with(&format!("master key {newer} is needed and not there")),
+        "{trouble}"
+    );
     // Without the store nothing new is known.
     lab.store.set_down(true);
     old.keyring.look_at_masters().await;

@@ -122,7 +122,8 @@ fn scan<R: Owned>(
 ) -> Vec<Key> {
     let prefix = R::prefix("");
     let of_kind = all.values().filter(|entry| entry.key.has_prefix(&prefix));
-    let theirs = of_kind.filter(|entry| R::decode(entry).is_ok_and(|found| is_theirs(&found.record)));
+    let theirs =
+        of_kind.filter(|entry| R::decode(entry).is_ok_and(|found| is_theirs(&found.record)));
     let keys = theirs.map(|entry| entry.key.clone());
     keys.filter(|key| after.is_none_or(|after| key > after)).collect()
 }
