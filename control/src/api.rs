@@ -14,6 +14,7 @@ mod identity;
 mod members;
 mod object;
 mod policies;
+mod readiness;
 mod secrets;
 mod services;
 mod status;
@@ -21,7 +22,7 @@ mod tokens;
 
 use std::{net::IpAddr, sync::Arc};
 
-use tonic::{Request, transport::server::Router};
+use tonic::{Request, server::NamedService, transport::server::Router};
 use weft_control_api::{
     DESCRIPTORS, MESSAGE_BYTES_MAX,
     v1::{
@@ -41,8 +42,8 @@ use weft_model::{
 };
 use weft_pki::installation::{Member, VerifiedMember};
 
-use self::call::Answer;
 pub use self::object::CALLS;
+use self::{call::Answer, readiness::Readiness};
 use crate::{app::App, error::AppError, secret::hex};
 
 /// Largest request, bytes: a policy of 500 rules, with room.
@@ -105,16 +106,17 @@ fn bearer<T>(request: &Request<T>) -> Result<Option<&str>, AppError> {
 }
 
 /// Adds all services to a server, with what tells of them: their description, and that they are there (the gRPC
-/// health checking protocol).
+/// health checking protocol). Also returns who says there whether they are ready.
 pub(crate) async fn services(
     app: &Arc<App>,
     server: &mut tonic::transport::Server,
-) -> Result<Router, tonic_reflection::server::Error> {
+) -> Result<(Router, Readiness), tonic_reflection::server::Error> {
     let api = || Api { app: Arc::clone(app) };
     let (health, healthy) = tonic_health::server::health_reporter();
+    let mut readiness = Readiness::new(health);
     macro_rules! bounded {
         ($server:ident) => {{
-            health.set_serving::<$server<Api>>().await;
+            readiness.add(<$server<Api> as NamedService>::NAME);
             $server::new(api())
                 .max_decoding_message_size(REQUEST_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX)
@@ -123,7 +125,7 @@ pub(crate) async fn services(
     let described = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .build_v1()?;
-    Ok(server
+    let router = server
         .add_service(healthy)
         .add_service(described)
         .add_service(bounded!(AccountServer))
@@ -142,5 +144,7 @@ pub(crate) async fn services(
         .add_service(bounded!(SessionsServer))
         .add_service(bounded!(SshKeysServer))
         .add_service(bounded!(TokensServer))
-        .add_service(bounded!(UsersServer)))
+        .add_service(bounded!(UsersServer));
+    readiness.say(true).await;
+    Ok((router, readiness))
 }

@@ -53,7 +53,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::sleep;
+use tokio::{sync::watch::Receiver, time::sleep};
 use weft_keys::Keyring;
 use weft_model::{
     Decoded, Record, UnixMs,
@@ -183,6 +183,17 @@ impl App {
     /// Forgets keys that are destroyed by another process, as long as it is polled.
     pub async fn follow_keys(&self) -> std::convert::Infallible {
         self.keyring.follow().await
+    }
+
+    /// Looks again and again whether this process has the master keys that it takes, as long as it is polled.
+    pub async fn follow_master_keys(&self) -> std::convert::Infallible {
+        self.keyring.follow_masters().await
+    }
+
+    /// Why this process is not to be asked now: it does not have the master keys that it takes.
+    #[must_use]
+    pub fn trouble(&self) -> Receiver<Option<String>> {
+        self.keyring.trouble()
     }
 
     /// What records calls.

@@ -267,6 +267,7 @@ fn is_callers(error: &AppError) -> bool {
         | AppError::Exhausted(_) => true,
         AppError::Unavailable
         | AppError::Unrecorded
+        | AppError::Unready
         | AppError::Superseded
         | AppError::Unknown
         | AppError::Internal(_) => false,
@@ -284,7 +285,9 @@ fn outcome(error: Option<&AppError>) -> Outcome {
         AppError::State(_) => Outcome::Failed(Word::new("failed-precondition")),
         AppError::Changed(_) | AppError::Superseded => Outcome::Failed(Word::new("aborted")),
         AppError::Exhausted(_) => Outcome::Failed(Word::new("resource-exhausted")),
-        AppError::Unavailable | AppError::Unrecorded => Outcome::Failed(Word::new("unavailable")),
+        AppError::Unavailable | AppError::Unrecorded | AppError::Unready => {
+            Outcome::Failed(Word::new("unavailable"))
+        }
         AppError::Unknown => Outcome::Unknown,
         AppError::Internal(_) => Outcome::Failed(Word::new("internal")),
     }

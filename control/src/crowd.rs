@@ -90,8 +90,18 @@ impl<W: Eq + Hash + Clone> Crowd<W> {
 
     /// A place for somebody, and how it is known that it is lost.
     pub(crate) fn enter(&self, whose: W) -> (Place<W>, Ousted) {
+        self.enter_among(self.places(), whose)
+    }
+
+    /// The same for somebody who has fewer than `own_max`; otherwise there is none.
+    pub(crate) fn enter_below(&self, whose: W, own_max: usize) -> Option<(Place<W>, Ousted)> {
+        let places = self.places();
+        let own = places.all.get(&whose).map_or(0, BTreeMap::len);
+        (own < own_max).then(|| self.enter_among(places, whose))
+    }
+
+    fn enter_among(&self, mut places: MutexGuard<'_, Places<W>>, whose: W) -> (Place<W>, Ousted) {
         let (oust, ousted) = oneshot::channel();
-        let mut places = self.places();
         if places.len >= places.len_max {
             places.oust_oldest_of_largest();
         }
@@ -160,6 +170,17 @@ mod tests {
         drop((good, flood, late));
         let places = crowd.places();
         assert_eq!((places.len, places.all.len()), (0, 0));
+    }
+
+    #[test]
+    fn who_has_as_many_as_anybody_may_have_gets_no_more() {
+        let crowd = Crowd::new(3);
+        let own: Vec<_> = (0..2).map(|_| crowd.enter_below("own", 2).unwrap()).collect();
+        assert!(crowd.enter_below("own", 2).is_none());
+        let (mut first, other) = (own.into_iter().next().unwrap(), crowd.enter_below("other", 2));
+        assert!(!is_ousted(&mut first.1), "whoever is refused pushes nobody out");
+        // The second went with its place.
+        assert!(crowd.enter_below("own", 2).is_some() && other.is_some());
     }
 
     #[test]

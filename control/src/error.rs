@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use weft_keys::{KeyringError, UseError};
+use weft_keys::{KeyringError, KmsError, UseError};
 use weft_model::{
     RecordError,
     ipam::IpamError,
@@ -56,6 +56,9 @@ pub enum AppError {
     /// What it would have done could not be recorded; nothing was done.
     #[error("the audit takes no records now; nothing was done")]
     Unrecorded,
+    /// This process does not have the master keys that it takes; nothing was changed.
+    #[error("this process lacks a key that another one may have; nothing was changed")]
+    Unready,
     /// Background work of this process is over; nothing was changed.
     #[error("another process does background work by now")]
     Superseded,
@@ -132,7 +135,13 @@ impl From<RotationError> for AppError {
 
 impl From<KeyringError> for AppError {
     fn from(error: KeyringError) -> Self {
-        Self::internal(error)
+        match error {
+            KeyringError::Retired { .. } | KeyringError::Kms(KmsError::Missing { .. }) => {
+                tracing::error!(%error, "this process does not have the master keys that it takes");
+                Self::Unready
+            }
+            other => Self::internal(other),
+        }
     }
 }
 
@@ -209,6 +218,7 @@ impl From<UseError> for AppError {
     fn from(error: UseError) -> Self {
         match error {
             UseError::Keyring(KeyringError::Destroyed { .. }) => Self::NotFound("secret"),
+            UseError::Keyring(error) => error.into(),
             other => Self::internal(other),
         }
     }

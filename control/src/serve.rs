@@ -72,21 +72,26 @@ pub async fn serve(
         let app = Arc::clone(&app);
         tokio::spawn(async move { app.follow_keys().await })
     };
+    let master_keys = {
+        let app = Arc::clone(&app);
+        tokio::spawn(async move { app.follow_master_keys().await })
+    };
     let mut server = tonic::transport::Server::builder()
         .timeout(CALL_MAX)
         .max_concurrent_streams(STREAMS_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER_MAX));
-    let served = api::services(&app, &mut server)
-        .await?
-        .serve_with_incoming_shutdown(ReceiverStream::new(incoming), stop)
-        .await;
+    let (router, readiness) = api::services(&app, &mut server).await?;
+    let telling = tokio::spawn(readiness.tell(app.trouble()));
+    let served = router.serve_with_incoming_shutdown(ReceiverStream::new(incoming), stop).await;
     accepting.abort();
     renewing.abort();
     keeping.abort();
     expiring.abort();
     counting.abort();
     keys.abort();
+    master_keys.abort();
+    telling.abort();
     Ok(served?)
 }
 

@@ -1,7 +1,7 @@
 //! A live copy of the store, in the form in which it is asked for.
 //!
 //! ```text
-//!   Store ── list, watch ──▶ driver ──▶ State { entries, projection, ledgers }
+//!   Store ── list, watch ──▶ driver ──▶ State { entries, projection, ledgers, index }
 //!                                         │ told: which hosts have news
 //!                                         ▼
 //!                                       watchers
@@ -10,6 +10,8 @@
 //! It may be behind. Whoever decides from it says in the transaction what the decision rests on; whoever has committed
 //! something waits until it is here ([`View::reached`]), so that a caller sees what it has done.
 
+mod state;
+
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
@@ -17,116 +19,16 @@ use std::{
 };
 
 use tokio::{sync::watch, task::AbortHandle, time::sleep};
-use weft_model::{
-    Decoded, Record, RecordError,
-    ipam::Ledger,
-    projection::{Fact, Projection},
-    record::{Address, SealedSecret},
-};
+use weft_model::{Decoded, Record, RecordError, record::SealedSecret};
 use weft_store::{
-    Batch, Change, Entry, Fold, Key, LIST_LEN_MAX, Page, Revision, Store, StoreError, WatchError,
+    Batch, Change, Entry, Fold, LIST_LEN_MAX, Page, Revision, Store, StoreError, WatchError,
 };
-use weft_types::{EnvironmentId, HostId};
+use weft_types::HostId;
+
+pub use self::state::State;
 
 /// Between two tries to copy the store anew.
 const RETRY: Duration = Duration::from_millis(500);
-
-/// What is known at one revision.
-#[derive(Debug, Default)]
-pub struct State {
-    fold: Fold,
-    projection: Projection,
-    ledgers: HashMap<EnvironmentId, Ledger>,
-}
-
-impl State {
-    fn of(fold: Fold) -> Result<Self, RecordError> {
-        let mut facts = Vec::new();
-        let mut ledgers = HashMap::new();
-        for entry in fold.entries().values() {
-            let change = Change::Put(entry.clone());
-            facts.extend(Fact::of(&change)?);
-            note_address(&mut ledgers, &change)?;
-        }
-        let projection = Projection::of(fold.revision(), facts);
-        Ok(Self { fold, projection, ledgers })
-    }
-
-    /// Returns the hosts that have news.
-    fn apply(&mut self, batch: Batch) -> Result<Vec<HostId>, RecordError> {
-        let mut facts = Vec::new();
-        for change in &batch.changes {
-            facts.extend(Fact::of(change)?);
-            note_address(&mut self.ledgers, change)?;
-        }
-        let told = self.projection.apply(batch.revision, facts);
-        self.fold.handle_batch(batch);
-        Ok(told.into_iter().collect())
-    }
-
-    /// What hosts have to know.
-    #[must_use]
-    pub fn projection(&self) -> &Projection {
-        &self.projection
-    }
-
-    /// The addresses of an environment that are not free.
-    #[must_use]
-    pub fn ledger(&self, environment: &EnvironmentId) -> Ledger {
-        self.ledgers.get(environment).cloned().unwrap_or_default()
-    }
-
-    /// A record.
-    ///
-    /// # Errors
-    /// [`RecordError`] when it is damaged.
-    pub fn get<R: Record>(&self, path: &str) -> Result<Option<Decoded<R>>, RecordError> {
-        let key = R::key_at(path)?;
-        self.fold.entries().get(&key).map(R::decode).transpose()
-    }
-
-    /// Records of a kind whose paths begin with `path`, after the one with the path `after`.
-    ///
-    /// # Errors
-    /// [`RecordError`] when one is damaged.
-    pub fn list<R: Record>(
-        &self,
-        path: &str,
-        after: Option<&str>,
-        len_max: usize,
-    ) -> Result<Vec<Decoded<R>>, RecordError> {
-        let prefix = R::prefix(path);
-        let from = match after {
-            Some(after) => R::key_at(after)?,
-            // Text that ends in a slash is a key as well.
-            None => Key::new(&prefix).map_err(|cause| RecordError::Key { kind: R::KIND, cause })?,
-        };
-        let of_kind = self.fold.entries().range(from.clone()..);
-        of_kind
-            .take_while(|(key, _)| key.has_prefix(&prefix))
-            .filter(|(key, _)| after.is_none() || **key != from)
-            .take(len_max)
-            .map(|(_, entry)| R::decode(entry))
-            .collect()
-    }
-}
-
-fn note_address(
-    ledgers: &mut HashMap<EnvironmentId, Ledger>,
-    change: &Change,
-) -> Result<(), RecordError> {
-    let parts: Vec<&str> = change.key().as_str().split('/').collect();
-    let [Address::KIND, environment, address] = parts[..] else { return Ok(()) };
-    let (Ok(environment), Ok(address)) = (environment.parse(), address.parse()) else {
-        return Ok(());
-    };
-    let ledger = ledgers.entry(environment).or_default();
-    match change {
-        Change::Put(entry) => ledger.put(Address::decode(entry)?),
-        Change::Deleted(_) => ledger.remove(address),
-    }
-    Ok(())
-}
 
 /// A live copy; see the module's text. Dropping it ends its task.
 #[derive(Debug)]
@@ -201,7 +103,7 @@ impl Shared {
     }
 
     fn replace(&self, state: State) {
-        let revision = state.fold.revision();
+        let revision = state.revision();
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
         self.revision.send_replace(revision);
         let watchers = self.watchers.read().unwrap_or_else(PoisonError::into_inner);

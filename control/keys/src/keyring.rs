@@ -3,6 +3,7 @@
 //! ```text
 //!  keyring/v1/owner/environment/acme  ──▶ live: wrapped by which master key, or destroyed: when
 //!  keyring/v1/destroyed               ──▶ whose key was last destroyed, and so when (its revision)
+//!  keyring/v1/masters                 ──▶ which master keys a rotation has replaced, and by which
 //!
 //!  get ─▶ in the cache, asked within half a second? ─▶ the store ─▶ unwrap ─▶ cache
 //!                                                        ▲ watch: a tombstone empties every process's cache
@@ -17,7 +18,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use weft_store::{CommitError, Entry, Key, Store, StoreError, Transaction};
 use zeroize::Zeroizing;
 
@@ -31,6 +32,7 @@ use crate::{
 
 mod cache;
 mod follow;
+mod masters;
 mod record;
 mod rotation;
 
@@ -38,6 +40,7 @@ use self::cache::Cache;
 pub use self::{
     cache::{CACHE_FRESH_MAX, CACHE_LEN_MAX},
     follow::FOLLOW_INTERVAL,
+    masters::MASTERS_INTERVAL,
     record::Record,
     rotation::{Census, Rewrapped},
 };
@@ -78,6 +81,17 @@ pub enum KeyringError {
     /// Others changed the same key all the time.
     #[error("the key of {0} is changed by others all the time; ask again")]
     Contended(Owner),
+    /// It would be wrapped by a master key that a rotation has replaced.
+    #[error(
+        "master key {master} was replaced by {current} and wraps nothing any more: the newest one that is held has to \
+         be {current}, or one that was made after it"
+    )]
+    Retired {
+        /// What would wrap.
+        master: MasterKeyId,
+        /// What wraps.
+        current: MasterKeyId,
+    },
     /// The master key.
     #[error(transparent)]
     Kms(#[from] KmsError),
@@ -128,6 +142,7 @@ pub struct Keyring {
     store: Arc<dyn Store>,
     kms: Arc<dyn Kms>,
     cache: Mutex<Cache>,
+    trouble: watch::Sender<Option<String>>,
 }
 
 impl Keyring {
@@ -135,9 +150,11 @@ impl Keyring {
     /// right one: reads the whole keyring, and unwraps one key for each master key.
     ///
     /// # Errors
-    /// [`KmsError::Missing`] names the master key that is needed.
+    /// [`KmsError::Missing`] names the master key that is needed; [`KeyringError::Retired`] the one that would wrap and
+    /// was replaced.
     pub async fn open(store: Arc<dyn Store>, kms: Arc<dyn Kms>) -> Result<Self, KeyringError> {
-        let keyring = Self { store, kms, cache: Mutex::new(Cache::new()) };
+        let (cache, trouble) = (Mutex::new(Cache::new()), watch::Sender::default());
+        let keyring = Self { store, kms, cache, trouble };
         keyring.prove().await?;
         Ok(keyring)
     }
@@ -145,17 +162,20 @@ impl Keyring {
     /// Makes the owner's key, or returns it when it is there: who died in between may ask again.
     ///
     /// # Errors
-    /// [`KeyringError::Destroyed`]: an owner never gets a second key.
+    /// [`KeyringError::Destroyed`]: an owner never gets a second key. [`KeyringError::Retired`]: another process could
+    /// not open it.
     pub async fn create(&self, owner: &Owner, now: SystemTime) -> Result<OwnerKey, KeyringError> {
         for _ in 0..ATTEMPTS_MAX {
             match self.get(owner).await {
                 Err(KeyringError::Unknown(_)) => {}
                 found => return found,
             }
+            let (masters, rests_on_them) = self.masters().await?;
             let wrapped = self.kms.wrap(&KeyBytes::random(), &context(owner)).await?;
+            masters.check(&wrapped.master)?;
             let record = Record::Live { created: seconds(now), wrapped };
             let at = key_of(owner);
-            let made = Transaction::new().absent(at.clone()).put(at, record.encode());
+            let made = rests_on_them.absent(at.clone()).put(at, record.encode());
             settled(self.store.commit(made).await)?;
         }
         Err(KeyringError::Contended(owner.clone()))

@@ -4,6 +4,7 @@
 //!   Store ──▶ records ──▶ ┌ access      who may do what
 //!                         ├ ipam        which address is given to whom
 //!                         ├ liveness    which hosts are not heard of any more
+//!                         ├ owned       whose records are, to find them by that
 //!                         ├ people      who is in an organisation, and that it always has an owner
 //!                         ├ placement   what a host may have, and what a move changes
 //!                         ├ policy      who may talk to whom, as rules on addresses
@@ -22,6 +23,7 @@ pub mod access;
 pub mod id;
 pub mod ipam;
 pub mod liveness;
+pub mod owned;
 pub mod people;
 pub mod placement;
 pub mod policy;

@@ -25,7 +25,7 @@ use crate::{
 /// a thousand.
 const PAGE_LEN_MAX: usize = 100;
 /// Bytes of services in a message of a watch, after which another one begins.
-const MESSAGE_BYTES: usize = 1 << 20;
+const MESSAGE_BYTES: usize = 256 << 10;
 /// Messages that wait for whoever is slow; what is newer is made when these are taken.
 const MESSAGES_WAIT_MAX: usize = 2;
 
@@ -168,7 +168,15 @@ async fn tell(
             }
         };
         for message in messages {
-            if sender.send(Ok(message)).await.is_err() {
+            let sent = tokio::select! {
+                sent = sender.send(Ok(message)) => sent.is_ok(),
+                error = watch.ousted() => {
+                    // Whoever takes nothing is not told why, either.
+                    let _ = sender.try_send(Err(status(error)));
+                    false
+                }
+            };
+            if !sent {
                 return;
             }
         }

@@ -15,7 +15,9 @@ pub(super) fn status(error: AppError) -> Status {
         AppError::State(_) => Code::FailedPrecondition,
         AppError::Changed(_) => Code::Aborted,
         AppError::Exhausted(_) => Code::ResourceExhausted,
-        AppError::Unavailable | AppError::Unrecorded | AppError::Superseded => Code::Unavailable,
+        AppError::Unavailable | AppError::Unrecorded | AppError::Unready | AppError::Superseded => {
+            Code::Unavailable
+        }
         AppError::Unknown => Code::Unknown,
         AppError::Internal(trouble) => {
             tracing::error!(%trouble, "a call failed");

@@ -92,12 +92,8 @@ impl App {
 
     pub(super) fn sessions_of(&self, user: &User) -> Result<Vec<Decoded<Session>>, AppError> {
         let now = self.now();
-        let all = self.view.read(|state| state.list::<Session>("", None, usize::MAX))?;
-        let of = all.into_iter().filter(|found| {
-            let Session { user: whose, era, expires, .. } = &found.record;
-            *whose == user.id && *era == user.era && *expires > now
-        });
-        Ok(of.collect())
+        let is_good = |session: &Session| session.era == user.era && session.expires > now;
+        Ok(self.view.read(|state| state.owned(&user.id, None, is_good, usize::MAX))?)
     }
 
     /// One of the caller's sessions ends.

@@ -66,7 +66,7 @@ pub struct GrantWish {
 /// What a decision about an environment is made from.
 pub(super) struct Known {
     pub(super) environment: Decoded<Environment>,
-    usage: Option<Decoded<Usage>>,
+    pub(super) usage: Option<Decoded<Usage>>,
     ledger: Ledger,
     roles: Vec<Decoded<Role>>,
     revision: Revision,

@@ -6,7 +6,7 @@ use data_encoding::BASE64URL_NOPAD;
 use weft_audit::{Actor as Who, Cursor, Found, Name, Object, Query};
 use weft_keys::{Owner, Purpose};
 use weft_model::{
-    OrganisationId, RecordError,
+    Decoded, OrganisationId, RecordError,
     access::{self, Action},
     record::{Environment, Membership, Token},
 };
@@ -106,10 +106,11 @@ impl App {
                     own.insert(who.clone());
                 }
             }
-            let tokens = if has_tokens { usize::MAX } else { 0 };
-            for token in state.list::<Token>("", None, tokens)? {
-                let environment = state.get::<Environment>(token.record.environment.as_str())?;
-                if environment.is_some_and(|found| found.record.organisation == *organisation) {
+            let environments = if has_tokens { usize::MAX } else { 0 };
+            let environments: Vec<Decoded<Environment>> =
+                state.owned(organisation, None, |_| true, environments)?;
+            for environment in environments {
+                for token in state.all_of::<Token>(&environment.record.id)? {
                     own.insert(Who::Token(Name::asked(token.record.id.as_str())));
                 }
             }

@@ -100,8 +100,7 @@ impl App {
     }
 
     pub(super) fn keys_of(&self, user: &UserId) -> Result<Vec<Decoded<SshKey>>, AppError> {
-        let all = self.view.read(|state| state.list::<SshKey>("", None, usize::MAX))?;
-        Ok(all.into_iter().filter(|found| found.record.user == *user).collect())
+        Ok(self.view.read(|state| state.all_of(user))?)
     }
 
     /// Who has a key with this fingerprint (hexadecimal), and what they may do. For parts of the platform.

@@ -137,7 +137,7 @@ impl App {
                 .await?
                 .filter(|found: &Decoded<Organisation>| found.record.purge.is_none())
                 .ok_or_else(|| AppError::State("the organisation is being deleted".into()))?;
-            let transaction = rests_on(Transaction::new(), &organisation)?
+            let transaction = keeps(Transaction::new(), &organisation)?
                 .absent(named.key()?)
                 .absent(environment.key()?)
                 .put(named.key()?, named.encode()?)
@@ -193,13 +193,29 @@ impl App {
             }
             None => None,
         };
-        let is_listed = |found: &Decoded<Environment>| {
-            of.as_ref().is_none_or(|of| found.record.organisation == *of)
-                && caller.may_in(Action::SeeEnvironment, &found.record).is_ok()
-        };
+        let is_listed = |found: &Environment| caller.may_in(Action::SeeEnvironment, found).is_ok();
         self.view.read(|state| {
-            let all = state.list::<Environment>("", after, usize::MAX)?;
-            let listed = all.into_iter().filter(is_listed).take(len_max);
+            let listed = match (&of, &caller.actor) {
+                (Some(of), _) => state.owned(of, after, is_listed, len_max)?,
+                (None, Actor::User { organisations, operator: false, .. }) => {
+                    let mut own = Vec::new();
+                    for of in organisations.keys() {
+                        own.extend(state.owned(of, after, is_listed, len_max)?);
+                    }
+                    own.sort_by(|one, other| one.record.id.cmp(&other.record.id));
+                    own.truncate(len_max);
+                    own
+                }
+                (None, Actor::Token { environment, .. }) => {
+                    let is_later = after.is_none_or(|after| environment.as_str() > after);
+                    let own = state.get(environment.as_str())?.filter(|_| is_later);
+                    own.into_iter().filter(|own| is_listed(&own.record)).take(len_max).collect()
+                }
+                // These see none.
+                (None, Actor::Host(_)) => Vec::new(),
+                (None, _) => state.list_some("", after, is_listed, len_max)?,
+            };
+            let listed = listed.into_iter();
             listed
                 .map(|environment| {
                     let id = &environment.record.id;
@@ -258,8 +274,11 @@ impl App {
                 return Ok(Decision::Already(()));
             }
             let after = Environment { state, ..before.clone() };
-            let transaction = rests_on(rests_on(Transaction::new(), &organisation)?, &found)?
-                .put(after.key()?, after.encode()?);
+            let transaction = match change {
+                StateChange::Resume => keeps(Transaction::new(), &organisation)?,
+                StateChange::Suspend | StateChange::Delete { .. } => Transaction::new(),
+            };
+            let transaction = rests_on(transaction, &found)?.put(after.key()?, after.encode()?);
             Ok(Decision::Commit(transaction, ()))
         })?;
         self.environment(caller, action, reference).await
@@ -304,29 +323,33 @@ impl App {
         remove_attachments: bool,
     ) -> Result<u32, AppError> {
         let mut removed = 0;
-        loop {
-            let found = self.environment(caller, Action::BindHosts, reference).await?;
-            let path = format!("{}/", found.record.id);
-            let all = self.view.read(|state| state.list::<Attachment>(&path, None, usize::MAX))?;
-            let rests = all.into_iter().map(|attachment| attachment.record);
-            let rests: Vec<_> =
-                rests.filter(|a| a.host == *host && a.basis == Basis::Binding).collect();
-            let Some(attachment) = rests.first() else { break };
-            if !remove_attachments {
-                let problem = format!("{} attachments rest on it", rests.len());
-                return Err(AppError::State(problem));
-            }
-            self.remove_attachment(&found, &attachment.name).await?;
-            removed += 1;
-        }
         transact!(self, {
-            let found = self.environment(caller, Action::BindHosts, reference).await?;
-            let path = format!("{}/{host}", found.record.id);
-            let binding: Option<Decoded<Binding>> = self.read(&path).await?;
+            let known = loop {
+                let found = self.environment(caller, Action::BindHosts, reference).await?;
+                let known = self.known(found).await?;
+                let path = known.path("");
+                let all =
+                    self.view.read(|state| state.list::<Attachment>(&path, None, usize::MAX))?;
+                let rests = all.into_iter().map(|attachment| attachment.record);
+                let rests: Vec<_> =
+                    rests.filter(|a| a.host == *host && a.basis == Basis::Binding).collect();
+                let Some(attachment) = rests.first() else { break known };
+                if !remove_attachments {
+                    let problem = format!("{} attachments rest on it", rests.len());
+                    return Err(AppError::State(problem));
+                }
+                self.remove_attachment(&known.environment, &attachment.name).await?;
+                removed += 1;
+            };
+            let binding: Option<Decoded<Binding>> = self.read(&known.path(host.as_str())).await?;
             let Some(binding) = binding else { return Ok(Decision::Already(())) };
-            // Whoever attaches at the same time rests on the binding.
-            let transaction = rests_on(Transaction::new(), &binding)?.delete(binding.record.key()?);
-            Ok(Decision::Commit(transaction, ()))
+            // Whoever attaches at the same time rests on the binding, and changes the usage.
+            let transaction = rests_on(Transaction::new(), &binding)?;
+            let transaction = match &known.usage {
+                Some(usage) => rests_on(transaction, usage)?,
+                None => transaction.absent(Usage::key_at(known.environment.record.id.as_str())?),
+            };
+            Ok(Decision::Commit(transaction.delete(binding.record.key()?), ()))
         })?;
         Ok(removed)
     }
@@ -386,6 +409,16 @@ pub enum StateChange {
         /// After this time.
         grace: Duration,
     },
+}
+
+/// Only if the organisation is as it was read, and whoever decides at the same time that it goes decides anew: what is
+/// made in it, or restored, is to stay.
+fn keeps(
+    transaction: Transaction,
+    organisation: &Decoded<Organisation>,
+) -> Result<Transaction, AppError> {
+    let record = &organisation.record;
+    Ok(rests_on(transaction, organisation)?.put(record.key()?, record.encode()?))
 }
 
 /// Only if the record is as it was read.

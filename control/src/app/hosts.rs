@@ -398,9 +398,8 @@ impl App {
         len_max: usize,
     ) -> Result<Vec<Decoded<Host>>, AppError> {
         caller.may(Action::SeeHosts, Object::Installation)?;
-        let all = self.view.read(|state| state.list::<Host>("", after, usize::MAX))?;
-        let of_pod = |host: &Decoded<Host>| pod.is_none_or(|pod| host.record.place.pod == pod);
-        Ok(all.into_iter().filter(of_pod).take(len_max).collect())
+        let of_pod = |host: &Host| pod.is_none_or(|pod| host.place.pod == pod);
+        Ok(self.view.read(|state| state.list_some("", after, of_pod, len_max))?)
     }
 
     /// Whether a host takes anything new, is to lose what it has, or is shut out.

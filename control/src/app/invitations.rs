@@ -94,11 +94,11 @@ impl App {
         len_max: usize,
     ) -> Result<Vec<Invitation>, AppError> {
         let found = self.organisation(caller, Action::ManageOrganisation, organisation).await?;
-        let all = self.view.read(|state| state.list::<Invitation>("", None, usize::MAX))?;
+        let all = self.view.read(|state| state.all_of::<Invitation>(&found.record.id))?;
         let all = all.into_iter().map(|found| found.record);
         let now = self.now();
         let mut listed: Vec<_> = all
-            .filter(|invitation| is_into(invitation, &found.record) && now < invitation.expires)
+            .filter(|invitation| now < invitation.expires)
             .filter(|invitation| after.is_none_or(|after| invitation.id.as_str() > after))
             .collect();
         listed.sort_by(|one, other| one.id.cmp(&other.id));
@@ -120,9 +120,9 @@ impl App {
             let found = self.organisation(caller, Action::ManageOrganisation, organisation).await?;
             let roster = self.roster(&found.record.id).await?;
             self.view.reached(roster.modified).await;
-            let all = self.view.read(|state| state.list::<Invitation>("", None, usize::MAX))?;
-            let mut own = all.into_iter().filter(|other| is_into(&other.record, &found.record));
-            let Some(invited) = own.find(|invited| invited.record.id == *invitation) else {
+            let own = self.view.read(|state| state.all_of::<Invitation>(&found.record.id))?;
+            let Some(invited) = own.into_iter().find(|invited| invited.record.id == *invitation)
+            else {
                 return Ok(Decision::Already(()));
             };
             if let InvitedTo::Organisation(id, role) = &invited.record.to {
@@ -261,14 +261,9 @@ impl App {
         email: &str,
     ) -> Result<Vec<Decoded<Invitation>>, AppError> {
         self.view.reached(roster.modified).await;
-        let mut all = self.view.read(|state| state.list::<Invitation>("", None, usize::MAX))?;
         let address = email_hash(email);
-        all.retain(|found| {
-            let Invitation { to, email, .. } = &found.record;
-            matches!(to, InvitedTo::Organisation(id, _) if id == organisation)
-                && email_hash(email) == address
-        });
-        Ok(all)
+        let is_to = |invitation: &Invitation| email_hash(&invitation.email) == address;
+        Ok(self.view.read(|state| state.owned(organisation, None, is_to, usize::MAX))?)
     }
 
     /// Which invitation into which organisation has this secret, as far as this process knows, whoever asks.
@@ -349,10 +344,6 @@ pub(super) fn to_change(role: OrganisationRole) -> Action {
         OrganisationRole::Owner => Action::OwnOrganisation,
         OrganisationRole::Member | OrganisationRole::Admin => Action::ManageOrganisation,
     }
-}
-
-fn is_into(invitation: &Invitation, organisation: &Organisation) -> bool {
-    matches!(&invitation.to, InvitedTo::Organisation(id, _) if *id == organisation.id)
 }
 
 fn check_name(name: &str) -> Result<(), AppError> {

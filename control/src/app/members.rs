@@ -109,7 +109,7 @@ impl App {
     ) -> Result<Vec<Member>, AppError> {
         let found = self.organisation(caller, Action::ManageOrganisation, organisation).await?;
         let id = &found.record.id;
-        self.members(|member| member.organisation == *id, after, len_max)
+        self.members(id, |_| true, after, len_max)
     }
 
     /// Who has a role in an environment, its own or by that in the organisation, after the person with this id.
@@ -124,10 +124,8 @@ impl App {
         len_max: usize,
     ) -> Result<Vec<(Member, EnvironmentRole)>, AppError> {
         let found = self.environment(caller, Action::ManagePeople, reference).await?.record;
-        let has_role = |member: &Membership| {
-            member.organisation == found.organisation && member.role_in(&found.id).is_some()
-        };
-        let listed = self.members(has_role, after, len_max)?;
+        let has_role = |member: &Membership| member.role_in(&found.id).is_some();
+        let listed = self.members(&found.organisation, has_role, after, len_max)?;
         let with_role = listed.into_iter().filter_map(|member| {
             let role = member.membership.role_in(&found.id)?;
             Some((member, role))
@@ -137,21 +135,20 @@ impl App {
 
     fn members(
         &self,
+        of: &OrganisationId,
         is_listed: impl Fn(&Membership) -> bool,
         after: Option<&str>,
         len_max: usize,
     ) -> Result<Vec<Member>, AppError> {
+        // Paths begin with the person's id.
+        let after = after.map(|after| format!("{after}/{of}"));
         self.view.read(|state| {
-            // Paths begin with the person's id.
-            let all = state.list::<Membership>("", None, usize::MAX)?;
-            let listed = all.into_iter().map(|found| found.record).filter(|found| {
-                is_listed(found) && after.is_none_or(|after| found.user.as_str() > after)
-            });
+            let has_account =
+                |found: &Membership| !matches!(state.get::<User>(found.user.as_str()), Ok(None));
+            let is_member = |found: &Membership| is_listed(found) && has_account(found);
+            let listed = state.owned(of, after.as_deref(), is_member, len_max)?;
             let mut members = Vec::new();
-            for membership in listed {
-                if members.len() == len_max {
-                    break;
-                }
+            for Decoded { record: membership, .. } in listed {
                 if let Some(user) = state.get::<User>(membership.user.as_str())? {
                     members.push(Member { user: user.record, membership });
                 }

@@ -81,11 +81,21 @@ impl App {
         if caller.actor == Actor::Nobody {
             return Err(AppError::Unauthenticated);
         }
-        let visible = |found: &Decoded<Organisation>| {
-            caller.may(Action::SeeOrganisation, Object::Organisation(&found.record.id)).is_ok()
+        let visible = |found: &Organisation| {
+            caller.may(Action::SeeOrganisation, Object::Organisation(&found.id)).is_ok()
         };
-        let all = self.view.read(|state| state.list::<Organisation>("", after, usize::MAX))?;
-        Ok(all.into_iter().filter(visible).take(len_max).collect())
+        Ok(self.view.read(|state| match &caller.actor {
+            // Of its own alone, which are few, it is looked up whether they are there.
+            Actor::User { organisations, operator: false, .. } => {
+                let own = organisations.keys();
+                let later = own.filter(|id| after.is_none_or(|after| id.as_str() > after));
+                let found = later.filter_map(|id| state.get(id.as_str()).transpose());
+                found.take(len_max).collect()
+            }
+            // These see none.
+            Actor::Token { .. } | Actor::Host(_) => Ok(Vec::new()),
+            _ => state.list_some("", after, visible, len_max),
+        })?)
     }
 
     /// An organisation has another name; its old one is free.
@@ -136,6 +146,9 @@ impl App {
             if found.record.purge.is_some() {
                 return Ok(Decision::Already(id));
             }
+            // Whoever makes an environment to stay, or restores one, writes the organisation: until it was written last,
+            // all of them are here, and who does it from then on is in the way of this.
+            self.view.reached(found.modified).await;
             let stay = self.environments_of(&id)?.into_iter().filter(|found| {
                 matches!(found.state, EnvironmentState::Active | EnvironmentState::Suspended)
             });
@@ -177,9 +190,8 @@ impl App {
     }
 
     fn environments_of(&self, id: &OrganisationId) -> Result<Vec<Environment>, AppError> {
-        let all = self.view.read(|state| state.list::<Environment>("", None, usize::MAX))?;
-        let of = all.into_iter().map(|found| found.record);
-        Ok(of.filter(|found| found.organisation == *id).collect())
+        let all = self.view.read(|state| state.all_of(id))?;
+        Ok(all.into_iter().map(|found: Decoded<Environment>| found.record).collect())
     }
 
     /// Removes organisations whose time has come, with everything of them.

@@ -1,13 +1,9 @@
 //! What whoever watches an environment's services is told.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     time::{Instant, sleep_until},
 };
 use weft_model::{
@@ -20,29 +16,62 @@ use weft_store::Revision;
 use weft_types::EnvironmentId;
 
 use super::{App, AppError, Caller, EnvironmentReference};
+use crate::crowd::{Crowd, Ousted, Place};
 
 /// How often it is asked who the caller is by now: a session may have ended, a role been taken away.
 const RECHECK: Duration = Duration::from_secs(10);
-/// Watches of one environment at once, so that none takes the memory of the others.
+/// Watches of one environment at once.
 const WATCHES_MAX: usize = 64;
+/// Watches of all environments at once in one process: two for each of the 1,024 that an installation is made for. When
+/// there are more, the environment that has the most loses its oldest.
+///
+/// Worst case: one whose reader takes nothing holds what it was to be told, with 1,024 services of 4 KiB of metadata and
+/// 32 ports each some 6 MiB. All of them do so where 32 environments have all that they may: 12 GiB.
+const ALL_WATCHES_MAX: usize = 2_048;
 
-/// Turns for watches, by environment.
-#[derive(Debug, Default)]
-pub(super) struct Watches(Mutex<HashMap<EnvironmentId, Arc<Semaphore>>>);
+/// Places for watches, by environment.
+#[derive(Debug)]
+pub(super) struct Watches(Crowd<EnvironmentId>);
+
+impl Default for Watches {
+    fn default() -> Self {
+        Self(Crowd::new(ALL_WATCHES_MAX))
+    }
+}
 
 impl Watches {
-    fn turn(&self, environment: &EnvironmentId) -> Result<OwnedSemaphorePermit, AppError> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Where nobody watches any more, nothing is to be remembered.
-        all.retain(|_, turns| turns.available_permits() < WATCHES_MAX);
-        let turns = all.entry(environment.clone());
-        let turns = turns.or_insert_with(|| Arc::new(Semaphore::new(WATCHES_MAX)));
-        Arc::clone(turns).try_acquire_owned().map_err(|_| {
-            AppError::Exhausted(format!(
-                "the environment's limit of {WATCHES_MAX} watches is reached"
-            ))
-        })
+    fn enter(&self, environment: &EnvironmentId) -> Result<Watching, AppError> {
+        let entered = self.0.enter_below(environment.clone(), WATCHES_MAX);
+        let (place, ousted) = entered.ok_or_else(|| {
+            let problem = format!("the environment's limit of {WATCHES_MAX} watches is reached");
+            AppError::Exhausted(problem)
+        })?;
+        Ok(Watching { ousted: Some(ousted), _place: place })
     }
+}
+
+/// A place among those who watch.
+#[derive(Debug)]
+struct Watching {
+    /// `None` when it was.
+    ousted: Option<Ousted>,
+    _place: Place<EnvironmentId>,
+}
+
+impl Watching {
+    /// Ends when others need the place.
+    async fn ousted(&mut self) {
+        if let Some(ousted) = &mut self.ousted {
+            let _ = ousted.await;
+            self.ousted = None;
+        }
+    }
+}
+
+fn no_place() -> AppError {
+    AppError::Exhausted(format!(
+        "{ALL_WATCHES_MAX} watches are all that there may be, and of these the environment has the most: its oldest ends"
+    ))
 }
 
 /// What is new of an environment's services.
@@ -67,7 +96,7 @@ pub struct ServicesWatch {
     /// It has been told nothing yet: the first answer comes at once, also when it is empty.
     is_first: bool,
     recheck: Instant,
-    _turn: OwnedSemaphorePermit,
+    watching: Watching,
 }
 
 impl ServicesWatch {
@@ -82,17 +111,17 @@ impl ServicesWatch {
         after: Revision,
     ) -> Result<Self, AppError> {
         let found = app.environment(caller, Action::SeeEnvironment, reference).await?;
-        let turn = app.watches.turn(&found.record.id)?;
+        let watching = app.watches.enter(&found.record.id)?;
         // What somebody has done before is in the first answer, by whichever process it was done.
         let environment = app.known(found).await?.environment.record;
         let (changes, recheck) = (app.view.changes(), Instant::now() + RECHECK);
-        Ok(Self { app, environment, after, changes, is_first: true, recheck, _turn: turn })
+        Ok(Self { app, environment, after, changes, is_first: true, recheck, watching })
     }
 
     /// The next news, when there is some. `None` when `gone` is. `caller` finds out who the caller is by now.
     ///
     /// # Errors
-    /// [`AppError`] when it may not see the environment any more.
+    /// [`AppError`] when it may not see the environment any more; [`AppError::Exhausted`] when others need its place.
     pub async fn next<C>(
         &mut self,
         gone: impl Future<Output = ()>,
@@ -113,10 +142,17 @@ impl ServicesWatch {
             }
             tokio::select! {
                 () = &mut gone => return Ok(None),
+                () = self.watching.ousted() => return Err(no_place()),
                 changed = self.changes.changed() => if changed.is_err() { return Ok(None) },
                 () = sleep_until(self.recheck) => {}
             }
         }
+    }
+
+    /// Why it ends, once others need its place, also while whoever watches takes nothing of what it is told.
+    pub async fn ousted(&mut self) -> AppError {
+        self.watching.ousted().await;
+        no_place()
     }
 
     fn look(&mut self) -> Result<Option<ServiceNews>, AppError> {

@@ -6,7 +6,7 @@
 use weft_audit::{Facts, Word};
 use weft_keys::Owner;
 use weft_model::{
-    Decoded, Record, UnixMs,
+    Decoded, OrganisationId, Record, UnixMs,
     placement::{self, Scene},
     policy::Policy,
     record::{
@@ -129,18 +129,25 @@ impl App {
     ) -> Result<(), AppError> {
         let id = &environment.record.id;
         self.keyring.destroy(&Owner::Environment(id.clone()), self.clock.system_time()).await?;
-        for kind in OWNED {
-            // Without the slash for what is one to an environment: ids have one length, so none begins another.
-            self.remove_all(turn, &format!("{kind}/{id}")).await?;
-        }
+        self.remove_owned(turn, id).await?;
         self.forget(turn, |token: &Token| token.environment == *id).await?;
-        self.forget_roles(turn, id).await?;
-        let (organisation, name) = (&environment.record.organisation, &environment.record.name);
+        let Environment { organisation, name, .. } = &environment.record;
+        self.forget_roles(turn, id, organisation).await?;
         let transaction = Transaction::new()
             .delete(EnvironmentName::key_at(&format!("{organisation}/{name}"))?)
             .delete(environment.record.key()?);
         self.commit_in(turn, transaction).await?;
+        // What somebody has put there meanwhile: now that it is gone, nobody does any more.
+        self.remove_owned(turn, id).await?;
         tracing::info!(environment = %id, "an environment and everything of it is gone");
+        Ok(())
+    }
+
+    async fn remove_owned(&self, turn: &Turn, id: &EnvironmentId) -> Result<(), AppError> {
+        for kind in OWNED {
+            // Without the slash for what is one to an environment: ids have one length, so none begins another.
+            self.remove_all(turn, &format!("{kind}/{id}")).await?;
+        }
         Ok(())
     }
 
@@ -153,9 +160,15 @@ impl App {
     }
 
     /// Nobody has a role in an environment any more; none is given from when it is purged on.
-    async fn forget_roles(&self, turn: &Turn, of: &EnvironmentId) -> Result<(), AppError> {
-        let all = self.view.read(|state| state.list::<Membership>("", None, usize::MAX))?;
-        for found in all.into_iter().filter(|found| found.record.environments.contains_key(of)) {
+    async fn forget_roles(
+        &self,
+        turn: &Turn,
+        of: &EnvironmentId,
+        organisation: &OrganisationId,
+    ) -> Result<(), AppError> {
+        let of_organisation = self.view.read(|state| state.all_of::<Membership>(organisation))?;
+        let all = of_organisation.into_iter();
+        for found in all.filter(|found| found.record.environments.contains_key(of)) {
             let path = found.record.path();
             while let Some(found) = self.read::<Membership>(&path).await? {
                 let mut after = found.record.clone();

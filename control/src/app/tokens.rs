@@ -214,9 +214,7 @@ impl App {
     }
 
     fn tokens_of(&self, environment: &Environment) -> Result<Vec<Decoded<Token>>, AppError> {
-        let all = self.view.read(|state| state.list::<Token>("", None, usize::MAX))?;
-        let of = all.into_iter().filter(|token| token.record.environment == environment.id);
-        Ok(of.collect())
+        Ok(self.view.read(|state| state.all_of(&environment.id))?)
     }
 }
 

@@ -1,15 +1,24 @@
 //! Another master key, with an end of the command at every step.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use tempfile::TempDir;
+use tokio::time::timeout;
+use tonic::Code;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use weft_control::master_key::{self, MasterKeys};
+use weft_control_api::v1::{self, environments_client::EnvironmentsClient};
 use weft_keys::{KeyFile, Keyring, MasterKeyId, Owner, Purpose, Rewrapped};
 use weft_store::{Fault, Memory, Store};
+
+use crate::site::{Site, name, next, said, with};
 
 const OWNERS: u64 = 5;
 
@@ -98,7 +107,8 @@ async fn without_another_key_there_is_no_rotation_and_none_goes_that_wraps() {
 #[tokio::test]
 async fn a_rotation_may_end_at_every_write_and_goes_on() {
     for fault in [Fault::Unavailable, Fault::UnknownMade, Fault::UnknownNotMade] {
-        for write in 1..=usize::try_from(OWNERS).unwrap() {
+        // The first one says that the old key is retired.
+        for write in 1..=usize::try_from(OWNERS).unwrap() + 1 {
             let safe = Safe::filled().await;
             let newer = master_key::add(&safe.file).unwrap();
             safe.store.fail_commit(write, fault);
@@ -117,4 +127,55 @@ async fn a_rotation_may_end_at_every_write_and_goes_on() {
             safe.everything_opens().await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_process_that_was_left_behind_by_a_rotation_says_so_and_makes_no_key() {
+    let site = Site::start().await;
+    let owner = site.organisation("acme").await;
+    let channel = site.connect(None).await;
+    let health = async |service: &str| {
+        let watch = HealthCheckRequest { service: service.to_owned() };
+        HealthClient::new(channel.clone()).watch(watch).await.unwrap().into_inner()
+    };
+    let (mut process, mut environments) =
+        (health("").await, health("weft.control.v1.Environments").await);
+    for answers in [&mut process, &mut environments] {
+        assert_eq!(next(answers).await.unwrap().status(), ServingStatus::Serving);
+    }
+
+    // On another machine, with another copy of the file.
+    let elsewhere = site.master.with_extension("elsewhere");
+    fs::copy(&site.master, &elsewhere).unwrap();
+    master_key::add(&elsewhere).unwrap();
+    let keys = MasterKeys::over(Arc::new(site.keys.clone()), &elsewhere).await.unwrap();
+    keys.rotate().await.unwrap();
+    let make = || v1::CreateEnvironmentRequest {
+        organisation: "acme".to_owned(),
+        name: "shop".to_owned(),
+        subnets: vec!["10.40.0.0/24".to_owned()],
+        ..Default::default()
+    };
+    let mut client = EnvironmentsClient::new(channel.clone());
+    let refused = said(client.create_environment(with(make(), &owner)).await);
+    let why = "this process lacks a key that another one may have; nothing was changed";
+    assert_eq!(refused, (Code::Unavailable, why.to_owned()));
+    for answers in [&mut process, &mut environments] {
+        assert_eq!(next(answers).await.unwrap().status(), ServingStatus::NotServing);
+    }
+    let trouble = site.app.trouble().borrow().clone().unwrap();
+    assert!(trouble.contains("was replaced by"), "{trouble}");
+
+    // With the newest file it is as the others, without a restart.
+    fs::rename(&elsewhere, &site.master).unwrap();
+    for answers in [&mut process, &mut environments] {
+        let answer = timeout(Duration::from_secs(20), next(answers)).await.unwrap();
+        assert_eq!(answer.unwrap().status(), ServingStatus::Serving);
+    }
+    client.create_environment(with(make(), &owner)).await.unwrap();
+    let keys = MasterKeys::over(Arc::new(site.keys.clone()), &site.master).await.unwrap();
+    let listed = keys.list().await.unwrap();
+    assert_eq!(listed[0].wraps, 0, "nothing was wrapped by the old one: {listed:?}");
+    let get = v1::GetEnvironmentRequest { environment: name("acme/shop") };
+    client.get_environment(with(get, &owner)).await.unwrap();
 }

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, SystemTime},
@@ -42,6 +43,8 @@ pub(crate) struct Site {
     pub(crate) app: Arc<App>,
     pub(crate) store: Arc<Memory>,
     pub(crate) keyring: Arc<Keyring>,
+    pub(crate) keys: Memory,
+    pub(crate) master: PathBuf,
     pub(crate) address: SocketAddr,
     pub(crate) anchor: String,
     pub(crate) operator: String,
@@ -78,7 +81,8 @@ impl Site {
         let master = folder.path().join("master.key");
         KeyFile::init(&master, SystemTime::now()).unwrap();
         let kms = Arc::new(KeyFile::open(&master).unwrap());
-        let keyring = Arc::new(Keyring::open(Arc::new(Memory::default()), kms).await.unwrap());
+        let keys = Memory::default();
+        let keyring = Arc::new(Keyring::open(Arc::new(keys.clone()), kms).await.unwrap());
         let store = Arc::new(Memory::default());
         let opened = Opened::new(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&keyring));
         opened.create(&"weft".parse().unwrap(), &clock).await.unwrap();
@@ -106,6 +110,8 @@ impl Site {
             app,
             store,
             keyring,
+            keys,
+            master,
             address,
             anchor,
             operator,

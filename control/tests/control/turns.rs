@@ -2,12 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use tempfile::TempDir;
-use tokio::{
-    sync::{Notify, watch},
-    time::timeout,
-};
+use tokio::time::timeout;
 use weft_control::{
     App, AppError, Clock,
     app::{TURN_LOOK, TURN_TTL, Turn},
@@ -18,70 +14,9 @@ use weft_model::{
     liveness::{LOOK_INTERVAL, LOST_AFTER},
     record::{Capacity, Host, HostState, Installation, Lost, Place},
 };
-use weft_store::{
-    CommitError, Entry, Key, LeaseId, Memory, Page, Revision, SqliteOptions, Store, StoreError,
-    StoreOptions, Transaction, Watch, open,
-};
+use weft_store::{Key, Memory, SqliteOptions, Store, StoreOptions, Transaction, open};
 
-use crate::site::Site;
-
-/// A store of a process that stands still now and then, as it is about to make a change in its turn.
-#[derive(Debug)]
-struct Held {
-    store: Arc<dyn Store>,
-    goes_on: watch::Sender<bool>,
-    stands_still: Notify,
-}
-
-impl Held {
-    fn new(store: Arc<dyn Store>) -> Arc<Self> {
-        let (goes_on, stands_still) = (watch::Sender::new(true), Notify::new());
-        Arc::new(Self { store, goes_on, stands_still })
-    }
-}
-
-#[async_trait]
-impl Store for Held {
-    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        self.store.get(key).await
-    }
-
-    async fn list(
-        &self,
-        prefix: &str,
-        after: Option<&Key>,
-        len_max: usize,
-    ) -> Result<Page, StoreError> {
-        self.store.list(prefix, after, len_max).await
-    }
-
-    async fn commit(&self, transaction: Transaction) -> Result<Revision, CommitError> {
-        if transaction.conditions.iter().any(|condition| *condition.key() == turn_key()) {
-            let mut goes_on = self.goes_on.subscribe();
-            if !*goes_on.borrow() {
-                self.stands_still.notify_one();
-            }
-            goes_on.wait_for(|goes_on| *goes_on).await.unwrap();
-        }
-        self.store.commit(transaction).await
-    }
-
-    async fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
-        self.store.watch(prefix, after).await
-    }
-
-    async fn grant_lease(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
-        self.store.grant_lease(ttl).await
-    }
-
-    async fn renew_lease(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.store.renew_lease(lease).await
-    }
-
-    async fn revoke_lease(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.store.revoke_lease(lease).await
-    }
-}
+use crate::{held::Held, site::Site};
 
 fn turn_key() -> Key {
     Key::new("turn/background").unwrap()
@@ -117,7 +52,7 @@ impl Two {
             .put(host.key().unwrap(), host.encode().unwrap())
             .put(installation.key, installation.value);
         store.commit(made).await.unwrap();
-        let held = Held::new(Arc::clone(&store));
+        let held = Held::new(Arc::clone(&store), turn_key());
         let first = site.process_over(Arc::clone(&held) as Arc<dyn Store>).await;
         let second = site.process_over(Arc::clone(&store)).await;
         Self { clock, store, held, first, second, _site: site }
@@ -143,7 +78,7 @@ async fn who_stood_still_changes_nothing(two: &Two, end: impl AsyncFnOnce()) {
     assert!(two.second.take_turn().await.unwrap().is_none());
     two.look(&two.first, &turn).await;
 
-    two.held.goes_on.send_replace(false);
+    two.held.stop();
     let late = {
         let first = Arc::clone(&two.first);
         tokio::spawn(async move { first.look_for_lost(&turn).await })
@@ -152,7 +87,7 @@ async fn who_stood_still_changes_nothing(two: &Two, end: impl AsyncFnOnce()) {
     end().await;
     let turn = two.second.take_turn().await.unwrap().unwrap();
     assert_eq!(two.second.turn_holder().await.unwrap().unwrap().since, two.clock.now());
-    two.held.goes_on.send_replace(true);
+    two.held.go_on();
     let late = late.await.unwrap();
     assert!(matches!(late, Err(AppError::Superseded)), "{late:?}");
     assert!(!two.lost().await, "who has the turn by now gives the host all of its time");

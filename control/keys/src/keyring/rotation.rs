@@ -32,13 +32,15 @@ pub struct Rewrapped {
 }
 
 impl Keyring {
-    /// Wraps every key that is not under the current master key anew. Touches nothing that is sealed. May be
-    /// stopped anywhere, go on in any process, and run in several at once.
+    /// Wraps every key that is not under the current master key anew; before, every other master key is retired for all
+    /// processes. Touches nothing that is sealed. May be stopped anywhere, go on in any process, and run in several at
+    /// once.
     ///
     /// # Errors
-    /// [`KeyringError`]; what was done stays, the next call does the rest.
+    /// [`KeyringError::Retired`] when the current master key is one that was replaced itself. Whatever it is, what was done stays, the next call does the rest.
     pub async fn rewrap(&self) -> Result<Rewrapped, KeyringError> {
         let current = self.kms.current().await?;
+        self.retire_others(&current).await?;
         let mut done = Rewrapped::default();
         let mut after = None;
         loop {
@@ -96,8 +98,15 @@ impl Keyring {
         Ok(Census { current: self.kms.current().await?, wrapped, destroyed })
     }
 
-    /// Makes sure that every master key that is needed is there, and is what it was.
+    /// Which master keys wrap something.
+    pub(super) async fn wrapping(&self) -> Result<impl Iterator<Item = MasterKeyId>, KeyringError> {
+        Ok(self.count().await?.0.into_keys())
+    }
+
+    /// Makes sure that every master key that is needed is there, and is what it was, and that what wraps from now on was
+    /// not replaced.
     pub(super) async fn prove(&self) -> Result<(), KeyringError> {
+        self.masters().await?.0.check(&self.kms.current().await?)?;
         let held = self.kms.held().await?;
         for (master, (_, owner, wrapped)) in self.count().await?.0 {
             if !held.contains(&master) {

@@ -3,5 +3,6 @@
 
 mod keyring;
 mod lab;
+mod masters;
 mod memory;
 mod rotation;

@@ -83,6 +83,13 @@ impl Memory {
         self.0.1.notify_waiters();
     }
 
+    /// Takes something away.
+    pub(crate) fn remove(&self, key: &str) {
+        let write = Transaction::new().delete(Key::new(key).unwrap());
+        self.inside().apply(&write);
+        self.0.1.notify_waiters();
+    }
+
     /// What is there.
     pub(crate) fn read(&self, key: &str) -> Option<Vec<u8>> {
         self.inside().entries.get(&Key::new(key).unwrap()).map(|entry| entry.value.to_vec())

@@ -1,0 +1,111 @@
+//! A store of a process that stands still now and then.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, watch};
+use weft_store::{
+    Batch, CommitError, Entry, Key, LeaseId, Page, Revision, Store, StoreError, Transaction, Watch,
+    WatchError,
+};
+
+/// The store of a process that stands still as it is about to make a change which has to do with one key, or hears
+/// nothing of what others change.
+#[derive(Debug)]
+pub(crate) struct Held {
+    store: Arc<dyn Store>,
+    key: Key,
+    goes_on: watch::Sender<bool>,
+    hears: watch::Sender<bool>,
+    pub(crate) stands_still: Notify,
+}
+
+impl Held {
+    /// Goes on at first, and hears everything.
+    pub(crate) fn new(store: Arc<dyn Store>, key: Key) -> Arc<Self> {
+        let (goes_on, hears) = (watch::Sender::new(true), watch::Sender::new(true));
+        Arc::new(Self { store, key, goes_on, hears, stands_still: Notify::new() })
+    }
+
+    /// What is about to be changed is not, until it goes on.
+    pub(crate) fn stop(&self) {
+        self.goes_on.send_replace(false);
+    }
+
+    /// See [`Held::stop`].
+    pub(crate) fn go_on(&self) {
+        self.goes_on.send_replace(true);
+    }
+
+    /// Whether it hears what others change.
+    pub(crate) fn hear(&self, hears: bool) {
+        self.hears.send_replace(hears);
+    }
+}
+
+#[async_trait]
+impl Store for Held {
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.store.get(key).await
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&Key>,
+        len_max: usize,
+    ) -> Result<Page, StoreError> {
+        self.store.list(prefix, after, len_max).await
+    }
+
+    async fn commit(&self, transaction: Transaction) -> Result<Revision, CommitError> {
+        let conditions = transaction.conditions.iter().map(|condition| condition.key());
+        let writes = transaction.writes.iter().map(|write| write.key());
+        if conditions.chain(writes).any(|key| *key == self.key) {
+            let mut goes_on = self.goes_on.subscribe();
+            if !*goes_on.borrow() {
+                self.stands_still.notify_one();
+            }
+            goes_on.wait_for(|goes_on| *goes_on).await.unwrap();
+        }
+        self.store.commit(transaction).await
+    }
+
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
+        let watch = self.store.watch(prefix, after).await?;
+        Ok(Box::new(HeldWatch { watch, heard: None, hears: self.hears.subscribe() }))
+    }
+
+    async fn grant_lease(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
+        self.store.grant_lease(ttl).await
+    }
+
+    async fn renew_lease(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.store.renew_lease(lease).await
+    }
+
+    async fn revoke_lease(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.store.revoke_lease(lease).await
+    }
+}
+
+struct HeldWatch {
+    watch: Box<dyn Watch>,
+    heard: Option<Batch>,
+    hears: watch::Receiver<bool>,
+}
+
+#[async_trait]
+impl Watch for HeldWatch {
+    async fn next(&mut self) -> Result<Batch, WatchError> {
+        loop {
+            if self.heard.is_none() {
+                self.heard = Some(self.watch.next().await?);
+            }
+            self.hears.wait_for(|hears| *hears).await.unwrap();
+            if let Some(batch) = self.heard.take() {
+                return Ok(batch);
+            }
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Two processes that decide at the same moment: one stands still between what it has read and its change.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{sleep, timeout};
+use weft_control::{
+    App, AppError, Clock,
+    app::{
+        AttachWish, Caller, EnvironmentReference, HostWish, NewEnvironment, NewToken, StateChange,
+    },
+};
+use weft_control_api::v1::OrganisationRole;
+use weft_model::{
+    Record, SlotName,
+    access::{Actor, EnvironmentRole},
+    policy::Verdict,
+    record::{Attachment, Binding, Environment, Quotas, Share, SlotKey},
+};
+use weft_store::{Key, Store};
+use weft_types::HostId;
+use zeroize::Zeroizing;
+
+use crate::{
+    held::Held,
+    site::{Host, PASSWORD, Site},
+};
+
+const GRACE: Duration = Duration::from_secs(60);
+
+/// An organisation with an owner and an environment.
+struct Acme {
+    clock: Clock,
+    site: Site,
+    owner: String,
+    shop: Environment,
+}
+
+/// Who calls, one after the other, and a process that stands still before a change that has to do with one key.
+struct Race {
+    owner: Caller,
+    held: Arc<Held>,
+    late: Arc<App>,
+}
+
+impl Acme {
+    async fn new() -> Self {
+        let clock = Clock::manual(Clock::default().now());
+        let site = Site::start_at(clock.clone()).await;
+        let owner = site.organisation("acme").await;
+        let shop = site.environment(&owner, "acme", "shop").await.id;
+        let shop = site.store.get(&Environment::key_at(&shop).unwrap()).await.unwrap().unwrap();
+        let shop = Environment::decode(&shop).unwrap().record;
+        Self { clock, site, owner, shop }
+    }
+
+    async fn race_for(&self, key: Key) -> Race {
+        let held = Held::new(Arc::clone(&self.site.store) as Arc<dyn Store>, key);
+        let late = self.site.process_over(Arc::clone(&held) as Arc<dyn Store>).await;
+        let owner = self.site.caller(self.site.app.actor_of(&self.owner).await.unwrap());
+        Race { owner, held, late }
+    }
+
+    async fn race_for_organisation(&self) -> Race {
+        let path = self.shop.organisation.as_str();
+        self.race_for(weft_model::record::Organisation::key_at(path).unwrap()).await
+    }
+
+    fn app(&self) -> &App {
+        &self.site.app
+    }
+
+    /// Keys of the store in which this is.
+    async fn with(&self, text: &str) -> Vec<String> {
+        let page = self.site.store.list("", None, 1_000).await.unwrap();
+        let all = page.entries.into_iter().map(|entry| entry.key.to_string());
+        all.filter(|key| key.contains(text)).collect()
+    }
+}
+
+impl Race {
+    /// What becomes of it when the rest is done between what it has read and its change.
+    async fn late<T>(
+        &self,
+        late: impl Future<Output = T>,
+        meanwhile: impl Future<Output = ()>,
+    ) -> T {
+        self.held.stop();
+        let rest = async {
+            self.held.stands_still.notified().await;
+            meanwhile.await;
+            self.held.go_on();
+        };
+        let both = async { tokio::join!(late, rest) };
+        timeout(Duration::from_secs(30), both).await.unwrap().0
+    }
+
+    async fn end_organisation(&self, app: &App) -> Result<(), AppError> {
+        app.delete_organisation(&self.owner, "acme", GRACE).await.map(drop)
+    }
+
+    async fn make(&self, app: &App) -> Result<(), AppError> {
+        let new = NewEnvironment {
+            organisation: "acme".to_owned(),
+            name: "other".parse().unwrap(),
+            subnets: vec!["10.41.0.0/24".parse().unwrap()],
+            quotas: Quotas::default(),
+            leaf_seconds: 3_600,
+            default: Verdict::Allow,
+        };
+        app.create_environment(&self.owner, &new).await.map(drop)
+    }
+
+    async fn set(&self, app: &App, change: StateChange) -> Result<(), AppError> {
+        app.set_environment_state(&self.owner, &shop(), change).await.map(drop)
+    }
+
+    async fn attach(&self, app: &App, host: &HostId) -> Result<Attachment, AppError> {
+        let wish = AttachWish {
+            name: "web-1".parse().unwrap(),
+            slot: SlotKey { service: "web".parse().unwrap(), slot: SlotName::Stable(0) },
+            host: HostWish { id: host.clone(), grant: None },
+            addresses: Vec::new(),
+            share: Share::default(),
+        };
+        app.create_attachment(&self.owner, &shop(), &wish).await
+    }
+}
+
+fn shop() -> EnvironmentReference {
+    "acme/shop".parse().unwrap()
+}
+
+fn is_going<T: std::fmt::Debug>(refused: Result<T, AppError>) {
+    let Err(AppError::State(why)) = &refused else { panic!("{refused:?}") };
+    assert!(why.contains("is being deleted"), "{why}");
+}
+
+fn stays<T: std::fmt::Debug>(refused: Result<T, AppError>) {
+    let Err(AppError::State(why)) = &refused else { panic!("{refused:?}") };
+    assert_eq!(why, "it has 1 environments that stay: delete them first");
+}
+
+const DELETE: StateChange = StateChange::Delete { grace: GRACE };
+
+#[tokio::test]
+async fn no_organisation_goes_in_which_an_environment_is_made_at_the_same_moment() {
+    let acme = Acme::new().await;
+    let race = acme.race_for_organisation().await;
+    race.set(acme.app(), DELETE).await.unwrap();
+    let made = async { race.make(acme.app()).await.unwrap() };
+    stays(race.late(race.end_organisation(&race.late), made).await);
+
+    let acme = Acme::new().await;
+    let race = acme.race_for_organisation().await;
+    race.set(acme.app(), DELETE).await.unwrap();
+    let ended = async { race.end_organisation(acme.app()).await.unwrap() };
+    is_going(race.late(race.make(&race.late), ended).await);
+    assert_eq!(acme.with("environment/env-").await.len(), 1);
+    // So it goes, in its time.
+    acme.clock.advance(2 * GRACE);
+    for _ in 0..3 {
+        acme.site.tidy().await;
+    }
+    assert_eq!(acme.with(acme.shop.organisation.as_str()).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn no_organisation_goes_in_which_an_environment_is_restored_at_the_same_moment() {
+    let acme = Acme::new().await;
+    let race = acme.race_for_organisation().await;
+    race.set(acme.app(), DELETE).await.unwrap();
+    let restored = async { race.set(acme.app(), StateChange::Resume).await.unwrap() };
+    stays(race.late(race.end_organisation(&race.late), restored).await);
+
+    race.set(acme.app(), DELETE).await.unwrap();
+    let ended = async { race.end_organisation(acme.app()).await.unwrap() };
+    is_going(race.late(race.set(&race.late, StateChange::Resume), ended).await);
+}
+
+#[tokio::test]
+async fn who_hears_late_of_environments_waits_before_an_organisation_goes() {
+    let acme = Acme::new().await;
+    let race = acme.race_for_organisation().await;
+    race.set(acme.app(), DELETE).await.unwrap();
+    race.held.hear(false);
+    race.make(acme.app()).await.unwrap();
+    let heard = async {
+        sleep(Duration::from_millis(200)).await;
+        race.held.hear(true);
+    };
+    let both = async { tokio::join!(race.end_organisation(&race.late), heard) };
+    stays(timeout(Duration::from_secs(30), both).await.unwrap().0);
+}
+
+#[tokio::test]
+async fn nobody_comes_into_an_organisation_that_goes_at_the_same_moment() {
+    let acme = Acme::new().await;
+    let race = acme.race_for_organisation().await;
+    race.set(acme.app(), DELETE).await.unwrap();
+    let email = "m@acme.example";
+    let invited = acme.site.invite(&acme.owner, "acme", email, OrganisationRole::Member).await;
+    let invited = invited.unwrap();
+    let nobody = acme.site.caller(Actor::Nobody);
+    let accept = async {
+        let password = Zeroizing::new(PASSWORD.to_owned());
+        race.late.accept_invitation(&nobody, &invited, "Somebody", password).await
+    };
+    let ended = async { race.end_organisation(acme.app()).await.unwrap() };
+    let refused = race.late(accept, ended).await;
+    assert!(matches!(refused, Err(AppError::NotFound("invitation"))), "{refused:?}");
+    assert!(acme.site.login(email, PASSWORD).await.is_err());
+}
+
+#[tokio::test]
+async fn no_token_is_made_in_an_environment_that_goes_at_the_same_moment() {
+    let acme = Acme::new().await;
+    let race = acme.race_for(acme.shop.key().unwrap()).await;
+    let new = NewToken {
+        name: "robot".to_owned(),
+        role: EnvironmentRole::Viewer,
+        uses: Default::default(),
+        seconds: 3_600,
+    };
+    let shop = shop();
+    let make = race.late.create_token(&race.owner, &shop, &new);
+    let ended = async { race.set(acme.app(), DELETE).await.unwrap() };
+    is_going(race.late(make, ended).await.map(drop));
+    assert_eq!(acme.with("token/").await, Vec::<String>::new());
+}
+
+/// An environment and a host that may have attachments there.
+async fn with_host() -> (Acme, Race, HostId) {
+    let acme = Acme::new().await;
+    let Host { id, .. } = acme.site.enrol("host-a").await;
+    acme.site.allow("acme/shop", &id).await;
+    let path = format!("{}/{id}", acme.shop.id);
+    let race = acme.race_for(Binding::key_at(&path).unwrap()).await;
+    (acme, race, id.parse().unwrap())
+}
+
+#[tokio::test]
+async fn nothing_rests_on_the_leave_of_a_host_that_it_has_lost_at_the_same_moment() {
+    let (acme, race, host) = with_host().await;
+    let operator = acme.site.caller(acme.app().actor_of(&acme.site.operator).await.unwrap());
+    let attached = async { race.attach(acme.app(), &host).await.map(drop).unwrap() };
+    let shop = shop();
+    let deny = race.late.deny_host(&operator, &shop, &host, false);
+    let refused = race.late(deny, attached).await;
+    let Err(AppError::State(why)) = &refused else { panic!("{refused:?}") };
+    assert_eq!(why, "1 attachments rest on it");
+
+    let (acme, race, host) = with_host().await;
+    let operator = acme.site.caller(acme.app().actor_of(&acme.site.operator).await.unwrap());
+    let denied = async {
+        acme.app().deny_host(&operator, &shop, &host, false).await.map(drop).unwrap();
+    };
+    let refused = race.late(race.attach(&race.late, &host), denied).await;
+    let Err(AppError::State(why)) = &refused else { panic!("{refused:?}") };
+    assert_eq!(why, "host host-a is not allowed in this environment");
+}
+
+#[tokio::test]
+async fn what_is_put_into_an_environment_while_it_goes_goes_with_it() {
+    let acme = Acme::new().await;
+    let host: HostId = acme.site.enrol("host-a").await.id.parse().unwrap();
+    let race = acme.race_for(acme.shop.key().unwrap()).await;
+    let operator = acme.site.caller(acme.app().actor_of(&acme.site.operator).await.unwrap());
+    race.set(acme.app(), DELETE).await.unwrap();
+    acme.clock.advance(2 * GRACE);
+    // Nobody restores it from here on.
+    acme.site.tidy().await;
+    let turn = acme.site.turn(&race.late).await;
+    let allowed = async {
+        acme.app().allow_host(&operator, &shop(), &host).await.map(drop).unwrap();
+    };
+    race.late(race.late.tidy(&turn), allowed).await.unwrap();
+    assert_eq!(acme.with(acme.shop.id.as_str()).await, Vec::<String>::new());
+}
