@@ -10,7 +10,7 @@ use weft_control_api::v1::{
 };
 use weft_store::{Store, Transaction};
 
-use crate::site::{Site, name, with};
+use crate::site::{PASSWORD, Site, name, with};
 
 /// An organisation with an environment, a token, an invitation and a key.
 struct Team {
@@ -31,6 +31,7 @@ impl Team {
             name: "robot".to_owned(),
             role: v1::EnvironmentRole::Deployer.into(),
             seconds: 3_600,
+            password: PASSWORD.to_owned(),
             ..Default::default()
         };
         let made = TokensClient::new(channel.clone()).create_token(with(make, &owner)).await;
@@ -44,7 +45,8 @@ impl Team {
         ServicesClient::new(channel.clone()).put_service(with(put, &token)).await.unwrap();
         let blob = [b"\0\0\0\x0bssh-ed25519\0\0\0\x20".as_slice(), &[key; 32]].concat();
         let key = format!("ssh-ed25519 {}", BASE64.encode(&blob));
-        let add = v1::AddSshKeyRequest { key, name: String::new() };
+        let (name, password, code) = (String::new(), PASSWORD.to_owned(), String::new());
+        let add = v1::AddSshKeyRequest { key, name, password, code };
         SshKeysClient::new(channel).add_ssh_key(with(add, &owner)).await.unwrap();
         Self { called, owner }
     }

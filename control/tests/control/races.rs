@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     held::Held,
-    site::{Host, PASSWORD, Site},
+    site::{Host, PASSWORD, Site, proof},
 };
 
 const GRACE: Duration = Duration::from_secs(60);
@@ -222,7 +222,7 @@ async fn no_token_is_made_in_an_environment_that_goes_at_the_same_moment() {
         seconds: 3_600,
     };
     let shop = shop();
-    let make = race.late.create_token(&race.owner, &shop, &new);
+    let make = race.late.create_token(&race.owner, &shop, &new, proof(PASSWORD));
     let ended = async { race.set(acme.app(), DELETE).await.unwrap() };
     is_going(race.late(make, ended).await.map(drop));
     assert_eq!(acme.with("token/").await, Vec::<String>::new());
