@@ -150,7 +150,7 @@ mod tests {
             .chain([of("a")])
             .inspect(|at| fail_often(&mut lockout, at, now))
             .collect();
-        assert_eq!(everywhere.len() as u32 * FAILURES_MAX, 90);
+        assert_eq!(everywhere.len() * FAILURES_MAX as usize, 90);
         // Who is right at one place takes nothing back of what was wrong at others.
         lockout.succeed(&at(1));
         assert!(!lockout.is_locked(&at(1), now));
