@@ -5,8 +5,7 @@
 //!   token/HASH ────▶ { environment: … }  ┴ Index ─▶ token, env-a ──▶ token/HASH, …
 //! ```
 //!
-//! So whoever asks for what is its own costs what that takes, and not what all others have. An index takes some 150
-//! bytes for each such record beside the record itself.
+//! So whoever asks for what is its own costs what that takes, and not what all others have.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
