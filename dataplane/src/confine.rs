@@ -55,12 +55,24 @@ impl Places {
             read.extend(control.join_token.as_deref().map(folder));
             write.push(control.state.clone());
             if control.url.is_name() {
-                read.extend(RESOLVER.iter().map(PathBuf::from));
+                read.extend(RESOLVER.iter().map(|file| replaceable(Path::new(file))));
             }
         }
         read.sort_unstable();
         read.dedup();
         Self { read, write }
+    }
+}
+
+/// What is to be read so that a file of the machine can be replaced. Rules hold for what is there now, not for names;
+/// a link into a folder of its own, as systemd-resolved(8) and NetworkManager(8) make it, stands for that folder.
+fn replaceable(file: &Path) -> PathBuf {
+    let target = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    match target.parent() {
+        Some(folder) if Some(folder) != file.parent() && folder.components().count() > 2 => {
+            folder.to_owned()
+        }
+        _ => file.to_owned(),
     }
 }
 
@@ -161,4 +173,29 @@ fn allow(
         }
     }
     Ok(ruleset)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_link_into_another_folder_stands_for_that_folder() {
+        let here = tempfile::tempdir().unwrap();
+        let here = here.path().canonicalize().unwrap();
+        let (etc, run) = (here.join("etc"), here.join("resolve"));
+        fs::create_dir(&etc).unwrap();
+        fs::create_dir(&run).unwrap();
+        fs::write(run.join("stub.conf"), "").unwrap();
+        fs::write(etc.join("hosts"), "").unwrap();
+        symlink("hosts", etc.join("near.conf")).unwrap();
+        symlink("../resolve/stub.conf", etc.join("resolv.conf")).unwrap();
+        symlink("/proc/version", etc.join("wide.conf")).unwrap();
+        assert_eq!(replaceable(&etc.join("resolv.conf")), run);
+        for file in ["hosts", "near.conf", "wide.conf", "absent"] {
+            assert_eq!(replaceable(&etc.join(file)), etc.join(file));
+        }
+    }
 }

@@ -12,7 +12,7 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -25,6 +25,9 @@ use weft_config::ControlUrl;
 
 /// Addresses that are called in one attempt.
 const ADDRESSES_MAX: usize = 8;
+/// How long its name may take when it is known where it was before: a server of names that is gone keeps no host from
+/// its control plane.
+const NAME_MAX: Duration = Duration::from_secs(2);
 /// How long one address may take, TLS included.
 const ADDRESS_MAX: Duration = Duration::from_secs(3);
 /// How soon the next address is called while one is silent. RFC 8305 section 5 has 250 ms for TCP alone; a process that
@@ -34,7 +37,8 @@ const NEXT_AFTER: Duration = Duration::from_secs(1);
 /// Where the processes of a control plane are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Lookup {
-    /// Wherever the name in its URL says, which is looked up for every attempt.
+    /// Wherever the name in its URL says, which is looked up for every attempt; where it said before, while that fails.
+    /// Whoever is there has to show in any case that it is the control plane.
     #[default]
     Name,
     /// At these addresses, whatever the name says.
@@ -69,17 +73,24 @@ impl std::fmt::Display for Unreached {
 
 impl std::error::Error for Unreached {}
 
-/// The addresses of a control plane, with which of them were called before. Clones share that.
+/// The addresses of a control plane, with what was seen of them before. Clones share that.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ways {
     lookup: Lookup,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// What its name said last.
+    known: Vec<SocketAddr>,
     /// The one that was called last is the last.
-    called: Arc<Mutex<Vec<SocketAddr>>>,
+    called: Vec<SocketAddr>,
 }
 
 impl Ways {
     pub(crate) fn new(lookup: Lookup) -> Self {
-        Self { lookup, called: Arc::default() }
+        Self { lookup, seen: Arc::default() }
     }
 
     /// Calls one address after the other until one answers. The address of the connection of before comes last: a
@@ -93,7 +104,7 @@ impl Ways {
         T: Send + 'static,
         F: Future<Output = io::Result<T>> + Send + 'static,
     {
-        let mut next = self.in_turn(self.lookup.addresses(url).await?).into_iter();
+        let mut next = self.in_turn(self.addresses(self.lookup.addresses(url)).await?).into_iter();
         let (mut running, mut failed) = (JoinSet::new(), Vec::new());
         loop {
             if let Some(address) = next.next() {
@@ -113,9 +124,41 @@ impl Ways {
         }
     }
 
+    /// What its name says now, or said before if it says nothing now.
+    async fn addresses(
+        &self,
+        found: impl Future<Output = io::Result<Vec<SocketAddr>>>,
+    ) -> io::Result<Vec<SocketAddr>> {
+        let known = self.seen().known.clone();
+        if known.is_empty() {
+            let found = found.await?;
+            self.seen().known.clone_from(&found);
+            return Ok(found);
+        }
+        match within(NAME_MAX, found).await {
+            Ok(found) if !found.is_empty() => {
+                self.seen().known.clone_from(&found);
+                Ok(found)
+            }
+            found => {
+                let problem =
+                    found.err().map_or_else(|| "no address".to_owned(), |e| e.to_string());
+                tracing::warn!(
+                    problem,
+                    "the control plane's name is not found: it is called where it was before"
+                );
+                Ok(known)
+            }
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Those that were not called for the longest time come first; others as their name has them.
     fn in_turn(&self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-        let mut called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
+        let Seen { called, .. } = &mut *self.seen();
         // Names change: what is nobody's address any more is forgotten.
         called.retain(|address| addresses.contains(address));
         addresses.sort_by_key(|address| called.iter().position(|other| other == address));
@@ -124,9 +167,9 @@ impl Ways {
     }
 
     fn is_called(&self, address: SocketAddr) {
-        let mut called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
-        called.retain(|other| *other != address);
-        called.push(address);
+        let mut seen = self.seen();
+        seen.called.retain(|other| *other != address);
+        seen.called.push(address);
     }
 }
 
@@ -220,6 +263,22 @@ mod tests {
         assert_eq!(reached.unwrap_err().to_string(), "no answer in 3 s");
         let (reached, _, _) = reach(&ways(0), &[]).await;
         assert_eq!(reached.unwrap_err().to_string(), "its name has no address");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_is_not_found_any_more_says_what_it_said_before() {
+        let ways = Ways::default();
+        let found = |n: u8| async move { Ok(vec![address(n)]) };
+        let nothing = || async { Err(io::ErrorKind::NotFound.into()) };
+        ways.addresses(nothing()).await.unwrap_err();
+        assert_eq!(ways.addresses(found(1)).await.unwrap(), [address(1)]);
+        assert_eq!(ways.addresses(nothing()).await.unwrap(), [address(1)]);
+        assert_eq!(ways.addresses(async { Ok(Vec::new()) }).await.unwrap(), [address(1)]);
+        // It may move.
+        assert_eq!(ways.addresses(found(2)).await.unwrap(), [address(2)]);
+        let began = Instant::now();
+        assert_eq!(ways.addresses(pending()).await.unwrap(), [address(2)]);
+        assert_eq!(began.elapsed(), NAME_MAX, "and the addresses have the time that is left");
     }
 
     #[tokio::test(start_paused = true)]
