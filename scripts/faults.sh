@@ -9,7 +9,8 @@ tests=("$@")
 if [ ${#tests[@]} -eq 0 ]; then
     tests=(
         faults forgery isolation path canary restart roam streams segmentation endpoints
-        floods secrets strangers half_open clock own_interface limits soak
+        floods secrets strangers half_open clock own_interface limits managed authorities
+        processes soak
     )
 fi
 log=$(mktemp)

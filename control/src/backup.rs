@@ -34,7 +34,9 @@ fn place(config: &Config, part: Part) -> anyhow::Result<Place> {
     match url {
         StoreUrl::Sqlite(path) => Ok(Place::Sqlite(path.clone())),
         StoreUrl::Etcd { .. } => {
-            bail!("{field} is {url}, which etcd's own snapshots are for; expected sqlite:PATH")
+            bail!(
+                "{field} is {url}, which export, or a snapshot of etcd, is for; expected sqlite:PATH"
+            )
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use serde::Deserialize;
 use weft_audit::TextError;
 use weft_pki::installation::ServerName;
-use weft_store::StoreUrl;
+use weft_store::{EtcdTls, StoreUrl};
 
 use crate::audit::AuditPlace;
 
@@ -32,10 +32,41 @@ pub struct Config {
     pub store: StoreUrl,
     /// Where wrapped keys are kept, apart from records, so that a copy of these opens nothing.
     pub keyring: StoreUrl,
+    /// By what members of etcd and this process know each other; without it only members on this machine are used.
+    pub etcd: Option<EtcdFiles>,
     /// The file with the master key.
     pub master_key: PathBuf,
     /// Where the audit is written.
     pub audit: AuditPlace,
+}
+
+/// Files by which members of etcd and this process know each other, PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EtcdFiles {
+    /// The authority of the members' certificates.
+    pub authority: PathBuf,
+    /// The chain of this process, its own certificate first.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+impl EtcdFiles {
+    /// What is in them.
+    ///
+    /// # Errors
+    /// [`ConfigError::Io`] names the file.
+    pub fn read(&self) -> Result<EtcdTls, ConfigError> {
+        let read = |path: &PathBuf| {
+            fs::read(path).map_err(|source| ConfigError::Io { path: path.clone(), source })
+        };
+        Ok(EtcdTls {
+            authority: read(&self.authority)?,
+            certificate: read(&self.certificate)?,
+            key: read(&self.key)?,
+        })
+    }
 }
 
 /// The file as it is written.
@@ -48,6 +79,7 @@ struct Document {
     store: String,
     keyring: String,
     master_key: PathBuf,
+    etcd: Option<EtcdFiles>,
     #[serde(default)]
     audit: AuditTable,
 }
@@ -149,12 +181,18 @@ impl Config {
             let problem = "is the same as store; expected another place, so that a copy of the records opens nothing";
             return Err(value("keyring", problem.to_owned()));
         }
+        let is_etcd = |url: &StoreUrl| matches!(url, StoreUrl::Etcd { .. });
+        if document.etcd.is_some() && !is_etcd(&store) && !is_etcd(&keyring) {
+            let problem = "is there, but neither store nor keyring is etcd://HOST:PORT/PREFIX";
+            return Err(value("etcd", problem.to_owned()));
+        }
         let audit = document.audit.place(&store);
         Ok(Self {
             listen: document.listen,
             server_names: names.map_err(|problem| value("server_names", problem.to_string()))?,
             store,
             keyring,
+            etcd: document.etcd,
             master_key: document.master_key,
             audit: audit.map_err(|(field, problem)| value(field, problem))?,
         })
@@ -197,6 +235,16 @@ mod tests {
                 "master.key\"",
                 "master.key\"\n[audit]\nreplica = \"/var/lib/weft-control/audit\"",
                 "audit.replica: is the same as audit.folder",
+            ),
+            (
+                "master.key\"",
+                "master.key\"\n[etcd]\nauthority = \"a\"\ncertificate = \"c\"\nkey = \"k\"",
+                "etcd: is there, but neither store nor keyring",
+            ),
+            (
+                "master.key\"",
+                "master.key\"\n[etcd]\nauthority = \"a\"\ncertificate = \"c\"",
+                "missing field `key`",
             ),
             ("sqlite:/var/lib/weft-control/control.db", "etcd://h:1/p", "audit.folder: is missing"),
             (

@@ -12,7 +12,7 @@ use weft_pki::{
     installation::{self, InstallationAuthority},
     issue::{self, Validity},
 };
-use weft_store::{SqliteOptions, Store, StoreOptions, StoreUrl, Transaction, open};
+use weft_store::{SqliteOptions, Store, StoreOptions, Transaction, open};
 use weft_types::InstallationId;
 use zeroize::Zeroizing;
 
@@ -20,7 +20,7 @@ use crate::{
     app::App,
     audit::{self, AuditPlace},
     clock::Clock,
-    config::Config,
+    config::{Config, EtcdFiles},
     view::{View, decode},
 };
 
@@ -40,7 +40,7 @@ pub struct Opened {
 /// What cannot be opened, and why.
 pub async fn open_stores(config: &Config) -> anyhow::Result<Opened> {
     let kms = KeyFile::open(&config.master_key).context("the master key")?;
-    let store = open_store("store", &config.store, SqliteOptions::default()).await?;
+    let store = open(&config.store, &store_options(config)?).await.context("store")?;
     let keyring = open_keyring_store(config).await?;
     let keyring = Keyring::open(keyring, Arc::new(kms)).await.context("the keyring")?;
     Ok(Opened { store, keyring: Arc::new(keyring) })
@@ -48,17 +48,19 @@ pub async fn open_stores(config: &Config) -> anyhow::Result<Opened> {
 
 /// The store of the keyring, in which nothing stays of what was replaced.
 pub(crate) async fn open_keyring_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
-    let erasing = SqliteOptions { erase: true, ..SqliteOptions::default() };
-    open_store("keyring", &config.keyring, erasing).await
+    open(&config.keyring, &keyring_options(config)?).await.context("keyring")
 }
 
-async fn open_store(
-    field: &'static str,
-    url: &StoreUrl,
-    sqlite: SqliteOptions,
-) -> anyhow::Result<Arc<dyn Store>> {
-    let options = StoreOptions { sqlite, ..StoreOptions::default() };
-    open(url, &options).await.context(field)
+/// How the store is opened.
+pub(crate) fn store_options(config: &Config) -> anyhow::Result<StoreOptions> {
+    let etcd_tls = config.etcd.as_ref().map(EtcdFiles::read).transpose()?;
+    Ok(StoreOptions { sqlite: SqliteOptions::default(), etcd_tls })
+}
+
+/// How the store of the keyring is opened, in which nothing stays of what was replaced.
+pub(crate) fn keyring_options(config: &Config) -> anyhow::Result<StoreOptions> {
+    let sqlite = SqliteOptions { erase: true, ..SqliteOptions::default() };
+    Ok(StoreOptions { sqlite, ..store_options(config)? })
 }
 
 impl Opened {

@@ -25,6 +25,7 @@ pub mod secret;
 pub mod serve;
 pub mod ssh;
 pub mod totp;
+pub mod transfer;
 pub mod view;
 
 pub use self::{app::App, clock::Clock, config::Config, error::AppError, view::View};

@@ -18,6 +18,7 @@ use weft_control::{
     init,
     master_key::{self, MasterKeys},
     serve,
+    transfer::{bring_in, take_out},
 };
 use weft_keys::MasterKeyId;
 use weft_types::InstallationId;
@@ -54,6 +55,10 @@ enum Command {
     Backup(Files),
     /// Make store, keyring or audit of copies, where there is none
     Restore(Files),
+    /// Write all that is in store or keyring to new files, by which another kind of store is filled
+    Export(Stores),
+    /// Fill an empty store or keyring, of whatever kind, from such files
+    Import(Stores),
     /// Print the certificate of the installation's authority, by which clients know this control plane
     Authority,
     /// Replace the master key, step by step: list, add, rotate, remove
@@ -130,6 +135,25 @@ impl Files {
     }
 }
 
+/// Files with what is in a store.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct Stores {
+    /// What is in the store
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
+    /// What is in the keyring, apart from the store's
+    #[arg(long, value_name = "FILE")]
+    keyring: Option<PathBuf>,
+}
+
+impl Stores {
+    fn each(&self) -> impl Iterator<Item = (Part, &PathBuf)> {
+        let parts = [(Part::Store, &self.store), (Part::Keyring, &self.keyring)];
+        parts.into_iter().filter_map(|(part, file)| file.as_ref().map(|file| (part, file)))
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
@@ -174,6 +198,20 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::Restore(files) => {
             files.each().try_for_each(|(part, from)| restore(&config, part, from))
+        }
+        Command::Export(stores) => {
+            for (part, to) in stores.each() {
+                let count = take_out(&config, part, to).await?;
+                println!("{count} entries are in {}", to.display());
+            }
+            Ok(())
+        }
+        Command::Import(stores) => {
+            for (part, from) in stores.each() {
+                let count = bring_in(&config, part, from).await?;
+                println!("{count} entries are taken from {}", from.display());
+            }
+            Ok(())
         }
         Command::Authority => {
             let opened = init::open_stores(&config).await?;

@@ -121,6 +121,38 @@ fn an_installation_is_there_again_after_its_copies() {
     assert_eq!(run(&elsewhere, &["authority"]).stdout, run(&config, &["authority"]).stdout);
 }
 
+#[test]
+fn an_installation_goes_over_into_other_stores() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path());
+    assert!(run(&config, &INIT).status.success());
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (store, keyring) = (at("store.export"), at("keyring.export"));
+    let out = said(run(&config, &["export", "--store", &store, "--keyring", &keyring]));
+    assert!(out.lines().all(|line| line.contains(" entries are in ")), "{out}");
+    let again = refusal(&run(&config, &["export", "--store", &store]));
+    assert!(again.contains("store.export"), "{again}");
+
+    let other = TempDir::new().unwrap();
+    let elsewhere = self::config(other.path());
+    fs::copy(at("master.key"), other.path().join("master.key")).unwrap();
+    let all = ["import", "--store", &store, "--keyring", &keyring];
+    let taken = said(run(&elsewhere, &all));
+    assert_eq!(taken.replace("taken from", "in"), out);
+    let full = refusal(&run(&elsewhere, &all));
+    assert!(full.contains("expected an empty one"), "{full}");
+    // Its audit goes along as a folder.
+    let audit = at("audit.copy");
+    assert!(run(&config, &["backup", "--audit", &audit]).status.success());
+    assert!(run(&elsewhere, &["restore", "--audit", &audit]).status.success());
+    opens(&elsewhere).unwrap();
+    assert_eq!(run(&elsewhere, &["authority"]).stdout, run(&config, &["authority"]).stdout);
+    fs::write(at("cut.export"), &fs::read(&store).unwrap()[..100]).unwrap();
+    let empty = TempDir::new().unwrap();
+    let cut = refusal(&run(&self::config(empty.path()), &["import", "--store", &at("cut.export")]));
+    assert!(cut.contains("cut.export: "), "{cut}");
+}
+
 fn said(output: Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()

@@ -53,25 +53,31 @@ impl Daemon {
         log: &Path,
         variables: &[(String, OsString)],
     ) -> Result<Self> {
-        let mut command = ns.command(binary("weftd")?);
-        command.envs(variables.iter().map(|(name, value)| (name, value)));
-        Self::run(command, ns, config, socket, log)?.ready()
+        Self::start_by(&[], ns, config, socket, log, variables)
     }
 
-    /// Like [`Daemon::start`], by a program that takes `weftd` and its arguments after its own.
+    /// The same by a program that takes `weftd` and its arguments after its own; by none if it is empty.
     ///
     /// # Errors
     /// As [`Daemon::start`].
     pub fn start_by(
-        program: &[&str],
+        program: &[String],
         ns: &Namespace,
         config: &Path,
         socket: &Path,
         log: &Path,
+        variables: &[(String, OsString)],
     ) -> Result<Self> {
-        let (program, arguments) = program.split_first().context("no program")?;
-        let mut command = ns.command(program);
-        command.args(arguments).arg(binary("weftd")?);
+        let weftd = binary("weftd")?;
+        let mut command = match program {
+            [] => ns.command(weftd),
+            [program, arguments @ ..] => {
+                let mut command = ns.command(program);
+                command.args(arguments).arg(weftd);
+                command
+            }
+        };
+        command.envs(variables.iter().cloned());
         Self::run(command, ns, config, socket, log)?.ready()
     }
 

@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::binaries::binary;
@@ -22,20 +22,19 @@ use crate::config::{Config, Control};
 use crate::daemon::{Daemon, METRICS};
 use crate::namespace::Namespace;
 use crate::plan::{PORT, Plan, WORKERS};
-use crate::process::{Output, Process, run, wait_for};
+use crate::plane::Plane;
+use crate::process::{Output, run, wait_for};
 use crate::topology::{Family, Joined, Topology, Underlay};
 use crate::world::World;
 
 /// Name of the host that runs the control plane.
 pub const CONTROL: &str = "control";
-/// Port of the control plane.
-const CONTROL_PORT: u16 = 7443;
 /// Password of everybody.
 const PASSWORD: &str = "correct horse battery staple";
 /// Life of a host's certificate unless a test says another.
 const DAY_SECONDS: i64 = 86_400;
 /// Longest run of a command.
-const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// How long something may take that a host does when it is told.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -49,7 +48,9 @@ pub struct ManagedSite {
     /// What daemons and a control plane that are started have in their environment.
     pub variables: Vec<(String, OsString)>,
     dir: PathBuf,
-    server: Option<Process>,
+    plane: Plane,
+    /// Which process people ask.
+    asked: usize,
     starts: u32,
 }
 
@@ -71,29 +72,39 @@ impl ManagedSite {
         hosts: &[&str],
         variables: Vec<(String, OsString)>,
     ) -> Result<Self> {
+        Self::start_all(world, hosts, 1, variables)
+    }
+
+    /// The same with several processes of the control plane on one etcd.
+    ///
+    /// # Errors
+    /// See [`ManagedSite::start`].
+    pub fn start_several(world: &World, hosts: &[&str], processes: usize) -> Result<Self> {
+        Self::start_all(world, hosts, processes, Vec::new())
+    }
+
+    fn start_all(
+        world: &World,
+        hosts: &[&str],
+        processes: usize,
+        variables: Vec<(String, OsString)>,
+    ) -> Result<Self> {
         let names: Vec<_> = [CONTROL].iter().chain(hosts).copied().collect();
         let underlay = Underlay { joined: Joined::Bridge, ..Underlay::default() };
         let topology = Topology::new(world, underlay, &names)?;
         let dir = world.dir().to_owned();
+        let plane = Plane::new(topology.host(CONTROL)?, &dir, processes)?;
         let daemons = BTreeMap::new();
-        let mut site = Self { topology, daemons, variables, dir, server: None, starts: 0 };
-        let file = |name: &str| site.dir.join(name).display().to_string();
-        let address = site.topology.host(CONTROL)?.address(Family::V4);
-        let config = format!(
-            "listen = \"{address}:{CONTROL_PORT}\"\nserver_names = [\"{address}\"]\n\
-             store = \"sqlite:{}\"\nkeyring = \"sqlite:{}\"\nmaster_key = \"{}\"\n",
-            file("store.db"),
-            file("keyring.db"),
-            file("master.key"),
-        );
-        fs::write(site.dir.join("control.toml"), config)?;
+        let mut site = Self { topology, daemons, variables, dir, plane, asked: 0, starts: 0 };
         fs::write(site.dir.join("password"), format!("{PASSWORD}\n"))?;
-        let made =
-            site.control(&["init", "--name", "weft", "--operator", "operator@weft.example"])?;
+        let init = ["init", "--name", "weft", "--operator", "operator@weft.example"];
+        let made = site.plane.run(&init)?;
         let invitation = made.lines().last().context("no invitation")?.to_owned();
-        let authority = site.control(&["authority"])?;
+        let authority = site.plane.run(&["authority"])?;
         fs::write(site.dir.join("authority.pem"), authority)?;
-        site.start_control()?;
+        for at in 0..processes {
+            site.plane.start(at, &site.variables)?;
+        }
         site.accept(&invitation, "operator@weft.example")?;
         let made = site.json("org create acme --owner owner@acme.example")?;
         let invitation = made["invitation"].as_str().context("no invitation")?.to_owned();
@@ -102,30 +113,12 @@ impl ManagedSite {
         Ok(site)
     }
 
-    /// Runs `weft-control` to its end.
-    fn control(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new(binary("weft-control")?);
-        command.arg("--config").arg(self.dir.join("control.toml")).args(arguments);
-        run(&mut command, COMMAND_LIMIT)?.ok()
-    }
-
     /// Starts the server, which must not run.
     ///
     /// # Errors
     /// When it does not listen in time.
     pub fn start_control(&mut self) -> Result<()> {
-        self.starts += 1;
-        let log = self.dir.join(format!("{CONTROL}-{}.log", self.starts));
-        let mut command = self.topology.host(CONTROL)?.ns.command(binary("weft-control")?);
-        command.arg("--config").arg(self.dir.join("control.toml")).arg("serve");
-        command.envs(self.variables.iter().cloned());
-        let server = Process::start(&mut command, Some(&log))?;
-        wait_for("the control plane", PATIENCE, || {
-            Ok(server.listens_on(CONTROL_PORT).then_some(()))
-        })
-        .with_context(|| server.log())?;
-        self.server = Some(server);
-        Ok(())
+        self.plane.start(self.asked, &self.variables)
     }
 
     /// Kills the server.
@@ -133,8 +126,40 @@ impl ManagedSite {
     /// # Errors
     /// When none runs.
     pub fn kill_control(&mut self) -> Result<()> {
-        self.server.take().context("no control plane runs")?.kill();
-        Ok(())
+        self.plane.kill(self.asked)
+    }
+
+    /// People ask this process from now on.
+    ///
+    /// # Errors
+    /// When the operator cannot log in there.
+    pub fn ask(&mut self, process: usize) -> Result<()> {
+        self.asked = process;
+        self.login("operator@weft.example")
+    }
+
+    /// Sends a signal to a process of the control plane.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal_control(&self, process: usize, signal: Signal) -> Result<()> {
+        self.plane.signal(process, signal)
+    }
+
+    /// What a process of the control plane wrote.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn control_log(&self, process: usize) -> Result<String> {
+        self.plane.log(process)
+    }
+
+    /// To which processes of the control plane a host has a connection.
+    ///
+    /// # Errors
+    /// When there is no such host.
+    pub fn heard_by(&self, host: &str) -> Result<Vec<usize>> {
+        self.plane.heard_by(self.topology.host(host)?.address(Family::V4))
     }
 
     /// Runs `weft` with these arguments (split at blanks) as the person with the session; any exit code.
@@ -157,10 +182,9 @@ impl ManagedSite {
         serde_json::from_str(&text).with_context(|| format!("weft {arguments}: {text}"))
     }
 
-    fn there(&self) -> Result<String> {
-        let address = self.topology.host(CONTROL)?.address(Family::V4);
+    fn there(&self) -> String {
         let authority = self.dir.join("authority.pem");
-        Ok(format!("--server {address}:{CONTROL_PORT} --authority {}", authority.display()))
+        format!("--server {} --authority {}", self.plane.server(self.asked), authority.display())
     }
 
     fn accept(&self, invitation: &str, email: &str) -> Result<()> {
@@ -168,7 +192,7 @@ impl ManagedSite {
         fs::write(&file, invitation)?;
         let accept = format!(
             "accept {} --name Somebody --invitation-file {} --password-file {}",
-            self.there()?,
+            self.there(),
             file.display(),
             password.display()
         );
@@ -182,7 +206,7 @@ impl ManagedSite {
     /// When that fails.
     pub fn login(&self, email: &str) -> Result<()> {
         let password = self.dir.join("password");
-        let there = self.there()?;
+        let there = self.there();
         let login = format!("login {there} --email {email} --password-file {}", password.display());
         self.weft(&login)?.ok().map(drop)
     }
@@ -251,7 +275,6 @@ impl ManagedSite {
             fs::write(&seal, [7; 32])?;
         }
         let plan = Plan::pair();
-        let address = self.topology.host(CONTROL)?.address(Family::V4);
         let ns = self.topology.host(host)?.ns.clone();
         let config = Config {
             host: host.to_owned(),
@@ -262,7 +285,7 @@ impl ManagedSite {
             metrics: Some(METRICS.into()),
             workers: Some(WORKERS),
             control: Some(Control {
-                url: format!("https://{address}:{CONTROL_PORT}"),
+                url: self.plane.url(),
                 join_token: Some(token),
                 state,
                 seal: seal.display().to_string(),
@@ -273,7 +296,8 @@ impl ManagedSite {
         fs::write(&file, config.to_toml()?)?;
         self.starts += 1;
         let log = self.dir.join(format!("{host}-{}.log", self.starts));
-        let daemon = Daemon::start_with(&ns, &file, &self.socket(host), &log, &self.variables);
+        let (socket, finder) = (self.socket(host), self.plane.finder());
+        let daemon = Daemon::start_by(&finder, &ns, &file, &socket, &log, &self.variables);
         self.daemons.insert(host.to_owned(), daemon.with_context(|| host.to_owned())?);
         Ok(())
     }

@@ -170,14 +170,14 @@ fn the_capabilities_of_the_unit_suffice() {
             known.lines().filter(|name| !is_kept(name)).map(|name| format!("-{name}")).collect();
         ensure!(dropped.len() > 20, "{dropped:?}");
         let bounds = format!("--bounding-set={}", dropped.join(","));
-        let program = ["setpriv", "--no-new-privs", &bounds];
+        let program = ["setpriv", "--no-new-privs", &bounds].map(str::to_owned);
         for round in 0..2 {
             for host in ["host-a", "host-b"] {
                 drop(site.daemons.remove(host));
                 let (file, socket) = (site.write(host)?, site.socket(host));
                 let ns = &site.topology.host(host)?.ns;
                 let log = world.dir().join(format!("{host}-{round}.log"));
-                let daemon = Daemon::start_by(&program, ns, &file, &socket, &log)?;
+                let daemon = Daemon::start_by(&program, ns, &file, &socket, &log, &[])?;
                 assert_unprivileged(daemon.process().pid().as_raw(), USER)?;
                 site.daemons.insert(host.into(), daemon);
             }

@@ -1,0 +1,92 @@
+//! Two processes of a control plane on one etcd, of which one stands still: connected, and silent.
+
+use std::time::{Duration, Instant};
+
+use netns_tests::fault::row;
+use netns_tests::process::{pause, wait_for};
+use netns_tests::traffic::heartbeat::Heartbeat;
+use netns_tests::{Context, Load, ManagedSite, Result, ensure, scenario};
+use nix::sys::signal::Signal;
+
+/// A host that nobody hears for so long is lost.
+const LOST: Duration = Duration::from_secs(90);
+/// Another process does background work by then.
+const TURN_MAX: Duration = Duration::from_secs(20);
+/// What a process writes that does background work.
+const TURN: &str = "background work is done here from now on";
+
+const HOSTS: [&str; 2] = ["host-a", "host-b"];
+
+fn nobody_is_lost(site: &ManagedSite) -> Result<()> {
+    let hosts = site.json("host list")?;
+    let hosts = hosts.as_array().context("no list")?;
+    ensure!(hosts.len() == HOSTS.len(), "{hosts:?}");
+    ensure!(hosts.iter().all(|host| host["lost_ms"].is_null()), "{hosts:?}");
+    Ok(())
+}
+
+/// The one process that a host talks to.
+fn heard_by(site: &ManagedSite, host: &str) -> Result<usize> {
+    wait_for(&format!("one process hears {host}"), LOST, || match site.heard_by(host)?[..] {
+        [only] => Ok(Some(only)),
+        _ => Ok(None),
+    })
+}
+
+#[test]
+fn a_process_that_stands_still_takes_no_host_with_it() {
+    scenario(Load::Light, |world| {
+        let mut site = ManagedSite::start_several(world, &HOSTS, 2)?;
+        let (a, b, c) = (world.namespace("a")?, world.namespace("b")?, world.namespace("c")?);
+        let shop = site.environment("shop")?;
+        for host in HOSTS {
+            site.start_host(host)?;
+            site.connected(host)?;
+            site.weft(&format!("env allow-host acme/shop {host}"))?.ok()?;
+        }
+        let web = site.attached("host-a", &shop, "web", &a)?;
+        site.attached("host-b", &shop, "db", &b)?;
+        let heartbeat = Heartbeat::start(&b, &a, (web, 0).into())?;
+
+        let still = heard_by(&site, "host-a")?;
+        let other = 1 - still;
+        let had_turn = site.control_log(still)?.contains(TURN);
+        site.signal_control(still, Signal::SIGSTOP)?;
+        let begun = Instant::now();
+        // Whoever asks the other one is answered at once, and nobody is lost meanwhile.
+        site.ask(other)?;
+        wait_for("the other process hears host-a", LOST, || {
+            nobody_is_lost(&site)?;
+            Ok((site.heard_by("host-a")?.contains(&other) && site.is_connected("host-a")?)
+                .then_some(()))
+        })?;
+        let heard_after = begun.elapsed();
+        if had_turn {
+            wait_for("the other's turn", TURN_MAX, || {
+                Ok(site.control_log(other)?.contains(TURN).then_some(()))
+            })?;
+        }
+        let cache = site.attached("host-a", &shop, "cache", &c)?;
+
+        // It comes back, knows what was decided, and decides nothing that it had no turn for.
+        site.signal_control(still, Signal::SIGCONT)?;
+        site.ask(still)?;
+        nobody_is_lost(&site)?;
+        let there = site.json("attachment list acme/shop")?;
+        ensure!(there.as_array().is_some_and(|all| all.len() == 3), "{there}");
+        ensure!(there.to_string().contains(&cache.to_string()), "{there}");
+        pause(Duration::from_secs(2))?;
+        ensure!(heartbeat.is_beating(), "the connection failed");
+        let beats = heartbeat.stop()?;
+        ensure!(beats.longest_gap < Duration::from_secs(1), "{beats:?}");
+        row(
+            "one of two processes of the control plane stands still",
+            "its hosts are heard by the other before they are lost (90 s)",
+            format!("after {heard_after:.1?}; longest gap of traffic {:?}", beats.longest_gap),
+        );
+        for host in HOSTS {
+            site.daemon(host)?.assert_healthy()?;
+        }
+        Ok(())
+    });
+}
