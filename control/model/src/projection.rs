@@ -79,6 +79,12 @@ impl Projection {
         self.hosts.get(host)
     }
 
+    /// Whether a host has attachments of an environment. It takes as long for one that is not there.
+    #[must_use]
+    pub fn is_on(&self, environment: &EnvironmentId, host: &HostId) -> bool {
+        self.environments.get(environment).is_some_and(|found| found.is_on(host))
+    }
+
     /// Everything that happened at `revision`, which is later than all before. Returns the hosts that have
     /// something new to know.
     pub fn apply(

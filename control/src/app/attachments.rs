@@ -21,6 +21,8 @@ use super::{
 };
 use crate::secret::random;
 
+/// In place of the id of an environment where none is meant.
+const NO_ENVIRONMENT: &str = "env-0";
 /// Longest time in which a grant may be used.
 pub const GRANT_SECONDS_MAX: u32 = 3_600;
 
@@ -138,6 +140,17 @@ impl App {
         }
     }
 
+    /// Whether there is the grant or the binding that a host would need.
+    async fn has_right(&self, environment: &str, host: &Host) -> Result<bool, AppError> {
+        let name = host.grant.as_ref().map_or(host.id.as_str(), GrantId::as_str);
+        let path = format!("{environment}/{name}");
+        let key = match host.grant {
+            Some(_) => Grant::key_at(&path),
+            None => Binding::key_at(&path),
+        };
+        Ok(self.store.get(&key?).await?.is_some())
+    }
+
     /// Makes an attachment for whoever may deploy.
     ///
     /// # Errors
@@ -168,7 +181,14 @@ impl App {
         caller.may(Action::ActAsHost, Object::Host(&wish.host.id))?;
         let absent = || AppError::NotFound("environment");
         transact!(self, {
-            let found = self.find(reference).await?.ok_or_else(absent)?;
+            let meant = self.meant(reference);
+            // The right comes first, at the key that it would have: the store is asked once for a host without one,
+            // whether there is such an environment or not.
+            let id = meant.as_ref().map_or(NO_ENVIRONMENT, EnvironmentId::as_str);
+            if !self.has_right(id, &wish.host).await? {
+                return Err(absent());
+            }
+            let found = self.read(id).await?.ok_or_else(absent)?;
             match self.decide_attach(found, wish).await {
                 Err(AppError::NotFound(_) | AppError::State(_)) => Err(absent()),
                 decided => decided,
@@ -287,6 +307,12 @@ impl App {
         let host = Self::calling_host(caller)?;
         caller.may(Action::ActAsHost, Object::Host(host))?;
         transact!(self, {
+            // What is not its own is not looked at any further.
+            let path = format!("{environment}/{name}");
+            let own = self.read::<Attachment>(&path).await?;
+            if own.is_none_or(|own| own.record.host != *host) {
+                return Ok(Decision::Already(()));
+            }
             let found: Option<Decoded<Environment>> = self.read(environment.as_str()).await?;
             let Some(found) = found else { return Ok(Decision::Already(())) };
             let known = self.known(found).await?;

@@ -7,7 +7,7 @@ use weft_keys::{Owner, Purpose};
 use weft_model::{
     Record,
     access::{Action, Object},
-    record::{Attachment, Authority, AuthorityState, Environment, EnvironmentState},
+    record::{Authority, AuthorityState, Environment, EnvironmentState, Usage},
 };
 use weft_pki::{
     SigningRequest,
@@ -42,19 +42,22 @@ impl App {
         caller.may(Action::ActAsHost, Object::Host(host))?;
         let key = SigningRequest::from_der(signing_request)?;
         let absent = || AppError::NotFound("environment");
-        let path = format!("{environment}/");
-        let (here, mut authorities) = self.view.read(|state| {
-            let attachments = state.list::<Attachment>(&path, None, usize::MAX)?;
-            let here = attachments.iter().any(|attachment| attachment.record.host == *host);
-            let authorities = state.list::<Authority>(&path, None, usize::MAX)?;
-            Ok::<_, AppError>((here, authorities))
-        })?;
-        // Read from the store itself: a right that was taken away is no more.
+        let is_here = || self.view.read(|state| state.projection().is_on(environment, host));
+        // From memory, and nothing else of it is looked at: it takes no longer where there is such an environment.
+        if !is_here() {
+            return Err(absent());
+        }
+        // A right that was taken away is none, by whichever process: every change of an environment's attachments is one
+        // of its usage, too, and is here then.
+        if let Some(usage) = self.read::<Usage>(environment.as_str()).await? {
+            self.view.reached(usage.modified).await;
+        }
         let settings = self.read::<Environment>(environment.as_str()).await?;
-        let settings = settings.filter(|_| here).ok_or_else(absent)?.record;
+        let settings = settings.filter(|_| is_here()).ok_or_else(absent)?.record;
         if !matches!(settings.state, EnvironmentState::Active | EnvironmentState::Suspended) {
             return Err(absent());
         }
+        let mut authorities = self.stored::<Authority>(&format!("{environment}/")).await?;
         authorities.sort_by_key(|authority| (authority.record.rank(), authority.record.generation));
         let current = authorities.first().map(|first| &first.record);
         let current = current.filter(|first| first.state == AuthorityState::Current);

@@ -97,17 +97,23 @@ impl App {
         &self,
         reference: &EnvironmentReference,
     ) -> Option<(OrganisationId, EnvironmentId)> {
-        let id = match &reference.0 {
-            Reference::Id(id) => id.clone(),
+        let id = self.meant(reference)?;
+        let found = self.view.read(|state| state.get::<Environment>(id.as_str())).ok()??;
+        Some((found.record.organisation, id))
+    }
+
+    /// The id that is meant, as far as this process knows names, whoever asks; there may be no environment of it. The
+    /// store is not asked.
+    pub(super) fn meant(&self, reference: &EnvironmentReference) -> Option<EnvironmentId> {
+        match &reference.0 {
+            Reference::Id(id) => Some(id.clone()),
             Reference::Name(organisation, name) => {
                 let organisation = self.locate_id(organisation)?;
                 let path = format!("{organisation}/{name}");
                 let named = self.view.read(|state| state.get::<EnvironmentName>(&path));
-                named.ok()??.record.id
+                Some(named.ok()??.record.id)
             }
-        };
-        let found = self.view.read(|state| state.get::<Environment>(id.as_str())).ok()??;
-        Some((found.record.organisation, id))
+        }
     }
 
     /// Which organisation is called so, as far as this process knows, whoever asks.

@@ -1,6 +1,12 @@
 //! A store of a process that stands still now and then.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
@@ -17,6 +23,7 @@ pub(crate) struct Held {
     key: Key,
     goes_on: watch::Sender<bool>,
     hears: watch::Sender<bool>,
+    asked: AtomicUsize,
     pub(crate) stands_still: Notify,
 }
 
@@ -24,7 +31,13 @@ impl Held {
     /// Goes on at first, and hears everything.
     pub(crate) fn new(store: Arc<dyn Store>, key: Key) -> Arc<Self> {
         let (goes_on, hears) = (watch::Sender::new(true), watch::Sender::new(true));
-        Arc::new(Self { store, key, goes_on, hears, stands_still: Notify::new() })
+        let asked = AtomicUsize::default();
+        Arc::new(Self { store, key, goes_on, hears, asked, stands_still: Notify::new() })
+    }
+
+    /// How often records were read here until now.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// What is about to be changed is not, until it goes on.
@@ -46,6 +59,7 @@ impl Held {
 #[async_trait]
 impl Store for Held {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         self.store.get(key).await
     }
 
@@ -55,6 +69,7 @@ impl Store for Held {
         after: Option<&Key>,
         len_max: usize,
     ) -> Result<Page, StoreError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         self.store.list(prefix, after, len_max).await
     }
 
