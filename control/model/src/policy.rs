@@ -16,6 +16,9 @@ use crate::{id::ServiceName, record::Record};
 pub const RULES_MAX: usize = 500;
 /// Most ranges of ports of a rule.
 pub const PORT_RANGES_MAX: usize = 16;
+/// Most ranges of ports of all rules of an environment: a policy is one record of a store. 500 rules with the longest
+/// names are 137 kB, these 120 kB.
+pub const ALL_PORT_RANGES_MAX: usize = 4_000;
 
 /// Why a policy is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +37,9 @@ pub enum PolicyError {
         /// How many.
         found: usize,
     },
+    /// Too many ranges of ports in all.
+    #[error("rules: {0} ranges of ports in all; expected at most {ALL_PORT_RANGES_MAX}")]
+    AllRanges(usize),
     /// A range that holds nothing.
     #[error("rule {rule}: ports {first} to {last}; expected 1 to 65535, the lower one first")]
     Range {
@@ -155,6 +161,10 @@ impl Policy {
             }
             rule.check()?;
         }
+        let ranges = self.rules.iter().map(|rule| rule.ports.len()).sum();
+        if ranges > ALL_PORT_RANGES_MAX {
+            return Err(PolicyError::AllRanges(ranges));
+        }
         Ok(())
     }
 }
@@ -191,6 +201,31 @@ mod tests {
             ports: vec![PortRange { first: 5432, last: 5432 }],
             verdict: Verdict::Allow,
         }
+    }
+
+    #[test]
+    fn the_largest_policy_is_one_record() {
+        let name = |n: usize| format!("{n:x>63}").parse::<ServiceName>().unwrap();
+        let mut rules: Vec<_> = (0..RULES_MAX)
+            .map(|n| Rule {
+                name: name(n),
+                from: Selector::Service(name(n)),
+                to: Selector::Service(name(n)),
+                ports: vec![
+                    PortRange { first: 65_534, last: 65_535 };
+                    ALL_PORT_RANGES_MAX / RULES_MAX
+                ],
+                ..rule("one")
+            })
+            .collect();
+        let id = weft_types::EnvironmentId::new(&format!("env-{:a>60}", "")).unwrap();
+        let policy = Policy { rules: rules.clone(), ..Policy::open(id) };
+        policy.check().unwrap();
+        let len = policy.encode().unwrap().len();
+        assert!(len <= weft_store::VALUE_LEN_MAX, "{len}");
+        rules[0].ports.push(PortRange { first: 1, last: 1 });
+        let expected = "rules: 4001 ranges of ports in all; expected at most 4000";
+        assert_eq!(refusal(rules), expected);
     }
 
     fn refusal(rules: Vec<Rule>) -> String {
