@@ -192,7 +192,7 @@ fn environments_with_the_same_addresses_never_meet_and_a_revoked_host_is_shut_ou
         site.suspend("other", false)?;
         reaches(&other_a, twin)?;
         let begun = Instant::now();
-        site.weft("host set host-b revoked")?.ok()?;
+        site.weft("host set host-b revoked --confirm host-b")?.ok()?;
         loses(&shop_a, db, PATIENCE)?;
         let shut_out = begun.elapsed().as_millis();
         row(

@@ -26,8 +26,19 @@ pub(crate) enum AttachmentCommand {
         #[arg(long)]
         host: String,
     },
+    /// Show one attachment
+    Show(One),
     /// End an attachment
-    Release(One),
+    Release {
+        #[command(flatten)]
+        one: One,
+        /// Only this one of those that had the name
+        #[arg(long, default_value_t = 0)]
+        generation: u64,
+        /// Only show what would end
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// List the slots of an environment that have addresses
     Slots(Of),
     /// Give addresses to a slot before anything fills it
@@ -94,7 +105,8 @@ impl AttachmentCommand {
             Self::Create(Create { one: One { output, .. }, .. })
             | Self::List(Of { output, .. })
             | Self::Move { one: One { output, .. }, .. }
-            | Self::Release(One { output, .. })
+            | Self::Show(One { output, .. })
+            | Self::Release { one: One { output, .. }, .. }
             | Self::Slots(Of { output, .. })
             | Self::Reserve(OfSlot { output, .. })
             | Self::Unreserve(OfSlot { output, .. }) => *output,
@@ -177,12 +189,30 @@ pub(super) async fn run(connection: Connection, command: AttachmentCommand) -> R
             };
             answer(attachments.move_attachment(connection.request(request)).await).map(placed)
         }
-        AttachmentCommand::Release(one) => {
+        AttachmentCommand::Show(one) => {
+            let get =
+                v1::GetAttachmentRequest { environment: name(one.environment), name: one.name };
+            let found = answer(attachments.get_attachment(connection.request(get)).await)?;
+            Ok(Shown::One(item(found)))
+        }
+        AttachmentCommand::Release { one, dry_run: true, .. } => {
+            let get =
+                v1::GetAttachmentRequest { environment: name(one.environment), name: one.name };
+            let found = answer(attachments.get_attachment(connection.request(get)).await)?;
+            let sentence = format!(
+                "{} on {} would end, and its addresses {} be free in ten minutes unless its slot is reserved",
+                found.name,
+                found.host,
+                found.addresses.join(", ")
+            );
+            Ok(Shown::Done(sentence, item(found)))
+        }
+        AttachmentCommand::Release { one, generation, .. } => {
             let sentence = format!("{} is released", one.name);
             let request = v1::ReleaseAttachmentRequest {
                 environment: name(one.environment),
                 name: one.name,
-                generation: 0,
+                generation,
             };
             answer(attachments.release_attachment(connection.request(request)).await)?;
             Ok(Shown::Done(sentence, Item::new()))

@@ -9,9 +9,12 @@ use super::{
     Output,
     call::{Connection, answer},
     member::{self, EnvironmentRole, OfMember},
-    session::word,
+    session::{Proof, word},
     show::{Item, Shown},
 };
+
+/// Whoever gives an environment less time than this, seconds, is asked for the password.
+const GRACE_SECONDS_MIN: u32 = 86_400;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EnvCommand {
@@ -35,7 +38,7 @@ pub(crate) enum EnvCommand {
     Delete {
         #[command(flatten)]
         one: One,
-        /// Seconds until everything goes
+        /// Seconds until everything goes; less than a day asks for your password
         #[arg(long, default_value_t = 604_800)]
         grace_seconds: u32,
         /// Only show what would go
@@ -44,6 +47,8 @@ pub(crate) enum EnvCommand {
         /// Its name again, so that it is not another one by mistake
         #[arg(long, value_name = "NAME")]
         confirm: Option<String>,
+        #[command(flatten)]
+        proof: Proof,
     },
     /// Replace its certificate authority, step by step, with nothing interrupted
     RotateAuthority {
@@ -58,6 +63,20 @@ pub(crate) enum EnvCommand {
         /// The environment's name again, in an emergency, so that it is not another one by mistake
         #[arg(long, value_name = "NAME")]
         confirm: Option<String>,
+    },
+    /// Change what it may use; what is not said stays
+    SetQuotas {
+        #[command(flatten)]
+        one: One,
+        /// Most attachments
+        #[arg(long)]
+        attachments: Option<u32>,
+        /// Most addresses of each version of IP, with those in quarantine
+        #[arg(long)]
+        addresses: Option<u32>,
+        /// What it may send from one host to others, Mbit/s; 0 for no limit
+        #[arg(long)]
+        egress_mbit: Option<u32>,
     },
     /// Say that a host may have attachments of it
     AllowHost(OnHost),
@@ -129,6 +148,7 @@ impl EnvCommand {
             | Self::Resume(One { output, .. })
             | Self::Delete { one: One { output, .. }, .. }
             | Self::RotateAuthority { one: One { output, .. }, .. }
+            | Self::SetQuotas { one: One { output, .. }, .. }
             | Self::AllowHost(OnHost { output, .. })
             | Self::DenyHost { on: OnHost { output, .. }, .. }
             | Self::Hosts(One { output, .. })
@@ -167,7 +187,13 @@ fn issuing(environment: &v1::Environment) -> u32 {
 /// With its authority, for whoever looks at one.
 fn whole(environment: v1::Environment) -> Item {
     let authorities: Vec<Value> = environment.authorities.iter().map(authority).collect();
-    item(environment).with("authorities", authorities)
+    let (quotas, held) = (environment.quotas.unwrap_or_default(), environment.held);
+    item(environment)
+        .with("held", held)
+        .with("attachments_max", quotas.attachments_max)
+        .with("addresses_max", quotas.addresses_max)
+        .with_some("egress_mbit_max", quotas.egress_mbit_max)
+        .with("authorities", authorities)
 }
 
 fn item(environment: v1::Environment) -> Item {
@@ -225,7 +251,7 @@ pub(super) async fn run(connection: Connection, command: EnvCommand) -> Result<S
             let request = v1::ResumeEnvironmentRequest { environment: name(one.environment) };
             answer(environments.resume_environment(connection.request(request)).await).map(changed)
         }
-        EnvCommand::Delete { one, grace_seconds, dry_run, confirm } => {
+        EnvCommand::Delete { one, grace_seconds, dry_run, confirm, proof } => {
             let get = v1::GetEnvironmentRequest { environment: name(one.environment) };
             let found = answer(environments.get_environment(connection.request(get)).await)?;
             if dry_run {
@@ -243,9 +269,13 @@ pub(super) async fn run(connection: Connection, command: EnvCommand) -> Result<S
                     found.name
                 );
             }
+            let (password, code) =
+                if grace_seconds < GRACE_SECONDS_MIN { proof.show()? } else { Default::default() };
             let request = v1::DeleteEnvironmentRequest {
                 environment: name(found.id),
                 grace_seconds: Some(grace_seconds),
+                password,
+                code,
             };
             let deleting =
                 answer(environments.delete_environment(connection.request(request)).await)?;
@@ -254,6 +284,23 @@ pub(super) async fn run(connection: Connection, command: EnvCommand) -> Result<S
                 deleting.name
             );
             Ok(Shown::Done(sentence, item(deleting)))
+        }
+        EnvCommand::SetQuotas { one, attachments, addresses, egress_mbit } => {
+            let get = v1::GetEnvironmentRequest { environment: name(one.environment) };
+            let found = answer(environments.get_environment(connection.request(get)).await)?;
+            let before = found.quotas.unwrap_or_default();
+            let quotas = v1::Quotas {
+                attachments_max: attachments.unwrap_or(before.attachments_max),
+                addresses_max: addresses.unwrap_or(before.addresses_max),
+                egress_mbit_max: egress_mbit.unwrap_or(before.egress_mbit_max),
+            };
+            let request =
+                v1::SetQuotasRequest { environment: name(found.id), quotas: Some(quotas) };
+            let changed = answer(environments.set_quotas(connection.request(request)).await)?;
+            Ok(Shown::Done(
+                format!("environment {} has other quotas now", changed.name),
+                whole(changed),
+            ))
         }
         EnvCommand::RotateAuthority { one, emergency, dry_run, confirm } => {
             let get = v1::GetEnvironmentRequest { environment: name(one.environment) };

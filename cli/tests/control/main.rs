@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod desk;
+mod fleet;
 mod people;
 
 use std::fs;
@@ -54,7 +55,11 @@ fn an_environment_from_its_organisation_to_its_end() {
     assert!(dry.contains("would stop now and go in 604800 s"), "{dry}");
     let refused = desk.refused("env delete acme/shop");
     assert!(refused.contains("nothing was done: say --confirm shop"), "{refused}");
-    let deleted = desk.json("env delete acme/shop --confirm shop --grace-seconds 60");
+    let wrong = desk.write("wrong", "no password of anybody\n");
+    let soon = "env delete acme/shop --confirm shop --grace-seconds 60 --password-file";
+    let refused = desk.refused(&format!("{soon} {wrong}"));
+    assert!(refused.contains("password: is wrong"), "{refused}");
+    let deleted = desk.json(&format!("{soon} {}", desk.path("password").display()));
     assert_eq!(deleted["state"], "deleting");
     desk.ok("logout");
     assert_eq!(desk.refused("env list"), "weft: not logged in; use weft login");

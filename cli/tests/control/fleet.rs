@@ -1,0 +1,80 @@
+//! Hosts, quotas, and what is asked before something is over.
+
+use serde_json::json;
+
+use crate::desk::Desk;
+
+#[test]
+fn a_token_that_no_host_has_joined_with_is_found_and_made_useless() {
+    let desk = Desk::new();
+    assert_eq!(desk.ok("host tokens"), "no tokens\n");
+    let made = desk.json("host token --host host-a --pod one");
+    let listed = desk.json("host tokens");
+    assert_eq!((&listed[0]["id"], &listed[0]["host"]), (&made["id"], &json!("host-a")));
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(
+        desk.ok(&format!("host revoke-token {id}")),
+        format!("no host joins with {id} any more\n")
+    );
+    assert_eq!(desk.ok("host tokens"), "no tokens\n");
+}
+
+#[test]
+fn what_is_not_said_of_a_host_stays() {
+    let desk = Desk::new();
+    desk.enrol("host-a");
+    let updated = desk.json("host update host-a --zone east --label disk=fast --label arch=arm64");
+    assert_eq!((&updated["pod"], &updated["zone"]), (&json!("one"), &json!("east")));
+    assert_eq!(updated["labels"], json!(["arch=arm64", "disk=fast"]));
+    assert_eq!(updated["endpoints"], json!(["192.0.2.1:7777"]));
+    let endpoints = "--endpoint 10.0.0.1:7777,one --endpoint 192.0.2.1:7777";
+    let updated = desk.json(&format!("host update host-a {endpoints}"));
+    assert_eq!(updated["endpoints"], json!(["10.0.0.1:7777,one", "192.0.2.1:7777"]));
+    assert_eq!(updated["labels"], json!(["arch=arm64", "disk=fast"]));
+    let refused = desk.refused("host update host-a --label fast");
+    assert!(refused.contains("expected NAME=VALUE"), "{refused}");
+}
+
+#[test]
+fn what_cannot_be_taken_back_is_said_twice() {
+    let desk = Desk::new();
+    desk.enrol("host-a");
+    let dry = desk.ok("host set host-a revoked --dry-run");
+    assert!(dry.contains("host-a, which is active, would be shut out for good"), "{dry}");
+    for confirmed in ["", "--confirm host-b"] {
+        let refused = desk.refused(&format!("host set host-a revoked {confirmed}"));
+        assert!(refused.contains("nothing was done: a host that is revoked stays so"), "{refused}");
+    }
+    assert_eq!(desk.json("host show host-a")["state"], "active");
+    assert_eq!(desk.ok("host set host-a cordoned"), "host host-a is cordoned\n");
+    assert_eq!(desk.ok("host set host-a revoked --confirm host-a"), "host host-a is revoked\n");
+}
+
+#[test]
+fn quotas_are_changed_one_by_one_and_an_attachment_is_looked_at_before_it_ends() {
+    let desk = Desk::new();
+    desk.enrol("host-a");
+    let made = desk.json("org create acme --owner owner@acme.example");
+    desk.accept(made["invitation"].as_str().unwrap(), "owner@acme.example");
+    desk.ok("env create acme/shop --subnet 10.40.0.0/16");
+    desk.login("operator@weft.example");
+    desk.ok("env allow-host acme/shop host-a");
+    let changed = desk.json("env set-quotas acme/shop --attachments 7 --egress-mbit 100");
+    let of = |found: &serde_json::Value| {
+        ["attachments_max", "addresses_max", "egress_mbit_max"].map(|key| found[key].clone())
+    };
+    assert_eq!(of(&changed), [json!(7), json!(4_000), json!(100)]);
+    let changed = desk.json("env set-quotas acme/shop --egress-mbit 0");
+    assert_eq!(of(&changed), [json!(7), json!(4_000), json!(null)]);
+
+    desk.login("owner@acme.example");
+    let made = desk.json("attachment create acme/shop web --host host-a");
+    assert_eq!(desk.json("attachment show acme/shop web"), made);
+    let dry = desk.ok("attachment release acme/shop web --dry-run");
+    assert!(dry.starts_with("web on host-a would end"), "{dry}");
+    let generation = made["generation"].as_u64().unwrap();
+    let other = generation + 1;
+    desk.refused(&format!("attachment release acme/shop web --generation {other}"));
+    desk.ok(&format!("attachment release acme/shop web --generation {generation}"));
+    desk.refused("attachment show acme/shop web");
+}
