@@ -192,6 +192,7 @@ pub(super) fn environment(found: Described) -> v1::Environment {
         created_ms: record.created.0,
         revision: modified.0,
         authorities: authorities.collect(),
+        held: record.held,
     }
 }
 

@@ -6,7 +6,7 @@ use tonic::{Request, async_trait};
 use weft_control_api::v1::{self, environments_server::Environments};
 use weft_model::{Decoded, policy::Verdict, record::Environment};
 
-use super::{Answer, Api, convert};
+use super::{Answer, Api, account::proof, convert};
 use crate::{
     app::{Caller, EnvironmentReference, NewEnvironment, Rotation, StateChange},
     error::AppError,
@@ -131,8 +131,12 @@ impl Environments for Api {
         request: Request<v1::DeleteEnvironmentRequest>,
     ) -> Answer<v1::Environment> {
         self.call(request, |caller, request| async move {
-            let change = StateChange::Delete { grace: grace(request.grace_seconds)? };
-            self.set_state(&caller, request.environment.as_ref(), change).await
+            let v1::DeleteEnvironmentRequest { environment, grace_seconds, password, code } =
+                request;
+            let (proof, grace) = (proof(password, code), grace(grace_seconds)?);
+            let name = convert::environment_name(environment.as_ref())?;
+            let found = self.app.delete_environment(&caller, &name, grace, proof).await?;
+            self.described(&caller, found).await
         })
         .await
     }

@@ -19,11 +19,13 @@ use weft_model::{
 use weft_store::Transaction;
 use weft_types::{HostId, Subnet};
 
-use super::{App, AppError, Caller, EnvironmentReference, authorities::generations};
+use super::{App, AppError, Caller, EnvironmentReference, Proof, authorities::generations};
 use crate::secret::random;
 
 /// Shortest and longest life of a host's leaf.
 const LEAF_SECONDS: std::ops::RangeInclusive<u32> = 3_600..=7 * 24 * 3_600;
+/// Whoever is in a hurry to have an environment gone shows who they are.
+const GRACE_MIN: Duration = Duration::from_secs(24 * 3_600);
 /// Subnets of an environment: one of each version of IP.
 const SUBNETS_MAX: usize = 2;
 
@@ -109,6 +111,7 @@ impl App {
             organisation: organisation.record.id.clone(),
             name: new.name.clone(),
             state: EnvironmentState::Active,
+            held: false,
             subnets: new.subnets.clone(),
             quotas: new.quotas,
             lifetimes: Lifetimes { leaf_seconds: new.leaf_seconds },
@@ -242,6 +245,7 @@ impl App {
             StateChange::Suspend | StateChange::Resume => Action::SuspendEnvironment,
             StateChange::Delete { .. } => Action::ManageEnvironment,
         };
+        let is_operator = caller.may(Action::ManageInstallation, Object::Installation).is_ok();
         transact!(self, {
             let found = self.environment(caller, action, reference).await?;
             let before = &found.record;
@@ -261,6 +265,15 @@ impl App {
                     return Err(AppError::State("the environment is being deleted".into()));
                 }
                 (StateChange::Suspend, _) => EnvironmentState::Suspended,
+                (StateChange::Resume, EnvironmentState::Deleting { .. })
+                    if before.held && !is_operator =>
+                {
+                    EnvironmentState::Suspended
+                }
+                (StateChange::Resume, _) if before.held && !is_operator => {
+                    let problem = "an operator of the installation suspended it";
+                    return Err(AppError::State(problem.into()));
+                }
                 (StateChange::Resume, _) => EnvironmentState::Active,
                 (
                     StateChange::Delete { .. },
@@ -270,10 +283,15 @@ impl App {
                     EnvironmentState::Deleting { purge: self.now().after(grace) }
                 }
             };
-            if state == before.state {
+            let held = match change {
+                StateChange::Suspend => before.held || is_operator,
+                StateChange::Resume => before.held && !is_operator,
+                StateChange::Delete { .. } => before.held,
+            };
+            if (state, held) == (before.state, before.held) {
                 return Ok(Decision::Already(()));
             }
-            let after = Environment { state, ..before.clone() };
+            let after = Environment { state, held, ..before.clone() };
             let transaction = match change {
                 StateChange::Resume => keeps(Transaction::new(), &organisation)?,
                 StateChange::Suspend | StateChange::Delete { .. } => Transaction::new(),
@@ -282,6 +300,34 @@ impl App {
             Ok(Decision::Commit(transaction, ()))
         })?;
         self.environment(caller, action, reference).await
+    }
+
+    /// Sets that an environment goes when the time of grace is over. Who makes that shorter than a day is asked for
+    /// more than a session or a token, which may be stolen: nothing brings its key back.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn delete_environment(
+        &self,
+        caller: &Caller,
+        reference: &EnvironmentReference,
+        grace: Duration,
+        proof: Proof,
+    ) -> Result<Decoded<Environment>, AppError> {
+        // Who may not learns nothing of whether what they show is good.
+        self.environment(caller, Action::ManageEnvironment, reference).await?;
+        if grace < GRACE_MIN {
+            let code = proof.code.clone();
+            let by = self.prove_caller(caller, proof).await?;
+            transact!(self, {
+                let spends = self.caller_proved(&by, &code).await?;
+                match &spends.spent {
+                    Some(_) => Ok(Decision::Commit(spends.spend()?.1, ())),
+                    None => Ok(Decision::Already(())),
+                }
+            })?;
+        }
+        self.set_environment_state(caller, reference, StateChange::Delete { grace }).await
     }
 
     /// Says that a host may have attachments of an environment; whether that is new.

@@ -25,7 +25,7 @@ use weft_control_api::{
 };
 use weft_pki::{KeyKind, request};
 
-use crate::site::{PASSWORD, Site, code, enrolment, name, said, with};
+use crate::site::{PASSWORD, Site, code, deletion, enrolment, name, said, with};
 
 /// A call of the protocol.
 struct Rpc {
@@ -234,9 +234,7 @@ async fn hosts_that_watch_and_environments_that_go_are_recorded_and_reports_are_
     assert_eq!(log(&site).len(), before);
 
     let mut environments = EnvironmentsClient::new(site.connect(None).await);
-    let (environment, grace_seconds) = (name("acme/shop"), Some(60));
-    let delete = v1::DeleteEnvironmentRequest { environment, grace_seconds };
-    environments.delete_environment(with(delete, &owner)).await.unwrap();
+    environments.delete_environment(with(deletion("acme/shop", 60), &owner)).await.unwrap();
     clock.advance(Duration::from_secs(61));
     site.tidy().await;
     site.tidy().await;
@@ -554,8 +552,7 @@ async fn an_organisation_reads_what_was_done_in_it_and_nothing_else() {
     // A stranger is at it, by name and by id.
     let mut environments = EnvironmentsClient::new(site.connect(None).await);
     for called in ["acme/shop", &shop.id] {
-        let delete =
-            v1::DeleteEnvironmentRequest { environment: name(called), grace_seconds: None };
+        let delete = deletion(called, 60);
         let deleted = environments.delete_environment(with(delete, &globex)).await;
         assert_eq!(code(deleted), Code::NotFound);
     }

@@ -10,7 +10,7 @@ use weft_control_api::v1::{
 };
 use weft_model::access::EnvironmentRole;
 
-use crate::site::{PASSWORD, Site, code, name, said, with};
+use crate::site::{PASSWORD, Site, code, deletion, name, said, with};
 
 const OWNER: &str = "owner@acme.example";
 const ADMIN: &str = "admin@acme.example";
@@ -405,9 +405,7 @@ async fn with_an_environment_roles_in_it_go() {
     team.site.give(&team.owner, &shop, MEMBER, v1::EnvironmentRole::Viewer).await.unwrap();
     let mut environments =
         v1::environments_client::EnvironmentsClient::new(team.site.connect(None).await);
-    let (environment, grace_seconds) = (name(&shop), Some(60));
-    let delete = v1::DeleteEnvironmentRequest { environment, grace_seconds };
-    environments.delete_environment(with(delete, &team.owner)).await.unwrap();
+    environments.delete_environment(with(deletion(&shop, 60), &team.owner)).await.unwrap();
     let refused =
         said(team.site.give(&team.owner, &shop, MEMBER, v1::EnvironmentRole::Admin).await);
     let going = "the environment is being deleted".to_owned();

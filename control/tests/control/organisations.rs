@@ -9,7 +9,7 @@ use weft_control_api::v1::{
     organisations_client::OrganisationsClient,
 };
 
-use crate::site::{PASSWORD, Site, code, name, said, with};
+use crate::site::{PASSWORD, Site, code, deletion, name, said, with};
 
 const OWNER: &str = "owner@acme.example";
 
@@ -51,8 +51,7 @@ impl Office {
     }
 
     async fn delete_environment(&self, grace_seconds: u32) {
-        let (environment, grace_seconds) = (name("acme/shop"), Some(grace_seconds));
-        let delete = v1::DeleteEnvironmentRequest { environment, grace_seconds };
+        let delete = deletion("acme/shop", grace_seconds);
         self.environments.clone().delete_environment(with(delete, &self.owner)).await.unwrap();
     }
 

@@ -18,7 +18,7 @@ use weft_model::{
 };
 use weft_store::{Revision, Sqlite, SqliteOptions, export, sqlite};
 
-use crate::site::{Site, code, name, next, said, with};
+use crate::site::{Site, code, deletion, name, next, said, with};
 
 /// A site with an environment `acme/shop` whose `db-0` and `db-1` are on two hosts.
 struct Shop {
@@ -485,7 +485,7 @@ async fn a_watch_of_an_environment_that_is_purged_says_that_it_is_not_there() {
     let mut watch = shop.watch(0).await;
     next(&mut watch).await.unwrap();
     let mut environments = EnvironmentsClient::new(shop.site.connect(None).await);
-    let delete = v1::DeleteEnvironmentRequest { environment: shop.name(), grace_seconds: Some(0) };
+    let delete = deletion(&shop.id, 0);
     environments.delete_environment(with(delete, &shop.owner)).await.unwrap();
     for _ in 0..2 {
         shop.site.tidy().await;

@@ -26,7 +26,7 @@ use weft_model::{
 use weft_store::{Entry, Store};
 use zeroize::Zeroizing;
 
-use crate::site::{Host, Site, name, said, with};
+use crate::site::{Host, Site, deletion, name, said, with};
 
 const CANARY: &str = "hunter2-canary-value";
 
@@ -415,9 +415,7 @@ async fn with_the_environments_key_its_secrets_are_gone_in_every_copy() {
     assert_eq!(open().await.unwrap().as_slice(), CANARY.as_bytes());
 
     let mut environments = EnvironmentsClient::new(vault.site.connect(None).await);
-    let (environment, grace_seconds) = (name(&vault.id), Some(60));
-    let delete = v1::DeleteEnvironmentRequest { environment, grace_seconds };
-    environments.delete_environment(with(delete, &vault.owner)).await.unwrap();
+    environments.delete_environment(with(deletion(&vault.id, 60), &vault.owner)).await.unwrap();
     clock.advance(Duration::from_secs(60));
     for _ in 0..2 {
         vault.site.tidy().await;

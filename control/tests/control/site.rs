@@ -342,6 +342,16 @@ pub(crate) fn name(environment: &str) -> Option<v1::EnvironmentName> {
 }
 
 /// What somebody shows who has no second factor.
+/// Asks for an environment to be deleted, by somebody with everybody's password.
+pub(crate) fn deletion(environment: &str, grace_seconds: u32) -> v1::DeleteEnvironmentRequest {
+    v1::DeleteEnvironmentRequest {
+        environment: name(environment),
+        grace_seconds: Some(grace_seconds),
+        password: PASSWORD.to_owned(),
+        code: String::new(),
+    }
+}
+
 pub(crate) fn proof(password: &str) -> Proof {
     Proof { password: password.to_owned().into(), code: String::new().into() }
 }

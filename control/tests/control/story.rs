@@ -13,7 +13,7 @@ use weft_pki::{
     CertificateDer, KeyKind, TrustAnchor, UnixTime, installation, request, verify_peer,
 };
 
-use crate::site::{Site, code, name, next, said, with};
+use crate::site::{Site, code, deletion, name, next, said, with};
 
 fn attach(name: &str) -> v1::AttachRequest {
     v1::AttachRequest {
@@ -227,10 +227,7 @@ async fn a_deleted_environment_can_be_taken_back_until_everything_of_it_goes() {
     let mut watch = agent.watch(v1::WatchRequest { revision: 0 }).await.unwrap().into_inner();
     next(&mut watch).await.unwrap();
     let mut environments = EnvironmentsClient::new(site.connect(None).await);
-    let delete = || v1::DeleteEnvironmentRequest {
-        environment: name("acme/shop"),
-        grace_seconds: Some(3_600),
-    };
+    let delete = || deletion("acme/shop", 3_600);
     let deleting =
         environments.delete_environment(with(delete(), &owner)).await.unwrap().into_inner();
     assert_eq!(deleting.purge_ms, clock.now().0 + 3_600_000);

@@ -68,7 +68,7 @@ async fn every_call(
         environments
             .resume_environment(v1::ResumeEnvironmentRequest { environment: environment() })
     );
-    let delete = v1::DeleteEnvironmentRequest { environment: environment(), grace_seconds: None };
+    let delete = v1::DeleteEnvironmentRequest { environment: environment(), ..Default::default() };
     call!(environments.delete_environment(delete));
     let quotas = v1::SetQuotasRequest { environment: environment(), quotas: None };
     call!(environments.set_quotas(quotas));

@@ -91,6 +91,7 @@ fn record(kind: u8, n: u8, of: u8) -> Change {
             state: EnvironmentState::Active,
             subnets: Vec::new(),
             quotas: Quotas::default(),
+            held: false,
             lifetimes: Lifetimes::default(),
             created: NOW,
         }),

@@ -204,6 +204,7 @@ fn environment(n: u16, state: EnvironmentState) -> Environment {
         state,
         subnets: Vec::new(),
         quotas: Quotas::default(),
+        held: false,
         lifetimes: Lifetimes::default(),
         created: UnixMs(1),
     }

@@ -160,6 +160,7 @@ pub(crate) fn store(quotas: Quotas) -> Plain {
         state: EnvironmentState::Active,
         subnets: vec!["10.9.0.0/28".parse().unwrap(), "fd40::/124".parse().unwrap()],
         quotas,
+        held: false,
         lifetimes: Lifetimes::default(),
         created: UnixMs(0),
     });

@@ -42,6 +42,7 @@ fn environment(n: usize, state: EnvironmentState) -> Environment {
         state,
         subnets: vec!["10.9.0.0/24".parse().unwrap()],
         quotas: Quotas::default(),
+        held: false,
         lifetimes: Lifetimes::default(),
         created: UnixMs(0),
     }

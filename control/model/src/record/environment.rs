@@ -18,6 +18,9 @@ pub struct Environment {
     pub name: ServiceName,
     /// Whether traffic flows.
     pub state: EnvironmentState,
+    /// Whether an operator of the installation suspended it: nobody else lets its traffic flow again.
+    #[serde(default)]
+    pub held: bool,
     /// Its address ranges: one of IPv4, or one of IPv6, or one of each in this order. Environments may have
     /// the same.
     pub subnets: Vec<Subnet>,

@@ -13,6 +13,7 @@ fn environment() -> Environment {
         state: EnvironmentState::Deleting { purge: UnixMs(7) },
         subnets: vec!["10.40.0.0/16".parse().unwrap(), "fd40::/64".parse().unwrap()],
         quotas: Quotas::default(),
+        held: false,
         lifetimes: Lifetimes::default(),
         created: UnixMs(1),
     }

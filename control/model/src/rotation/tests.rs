@@ -36,6 +36,7 @@ fn environment() -> Environment {
         state: EnvironmentState::Active,
         subnets: Vec::new(),
         quotas: Quotas::default(),
+        held: false,
         lifetimes: Lifetimes { leaf_seconds: 3_600 },
         created: START,
     }
