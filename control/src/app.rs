@@ -79,7 +79,7 @@ pub use self::{
     proof::Proof,
     reports::{Report, ReportedHealth, Signs},
     secrets::{Released, SecretValue},
-    services_watch::{ServiceNews, ServicesWatch},
+    services_watch::{PART_LEN_MAX, ServicesWatch},
     sessions::Login,
     tokens::{NewToken, TOKEN_SECONDS},
     turn::{Holder, TURN_LOOK, TURN_RENEW, TURN_TTL, Turn},
