@@ -13,6 +13,7 @@ mod hosts;
 mod identity;
 mod members;
 mod object;
+mod paced;
 mod policies;
 mod readiness;
 mod secrets;
@@ -43,7 +44,7 @@ use weft_model::{
 use weft_pki::installation::{Member, VerifiedMember};
 
 pub use self::object::CALLS;
-use self::{call::Answer, readiness::Readiness};
+use self::{call::Answer, paced::Paced, readiness::Readiness};
 use crate::{app::App, error::AppError, secret::hex};
 
 /// Largest request, bytes: a policy of 500 rules, with room.
@@ -140,7 +141,7 @@ pub(crate) async fn services(
         .add_service(bounded!(OrganisationsServer))
         .add_service(bounded!(PoliciesServer))
         .add_service(bounded!(SecretsServer))
-        .add_service(bounded!(ServicesServer))
+        .add_service(Paced(bounded!(ServicesServer)))
         .add_service(bounded!(SessionsServer))
         .add_service(bounded!(SshKeysServer))
         .add_service(bounded!(TokensServer))

@@ -35,6 +35,7 @@ mod names;
 mod organisations;
 mod passwords;
 mod policies;
+mod possession;
 mod proof;
 mod reports;
 mod secrets;
@@ -70,16 +71,18 @@ pub use self::{
     account::NewFactor,
     attachments::{AttachWish, GRANT_SECONDS_MAX, GrantWish, Host as HostWish},
     audit::{AuditPage, AuditScope, Seen},
+    authentication::SshKeyWish,
     authorities::Rotation,
     environments::{Described, NewEnvironment, StateChange},
     hosts::{Enrolled, Enrolment, HostChange, JOIN_TOKEN_SECONDS_MAX, NewJoinToken},
     leaves::Leaf,
     members::Member,
     names::EnvironmentReference,
+    possession::{KeyChallenge, Possession},
     proof::Proof,
     reports::{Report, ReportedHealth, Signs},
     secrets::{Released, SecretValue},
-    services_watch::{ServiceNews, ServicesWatch},
+    services_watch::{PART_LEN_MAX, ServicesWatch},
     sessions::Login,
     tokens::{NewToken, TOKEN_SECONDS},
     turn::{Holder, TURN_LOOK, TURN_RENEW, TURN_TTL, Turn},

@@ -1,5 +1,6 @@
 //! Who may be here at once. There is a place for everybody who comes: when all are taken, whoever has the most gives up
-//! its oldest. So one who comes in great numbers loses its own, and pushes out nobody who comes in small ones.
+//! its oldest. So one who comes in great numbers loses its own, and pushes out nobody who comes in small ones. Where many
+//! belong to one, they count together, and of these the one that has the most loses its oldest.
 
 use std::{
     cmp::Reverse,
@@ -49,6 +50,14 @@ impl From<[u8; SOURCE_LEN]> for Source {
     }
 }
 
+/// Somebody who may have places.
+pub(crate) trait Comer: Eq + Hash + Clone {
+    /// Whose they are, who all count together.
+    type Owner: Eq + Hash;
+
+    fn owner(&self) -> &Self::Owner;
+}
+
 /// So many at once, each of somebody.
 #[derive(Debug)]
 pub(crate) struct Crowd<W>(Arc<Mutex<Places<W>>>);
@@ -79,7 +88,7 @@ pub(crate) struct Place<W: Eq + Hash> {
 /// Ends when the place is another's.
 pub(crate) type Ousted = oneshot::Receiver<()>;
 
-impl<W: Eq + Hash + Clone> Crowd<W> {
+impl<W: Comer> Crowd<W> {
     pub(crate) fn new(len_max: usize) -> Self {
         Self(Arc::new(Mutex::new(Places { len_max, len: 0, next: 0, all: HashMap::new() })))
     }
@@ -114,13 +123,28 @@ impl<W: Eq + Hash + Clone> Crowd<W> {
     }
 }
 
-impl<W: Eq + Hash + Clone> Places<W> {
+/// How many places somebody has and how long they have had the oldest, as far as it matters who gives one up: of several
+/// that have as many it is the one that came first, so that no address is always the one that goes.
+type Rank = (usize, Reverse<u64>);
+
+impl<W: Comer> Places<W> {
+    fn ranks(&self) -> impl Iterator<Item = (&W, Rank)> {
+        self.all.iter().filter_map(|(whose, theirs)| {
+            let (first, _) = theirs.first_key_value()?;
+            Some((whose, (theirs.len(), Reverse(*first))))
+        })
+    }
+
     fn oust_oldest_of_largest(&mut self) {
-        // Of several that have as many it is the one that came first: no address is always the one that goes.
-        let largest = self.all.iter().max_by_key(|(_, theirs)| {
-            (theirs.len(), theirs.first_key_value().map(|(number, _)| Reverse(*number)))
-        });
-        let Some(largest) = largest.map(|(whose, _)| whose.clone()) else { return };
+        let mut owners: HashMap<&W::Owner, Rank> = HashMap::new();
+        for (whose, (len, first)) in self.ranks() {
+            let together = owners.entry(whose.owner()).or_insert((0, first));
+            *together = (together.0 + len, together.1.max(first));
+        }
+        let largest = owners.into_iter().max_by_key(|(_, rank)| *rank).map(|(owner, _)| owner);
+        let theirs = self.ranks().filter(|(whose, _)| Some(whose.owner()) == largest);
+        let largest = theirs.max_by_key(|(_, rank)| *rank).map(|(whose, _)| whose.clone());
+        let Some(largest) = largest else { return };
         if let Some((_, oust)) = self.all.get_mut(&largest).and_then(BTreeMap::pop_first) {
             // It may be gone already.
             let _ = oust.send(());
@@ -153,8 +177,47 @@ impl<W: Eq + Hash> Drop for Place<W> {
 mod tests {
     use super::*;
 
+    impl Comer for &'static str {
+        type Owner = Self;
+
+        fn owner(&self) -> &Self {
+            self
+        }
+    }
+
+    impl Comer for u8 {
+        type Owner = Self;
+
+        fn owner(&self) -> &Self {
+            self
+        }
+    }
+
+    /// One of many of somebody's.
+    impl Comer for (&'static str, u8) {
+        type Owner = &'static str;
+
+        fn owner(&self) -> &&'static str {
+            &self.0
+        }
+    }
+
     fn is_ousted(ousted: &mut Ousted) -> bool {
         ousted.try_recv().is_ok()
+    }
+
+    #[test]
+    fn many_that_belong_to_one_count_together() {
+        let crowd = Crowd::new(6);
+        let mut good: Vec<_> = (0..2).map(|_| crowd.enter(("good", 0))).collect();
+        let mut many: Vec<_> = [1, 2, 3, 3].map(|n| crowd.enter(("many", n))).into();
+        let newer = crowd.enter(("new", 0));
+        assert!(!good.iter_mut().any(|(_, ousted)| is_ousted(ousted)), "none has more than they");
+        let mut lost = || -> Vec<_> { many.iter_mut().map(|(_, o)| is_ousted(o)).collect() };
+        assert_eq!(lost(), [false, false, true, false], "the oldest of theirs that has the most");
+        let newest = crowd.enter(("new", 0));
+        assert_eq!(lost()[..2], [true, false], "then the one that came first");
+        drop((newer, newest));
     }
 
     #[test]
@@ -186,7 +249,7 @@ mod tests {
     #[test]
     fn who_is_alone_makes_room_for_itself() {
         let crowd = Crowd::new(2);
-        let mut all: Vec<_> = (0..3).map(|_| crowd.enter(1)).collect();
+        let mut all: Vec<_> = (0..3).map(|_| crowd.enter(1_u8)).collect();
         assert_eq!(
             all.iter_mut().map(|(_, ousted)| is_ousted(ousted)).collect::<Vec<_>>(),
             [true, false, false]
@@ -196,7 +259,7 @@ mod tests {
     #[test]
     fn of_several_that_have_as_many_the_first_goes() {
         let crowd = Crowd::new(3);
-        let mut all: Vec<_> = [9, 1, 5].map(|whose| crowd.enter(whose)).into();
+        let mut all: Vec<_> = [9_u8, 1, 5].map(|whose| crowd.enter(whose)).into();
         let newer = [crowd.enter(7), crowd.enter(2)];
         let lost: Vec<_> = all.iter_mut().map(|(_, ousted)| is_ousted(ousted)).collect();
         assert_eq!(lost, [true, true, false], "whatever their addresses are");

@@ -1,15 +1,20 @@
-//! Public keys of SSH: which are taken, and by what they are known.
+//! Public keys of SSH: which are taken, by what they are known, and who shows that one is theirs.
+
+mod possession;
 
 use aws_lc_rs::digest;
 use data_encoding::BASE64_NOPAD;
 use ssh_key::public::KeyData;
 use weft_audit::{Fact, Name};
 
+pub use self::possession::{SIGNATURE_LEN_MAX, SignatureError};
 use crate::secret::hex;
 
 /// Shortest RSA key, bits (NIST SP 800-57 part 1, table 2: 128 bits of strength).
 pub const RSA_BITS_MIN: usize = 3_072;
-/// Longest line with a key, bytes: an RSA key of 16,384 bits has 2,800.
+/// Longest RSA key, bits: signatures of longer ones are not looked at, since that takes long.
+pub const RSA_BITS_MAX: usize = 8_192;
+/// Longest line with a key, bytes: an RSA key of 8,192 bits has 1,400, beside its comment.
 pub const LINE_LEN_MAX: usize = 8_192;
 /// What a fingerprint begins with, as OpenSSH prints it.
 const SHA256: &str = "SHA256:";
@@ -29,6 +34,9 @@ pub enum SshKeyError {
     /// Too short to be safe.
     #[error("is an RSA key of {0} bits; expected at least {RSA_BITS_MIN}")]
     Short(usize),
+    /// Longer than what is verified.
+    #[error("is an RSA key of {0} bits; expected at most {RSA_BITS_MAX}")]
+    Long(usize),
     /// Of another kind.
     #[error("is of the kind {0}; expected ed25519, ecdsa, or RSA of at least {RSA_BITS_MIN} bits")]
     Kind(String),
@@ -43,6 +51,7 @@ pub struct PublicKey {
     pub line: String,
     /// What the line says after the key.
     pub comment: String,
+    data: KeyData,
 }
 
 impl PublicKey {
@@ -66,6 +75,9 @@ impl PublicKey {
                 if bits < RSA_BITS_MIN {
                     return Err(SshKeyError::Short(bits));
                 }
+                if bits > RSA_BITS_MAX {
+                    return Err(SshKeyError::Long(bits));
+                }
             }
             other => return Err(SshKeyError::Kind(other.algorithm().as_str().to_owned())),
         }
@@ -74,7 +86,7 @@ impl PublicKey {
         let blob = key.to_bytes().map_err(|_| SshKeyError::Malformed)?;
         let line = key.to_openssh().map_err(|_| SshKeyError::Malformed)?;
         let line = line.trim_end().to_owned();
-        Ok(Self { fingerprint: fingerprint(&blob), line, comment })
+        Ok(Self { fingerprint: fingerprint(&blob), line, comment, data: key.key_data().clone() })
     }
 }
 
@@ -149,7 +161,7 @@ mod tests {
     fn ed25519_ecdsa_and_long_rsa_are_taken() {
         let point = [&[4][..], &[7; 64]].concat();
         let ecdsa = line("ecdsa-sha2-nistp256", &[string(b"nistp256"), string(&point)]);
-        let lines = [line("ssh-ed25519", &[string(&[7; 32])]), ecdsa, rsa(3_072), rsa(4_096)];
+        let lines = [line("ssh-ed25519", &[string(&[7; 32])]), ecdsa, rsa(3_072), rsa(8_192)];
         for line in lines {
             let key = PublicKey::parse(&line).unwrap();
             assert_eq!(key.comment, "you@laptop");
@@ -164,6 +176,7 @@ mod tests {
     #[test]
     fn others_are_not_and_the_refusal_says_why() {
         assert_eq!(refused(&rsa(3_071)), "is an RSA key of 3071 bits; expected at least 3072");
+        assert_eq!(refused(&rsa(8_193)), "is an RSA key of 8193 bits; expected at most 8192");
         assert_eq!(refused(&rsa(2_048)), "is an RSA key of 2048 bits; expected at least 3072");
         let number = || string(&[1; 20]);
         let dsa = refused(&line("ssh-dss", &[number(), number(), number(), number()]));

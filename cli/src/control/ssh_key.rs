@@ -1,6 +1,11 @@
 //! SSH keys of the person who is logged in.
 
-use std::{fs, path::PathBuf};
+mod sign;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
@@ -9,16 +14,33 @@ use weft_control_api::v1::{self, ssh_keys_client::SshKeysClient};
 use super::{
     Output,
     call::{Connection, answer},
+    context::Context,
     session::Proof,
     show::{Item, Shown},
 };
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SshKeyCommand {
-    /// Add a public key
+    /// Write what is to be signed with a key whose private part is elsewhere, so that it may be added
+    Challenge {
+        /// File with the public key (.pub)
+        file: PathBuf,
+        /// File to write it to
+        #[arg(long, value_name = "FILE")]
+        message: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Add a public key; signs with the private one, which is beside it or with an agent (ssh-keygen -Y sign)
     Add {
         /// File with the public key (.pub)
         file: PathBuf,
+        /// File with what was signed elsewhere (weft ssh-key challenge)
+        #[arg(long, value_name = "FILE", requires = "signature")]
+        message: Option<PathBuf>,
+        /// File with its signature
+        #[arg(long, value_name = "FILE", requires = "message")]
+        signature: Option<PathBuf>,
         /// Where it is, in words; the comment in the file without
         #[arg(long, default_value = "")]
         name: String,
@@ -41,7 +63,10 @@ pub(crate) enum SshKeyCommand {
 impl SshKeyCommand {
     pub(super) fn output(&self) -> Output {
         match self {
-            Self::Add { output, .. } | Self::List(output) | Self::Remove { output, .. } => *output,
+            Self::Challenge { output, .. }
+            | Self::Add { output, .. }
+            | Self::List(output)
+            | Self::Remove { output, .. } => *output,
         }
     }
 }
@@ -54,14 +79,46 @@ fn item(key: v1::SshKey) -> Item {
         .with("created_ms", key.created_ms)
 }
 
+fn read(file: &Path) -> Result<String> {
+    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+/// What is to be signed with a key, for the installation of this session.
+async fn challenge(connection: &Connection, key: &str) -> Result<v1::ChallengeSshKeyResponse> {
+    let mut keys = SshKeysClient::new(connection.channel());
+    let request = connection.request(v1::ChallengeSshKeyRequest { key: key.to_owned() });
+    let told = answer(keys.challenge_ssh_key(request).await)?;
+    sign::is_for(&told.message, &Context::load()?.authority)?;
+    Ok(told)
+}
+
 pub(super) async fn run(connection: Connection, command: SshKeyCommand) -> Result<Shown> {
     let mut keys = SshKeysClient::new(connection.channel());
     match command {
-        SshKeyCommand::Add { file, name, proof, .. } => {
-            let key = fs::read_to_string(&file)
-                .with_context(|| format!("cannot read {}", file.display()))?;
+        SshKeyCommand::Challenge { file, message, .. } => {
+            let told = challenge(&connection, &read(&file)?).await?;
+            fs::write(&message, &told.message)
+                .with_context(|| format!("cannot write {}", message.display()))?;
+            let (command, written) = (sign::command(&file, &message), message.display());
+            let sentence = format!("{written} is to be signed within 10 minutes: {command}");
+            let item = Item::new()
+                .with("message", told.message)
+                .with("command", command)
+                .with("expires_ms", told.expires_ms);
+            Ok(Shown::Done(sentence, item))
+        }
+        SshKeyCommand::Add { file, message, signature, name, proof, .. } => {
+            let key = read(&file)?;
+            let (message, signature) = match (message, signature) {
+                (Some(message), Some(signature)) => (read(&message)?, read(&signature)?),
+                _ => {
+                    let message = challenge(&connection, &key).await?.message;
+                    let signature = sign::sign(&file, &message)?;
+                    (message, signature)
+                }
+            };
             let (password, code) = proof.show()?;
-            let request = v1::AddSshKeyRequest { key, name, password, code };
+            let request = v1::AddSshKeyRequest { key, name, password, code, message, signature };
             let added = answer(keys.add_ssh_key(connection.request(request)).await)?;
             let sentence = format!("key {} is yours: {}", added.id, added.fingerprint);
             Ok(Shown::Done(sentence, item(added)))

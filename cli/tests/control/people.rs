@@ -1,5 +1,13 @@
 //! People, their roles, and what they show.
 
+use std::fs;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use ssh_key::{
+    Algorithm, HashAlg, LineEnding, Signature, SshSig,
+    public::{Ed25519PublicKey, KeyData},
+};
+
 use crate::desk::Desk;
 
 /// An organisation with an owner's session.
@@ -100,15 +108,33 @@ fn a_token_is_used_as_a_session_until_it_is_revoked() {
 #[test]
 fn a_persons_keys_are_added_listed_and_removed() {
     let desk = acme();
-    // A key of 32 zero bytes.
-    let line =
-        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA laptop\n";
-    let file = desk.write("id.pub", line);
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let public = KeyData::Ed25519(Ed25519PublicKey(pair.public_key().as_ref().try_into().unwrap()));
+    let line = ssh_key::PublicKey::from(public.clone()).to_openssh().unwrap();
+    let file = desk.write("id.pub", &format!("{line} laptop\n"));
+    let (message, signature) = (desk.path("message"), desk.path("message.sig"));
+    let said = desk.ok(&format!("ssh-key challenge {file} --message {}", message.display()));
+    let command = format!("ssh-keygen -Y sign -f {file} -n ssh-key@weft {}", message.display());
+    let told = format!("{} is to be signed within 10 minutes: {command}\n", message.display());
+    assert_eq!(said, told);
+    // As the command does it.
+    let data = fs::read(&message).unwrap();
+    let data = SshSig::signed_data("ssh-key@weft", HashAlg::Sha512, &data).unwrap();
+    let bytes = Signature::new(Algorithm::Ed25519, pair.sign(&data).as_ref()).unwrap();
+    let signed = SshSig::new(public, "ssh-key@weft", HashAlg::Sha512, bytes).unwrap();
+    fs::write(&signature, signed.to_pem(LineEnding::LF).unwrap()).unwrap();
+
     let password = desk.path("password").display().to_string();
     let wrong = desk.write("wrong", "not the password");
-    let refused = desk.refused(&format!("ssh-key add {file} --password-file {wrong}"));
+    let shown = format!("--message {} --signature {}", message.display(), signature.display());
+    let refused = desk.refused(&format!("ssh-key add {file} {shown} --password-file {wrong}"));
     assert!(refused.starts_with("weft: password: is wrong"), "{refused}");
-    let add = format!("ssh-key add {file} --password-file {password}");
+    let add = format!("ssh-key add {file} {shown} --password-file {password}");
+    let other = format!(
+        "ssh-key add {file} --message {file} --signature {} --password-file {password}",
+        signature.display()
+    );
+    assert!(desk.refused(&other).starts_with("weft: message: is not what was told you"));
     let added = desk.json(&add);
     assert!(added["fingerprint"].as_str().unwrap().starts_with("SHA256:"), "{added}");
     assert!(desk.ok("ssh-key list").contains("laptop"));
@@ -116,6 +142,13 @@ fn a_persons_keys_are_added_listed_and_removed() {
     assert_eq!(refused, "weft: this key is yours already");
     desk.ok(&format!("ssh-key remove {}", added["id"].as_str().unwrap()));
     assert_eq!(desk.ok("ssh-key list"), "no keys\n");
+    // The private key is nowhere here.
+    let refused = desk.refused(&format!("ssh-key add {file} --password-file {password}"));
+    let elsewhere = format!(
+        "where the private key is elsewhere: weft ssh-key challenge {file} --message message, sign that with \"ssh-keygen \
+         -Y sign -f {file} -n ssh-key@weft message\", then weft ssh-key add {file} --message message --signature message.sig"
+    );
+    assert!(refused.contains("ssh-keygen") && refused.ends_with(&elsewhere), "{refused}");
 }
 
 #[test]

@@ -10,6 +10,9 @@ use zeroize::{Zeroize, Zeroizing};
 /// Largest message of either side, bytes: a page of 1,000 entries of 1 KiB, with room.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
+/// What a signature is for that shows that an SSH key is somebody's: its namespace (OpenSSH, PROTOCOL.sshsig).
+pub const SSH_KEY_NAMESPACE: &str = "ssh-key@weft";
+
 /// The description of the protocol (`google.protobuf.FileDescriptorSet`), for reflection and documentation.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/weft.control.v1.bin"));
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   store's changes ──▶ Fact ──▶ Projection ──┬── snapshot(host)          everything, as Updates
-//!                                             └── changes(host, revision)  what is different since
+//!                                             ├── changes(host, revision)  what is different since
+//!                                             └── next_services(cursor)    an environment's services, in parts
 //! ```
 //!
 //! A host knows an environment while it has an attachment there: the environment's settings, its own
@@ -16,6 +17,7 @@
 mod document;
 mod fact;
 mod gone;
+mod part;
 mod tenancy;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +31,7 @@ pub use self::{
         PeerDocument, RoleHolder, ServiceDocument, Update,
     },
     fact::{EnvironmentFact, Fact},
+    part::{ServiceCursor, ServicePart},
 };
 use self::{gone::Gone, tenancy::Tenancy};
 use crate::record::{Host, HostState, Lost};
@@ -209,34 +212,6 @@ impl Projection {
             }
         }
         Ok(updates)
-    }
-
-    /// Everything that is known of an environment's services, by name, whoever asks: also where no host is a member.
-    pub fn services(&self, environment: &EnvironmentId) -> impl Iterator<Item = &ServiceDocument> {
-        let tenancy = self.environments.get(environment);
-        tenancy.into_iter().flat_map(|tenancy| tenancy.services(Revision(0)))
-    }
-
-    /// What is different of an environment's services since `after`.
-    ///
-    /// # Errors
-    /// [`Forgotten`] when that is not known.
-    pub fn service_changes(
-        &self,
-        environment: &EnvironmentId,
-        after: Revision,
-    ) -> Result<Vec<Update>, Forgotten> {
-        let oldest = self.gone.oldest();
-        if after < oldest {
-            return Err(Forgotten { oldest });
-        }
-        let tenancy = self.environments.get(environment);
-        let is_gone = |id: &DocumentId| {
-            matches!(id, DocumentId::Service(..)) && !tenancy.is_some_and(|tenancy| tenancy.has(id))
-        };
-        let gone = self.gone.within(environment, after).filter(is_gone).map(Update::Remove);
-        let put = tenancy.into_iter().flat_map(|tenancy| tenancy.services(after));
-        Ok(gone.chain(put.map(|service| Update::Put(Document::Service(service.clone())))).collect())
     }
 
     fn viewer<'a>(&'a self, id: &'a HostId) -> tenancy::Viewer<'a> {

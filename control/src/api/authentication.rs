@@ -9,7 +9,11 @@ use weft_model::record::SshKey;
 use zeroize::Zeroizing;
 
 use super::{Answer, Api, account::proof, convert};
-use crate::{error::AppError, ssh};
+use crate::{
+    app::{Possession, SshKeyWish},
+    error::AppError,
+    ssh,
+};
 
 fn ssh_key(key: SshKey) -> v1::SshKey {
     v1::SshKey {
@@ -33,11 +37,25 @@ fn asked_fingerprint(key: Option<Key>) -> Result<String, AppError> {
 
 #[async_trait]
 impl SshKeys for Api {
+    async fn challenge_ssh_key(
+        &self,
+        request: Request<v1::ChallengeSshKeyRequest>,
+    ) -> Answer<v1::ChallengeSshKeyResponse> {
+        self.call(request, |caller, request| async move {
+            let told = self.app.challenge_ssh_key(&caller, &request.key).await?;
+            let (message, expires_ms) = (told.message, told.expires.0);
+            Ok(v1::ChallengeSshKeyResponse { message, expires_ms })
+        })
+        .await
+    }
+
     async fn add_ssh_key(&self, request: Request<v1::AddSshKeyRequest>) -> Answer<v1::SshKey> {
         self.call(request, |caller, request| async move {
-            let v1::AddSshKeyRequest { key, name, password, code } = request;
+            let v1::AddSshKeyRequest { key, name, password, code, message, signature } = request;
+            let possession = Possession { message: &message, signature: &signature };
+            let wish = SshKeyWish { line: &key, name: &name, possession };
             let proof = proof(password, code);
-            Ok(ssh_key(self.app.add_ssh_key(&caller, &key, &name, proof).await?))
+            Ok(ssh_key(self.app.add_ssh_key(&caller, wish, proof).await?))
         })
         .await
     }

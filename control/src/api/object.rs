@@ -274,6 +274,8 @@ calls! {
         |on, asked| part(on.environment(asked.environment.as_ref()), "token", &asked.id);
 
     // SSH keys, and who shows one or a token.
+    ChallengeSshKeyRequest => v1::ChallengeSshKeyResponse, "ssh-keys.challenge-ssh-key", Plain,
+        |on, _| part(on.caller(), "ssh-key", ""), asks |asked| added_key(&asked.key);
     AddSshKeyRequest => v1::SshKey, "ssh-keys.add-ssh-key", Change,
         |on, _| part(on.caller(), "ssh-key", ""), made |made| Some(&made.id),
         asks |asked| added_key(&asked.key);

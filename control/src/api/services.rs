@@ -2,21 +2,20 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use futures_util::stream;
 use prost::Message;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Status, async_trait};
+use tonic::{Request, async_trait, codegen::BoxStream};
 use weft_control_api::v1::{self, services_server::Services};
 use weft_model::{
     ServiceName,
-    projection::{InstanceState, RoleHolder, ServiceDocument},
+    projection::{InstanceState, RoleHolder, ServiceDocument, ServicePart},
     record::{Port, Protocol},
     registry::{RoleWish, ServiceWish},
 };
 
 use super::{Answer, Api, convert, status::status};
 use crate::{
-    app::{Caller, ServiceNews, ServicesWatch},
+    app::{Caller, ServicesWatch},
     audit::Call,
     error::AppError,
 };
@@ -24,10 +23,6 @@ use crate::{
 /// Most services of a page: each has up to 4 KiB of metadata, 32 ports, and instances of which an environment has
 /// a thousand.
 const PAGE_LEN_MAX: usize = 100;
-/// Bytes of services in a message of a watch, after which another one begins.
-const MESSAGE_BYTES: usize = 256 << 10;
-/// Messages that wait for whoever is slow; what is newer is made when these are taken.
-const MESSAGES_WAIT_MAX: usize = 2;
 
 fn ports(ports: &[v1::ServicePort]) -> Result<BTreeMap<ServiceName, Port>, AppError> {
     let mut by_name = BTreeMap::new();
@@ -79,8 +74,8 @@ fn role_message(role: &ServiceName, holder: &RoleHolder) -> v1::Role {
     }
 }
 
-fn message(service: ServiceDocument) -> v1::Service {
-    let instances = service.instances.into_iter().map(|(slot, instance)| v1::Instance {
+fn message(service: &ServiceDocument) -> v1::Service {
+    let instances = service.instances.iter().map(|(slot, instance)| v1::Instance {
         slot: slot.to_string(),
         attachment: instance.attachment.to_string(),
         generation: instance.generation,
@@ -91,7 +86,7 @@ fn message(service: ServiceDocument) -> v1::Service {
         environment: service.environment.to_string(),
         name: service.name.to_string(),
         ports: service.ports.iter().map(|(name, port)| port_message(name, *port)).collect(),
-        metadata: service.metadata.into_iter().collect(),
+        metadata: service.metadata.clone().into_iter().collect(),
         instances: instances.collect(),
         roles: service.roles.iter().map(|(role, holder)| role_message(role, holder)).collect(),
         revision: service.version,
@@ -119,68 +114,40 @@ fn present(epoch: u64) -> Result<u64, AppError> {
     Ok(epoch)
 }
 
-/// News in messages that are not too long; the last one says so.
-fn messages(news: ServiceNews) -> Vec<v1::WatchServicesResponse> {
-    let ServiceNews { revision, is_snapshot, services, removed } = news;
-    let first = v1::WatchServicesResponse {
-        revision: revision.0,
-        is_snapshot,
-        removed: removed.iter().map(ToString::to_string).collect(),
-        ..Default::default()
-    };
-    let (mut messages, mut bytes) = (vec![first], 0);
-    for service in services.into_iter().map(message) {
-        let len = service.encoded_len();
-        if bytes > 0 && bytes + len > MESSAGE_BYTES {
-            messages.push(v1::WatchServicesResponse { revision: revision.0, ..Default::default() });
-            bytes = 0;
-        }
-        bytes += len;
-        if let Some(last) = messages.last_mut() {
-            last.services.push(service);
-        }
-    }
-    let last = messages.len() - 1;
-    messages[..last].iter_mut().for_each(|message| message.more = true);
-    messages
+/// A service as it is sent, and how long that is.
+fn measured(service: &ServiceDocument) -> (v1::Service, usize) {
+    let message = message(service);
+    let len = message.encoded_len();
+    (message, len)
 }
 
-/// Tells whoever watches, as long as it may and listens.
-async fn tell(
-    mut watch: ServicesWatch,
-    api: Api,
-    shown: Request<()>,
-    call: Arc<Call>,
-    sender: mpsc::Sender<Result<v1::WatchServicesResponse, Status>>,
-) {
-    let caller = || async {
-        let actor = api.actor(&shown).await?;
-        Ok(Caller { actor, call: Arc::clone(&call) })
-    };
-    loop {
-        let messages = match watch.next(sender.closed(), caller).await {
-            Ok(Some(news)) => messages(news),
-            Ok(None) => return,
-            Err(error) => {
-                // Whoever has gone needs no reason.
-                let _ = sender.send(Err(status(error))).await;
-                return;
-            }
-        };
-        for message in messages {
-            let sent = tokio::select! {
-                sent = sender.send(Ok(message)) => sent.is_ok(),
-                error = watch.ousted() => {
-                    // Whoever takes nothing is not told why, either.
-                    let _ = sender.try_send(Err(status(error)));
-                    false
-                }
+fn part_message(part: ServicePart<v1::Service>) -> v1::WatchServicesResponse {
+    v1::WatchServicesResponse {
+        revision: part.revision.0,
+        is_snapshot: part.is_snapshot,
+        services: part.services,
+        removed: part.removed.iter().map(ToString::to_string).collect(),
+        more: part.more,
+    }
+}
+
+/// Tells whoever watches, as long as it may. A part is made when the one before has gone: there is none that waits here.
+fn tell(watch: ServicesWatch, api: Api, shown: Request<()>, call: Arc<Call>) -> ServicesStream {
+    let shown = Arc::new(shown);
+    Box::pin(stream::unfold(Some(watch), move |watch| {
+        let (api, shown, call) = (api.clone(), Arc::clone(&shown), Arc::clone(&call));
+        async move {
+            let mut watch = watch?;
+            let caller = || async {
+                let actor = api.actor(&shown).await?;
+                Ok(Caller { actor, call: Arc::clone(&call) })
             };
-            if !sent {
-                return;
+            match watch.next(caller, measured).await {
+                Ok(part) => Some((Ok(part_message(part?)), Some(watch))),
+                Err(error) => Some((Err(status(error)), None)),
             }
         }
-    }
+    }))
 }
 
 impl Api {
@@ -201,7 +168,7 @@ impl Api {
 }
 
 /// What whoever watches services is told.
-pub(super) type ServicesStream = ReceiverStream<Result<v1::WatchServicesResponse, Status>>;
+pub(super) type ServicesStream = BoxStream<v1::WatchServicesResponse>;
 
 #[async_trait]
 impl Services for Api {
@@ -212,7 +179,7 @@ impl Services for Api {
             let environment = convert::environment_name(request.environment.as_ref())?;
             let wish = service_wish(&request)?;
             let put = self.app.put_service(&caller, &environment, &wish, request.revision).await;
-            Ok(message(put?))
+            Ok(message(&put?))
         })
         .await
     }
@@ -222,7 +189,7 @@ impl Services for Api {
             let environment = convert::environment_name(request.environment.as_ref())?;
             let name = convert::parse("name", &request.name)?;
             let found = self.app.get_service(&caller, &environment, &name).await?;
-            Ok(message(found))
+            Ok(message(&found))
         })
         .await
     }
@@ -239,7 +206,7 @@ impl Services for Api {
             let found = listed?;
             let last = found.last().map(|last| last.name.to_string());
             let page = convert::page_info(found.len(), len_max, last);
-            let services = found.into_iter().map(message).collect();
+            let services = found.iter().map(message).collect();
             Ok(v1::ListServicesResponse { services, page })
         })
         .await
@@ -270,10 +237,7 @@ impl Services for Api {
             let environment = convert::environment_name(request.environment.as_ref())?;
             let after = weft_store::Revision(request.revision);
             let watch = ServicesWatch::begin(Arc::clone(&self.app), &caller, &environment, after);
-            let watch = watch.await?;
-            let (sender, receiver) = mpsc::channel(MESSAGES_WAIT_MAX);
-            tokio::spawn(tell(watch, self.clone(), shown, caller.call, sender));
-            Ok(ReceiverStream::new(receiver))
+            Ok(tell(watch.await?, self.clone(), shown, caller.call))
         })
         .await
     }

@@ -9,13 +9,24 @@ use weft_model::{
 };
 use weft_store::Transaction;
 
-use super::{App, AppError, Caller, Proof};
+use super::{App, AppError, Caller, Possession, Proof};
 use crate::{secret::random, ssh::PublicKey};
 
 /// Most keys of a person, as far as a process knows of those that they add elsewhere at the same moment.
 const SSH_KEYS_MAX: usize = 32;
 /// Longest name of a key, bytes.
 const NAME_LEN_MAX: usize = 100;
+
+/// A key that somebody wants to be theirs.
+#[derive(Debug, Clone, Copy)]
+pub struct SshKeyWish<'a> {
+    /// A line of OpenSSH.
+    pub line: &'a str,
+    /// Where it is, in words; the line's comment when it is empty.
+    pub name: &'a str,
+    /// What shows that it is.
+    pub possession: Possession<'a>,
+}
 
 impl App {
     /// A key is the caller's from now on. It is of one person of the installation.
@@ -25,11 +36,11 @@ impl App {
     pub async fn add_ssh_key(
         &self,
         caller: &Caller,
-        line: &str,
-        name: &str,
+        wish: SshKeyWish<'_>,
         proof: Proof,
     ) -> Result<SshKey, AppError> {
         let user = person(caller)?;
+        let SshKeyWish { line, name, possession } = wish;
         let key = PublicKey::parse(line).map_err(|problem| AppError::invalid("key", problem))?;
         let name = if name.is_empty() { &key.comment } else { name };
         if name.len() > NAME_LEN_MAX || name.contains(char::is_control) {
@@ -37,6 +48,7 @@ impl App {
                 format!("expected at most {NAME_LEN_MAX} bytes without control characters");
             return Err(AppError::invalid("name", problem));
         }
+        self.possesses(user, &key, possession).await?;
         let code = proof.code.clone();
         let by = self.prove_caller(caller, proof).await?;
         let id = SshKeyId::from_random(&random());

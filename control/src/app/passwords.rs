@@ -13,7 +13,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::{AppError, Caller};
 use crate::{
-    crowd::{Crowd, Source},
+    crowd::{Comer, Crowd, Source},
     secret::random,
 };
 
@@ -42,6 +42,14 @@ pub(super) struct Passwords {
 /// Who asks for work: whoever is at one address, or this process itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Asker(Option<Source>);
+
+impl Comer for Asker {
+    type Owner = Self;
+
+    fn owner(&self) -> &Self {
+        self
+    }
+}
 
 impl From<&Caller> for Asker {
     fn from(caller: &Caller) -> Self {

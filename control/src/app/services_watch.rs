@@ -3,35 +3,57 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::watch,
+    sync::{oneshot::error::TryRecvError, watch},
     time::{Instant, sleep_until},
 };
 use weft_model::{
-    ServiceName,
+    OrganisationId,
     access::Action,
-    projection::{Document, DocumentId, ServiceDocument, Update},
+    projection::{ServiceCursor, ServiceDocument, ServicePart},
     record::Environment,
 };
 use weft_store::Revision;
 use weft_types::EnvironmentId;
 
 use super::{App, AppError, Caller, EnvironmentReference};
-use crate::crowd::{Crowd, Ousted, Place};
+use crate::crowd::{Comer, Crowd, Ousted, Place};
 
 /// How often it is asked who the caller is by now: a session may have ended, a role been taken away.
 const RECHECK: Duration = Duration::from_secs(10);
 /// Watches of one environment at once.
 const WATCHES_MAX: usize = 64;
 /// Watches of all environments at once in one process: two for each of the 1,024 that an installation is made for. When
-/// there are more, the environment that has the most loses its oldest.
+/// there are more, the organisation that has the most loses one: of its environment that has the most, the oldest.
 ///
-/// Worst case: one whose reader takes nothing holds what it was to be told, with 1,024 services of 4 KiB of metadata and
-/// 32 ports each some 6 MiB. All of them do so where 32 environments have all that they may: 12 GiB.
+/// One whose reader takes nothing is a cursor here, and on its connection one piece of what it is told ([`PART_LEN_MAX`]).
 const ALL_WATCHES_MAX: usize = 2_048;
+/// Bytes of services in a part of what is told; a single service may have more.
+///
+/// Worst case: a piece that waits on its connection has two parts, where the first has just not filled 32 KiB, in a buffer
+/// that has doubled as it grew: 128 KiB for each watch, 256 MiB for all of them. A service is larger than a part from
+/// some 120 instances on: with 1,000 instances of the longest names and four addresses each it has 260 KiB, 0.6 MiB in
+/// such a buffer, and 1.2 GiB are so where 32 environments have all the containers that they may in one service and none
+/// of all readers reads.
+pub const PART_LEN_MAX: usize = 32 << 10;
+
+/// Whose a watch is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Watched {
+    organisation: OrganisationId,
+    environment: EnvironmentId,
+}
+
+impl Comer for Watched {
+    type Owner = OrganisationId;
+
+    fn owner(&self) -> &OrganisationId {
+        &self.organisation
+    }
+}
 
 /// Places for watches, by environment.
 #[derive(Debug)]
-pub(super) struct Watches(Crowd<EnvironmentId>);
+pub(super) struct Watches(Crowd<Watched>);
 
 impl Default for Watches {
     fn default() -> Self {
@@ -40,8 +62,10 @@ impl Default for Watches {
 }
 
 impl Watches {
-    fn enter(&self, environment: &EnvironmentId) -> Result<Watching, AppError> {
-        let entered = self.0.enter_below(environment.clone(), WATCHES_MAX);
+    fn enter(&self, environment: &Environment) -> Result<Watching, AppError> {
+        let Environment { organisation, id, .. } = environment;
+        let watched = Watched { organisation: organisation.clone(), environment: id.clone() };
+        let entered = self.0.enter_below(watched, WATCHES_MAX);
         let (place, ousted) = entered.ok_or_else(|| {
             let problem = format!("the environment's limit of {WATCHES_MAX} watches is reached");
             AppError::Exhausted(problem)
@@ -55,10 +79,18 @@ impl Watches {
 struct Watching {
     /// `None` when it was.
     ousted: Option<Ousted>,
-    _place: Place<EnvironmentId>,
+    _place: Place<Watched>,
 }
 
 impl Watching {
+    fn is_ousted(&mut self) -> bool {
+        let is_ousted = |ousted: &mut Ousted| ousted.try_recv() != Err(TryRecvError::Empty);
+        if self.ousted.as_mut().is_none_or(is_ousted) {
+            self.ousted = None;
+        }
+        self.ousted.is_none()
+    }
+
     /// Ends when others need the place.
     async fn ousted(&mut self) {
         if let Some(ousted) = &mut self.ousted {
@@ -70,28 +102,16 @@ impl Watching {
 
 fn no_place() -> AppError {
     AppError::Exhausted(format!(
-        "{ALL_WATCHES_MAX} watches are all that there may be, and of these the environment has the most: its oldest ends"
+        "{ALL_WATCHES_MAX} watches are all that there may be, and of these the organisation has the most: the oldest of \
+         its environment that has the most ends"
     ))
 }
 
-/// What is new of an environment's services.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServiceNews {
-    /// What the caller has after this.
-    pub revision: Revision,
-    /// This is everything; what it had before is void.
-    pub is_snapshot: bool,
-    /// Services as they are now.
-    pub services: Vec<ServiceDocument>,
-    /// Services that are no more.
-    pub removed: Vec<ServiceName>,
-}
-
-/// Somebody who watches an environment's services.
+/// Somebody who watches an environment's services. It makes what it tells when it is asked for it.
 pub struct ServicesWatch {
     app: Arc<App>,
     environment: Environment,
-    after: Revision,
+    cursor: ServiceCursor,
     changes: watch::Receiver<Revision>,
     /// It has been told nothing yet: the first answer comes at once, also when it is empty.
     is_first: bool,
@@ -111,37 +131,40 @@ impl ServicesWatch {
         after: Revision,
     ) -> Result<Self, AppError> {
         let found = app.environment(caller, Action::SeeEnvironment, reference).await?;
-        let watching = app.watches.enter(&found.record.id)?;
+        let watching = app.watches.enter(&found.record)?;
         // What somebody has done before is in the first answer, by whichever process it was done.
         let environment = app.known(found).await?.environment.record;
         let (changes, recheck) = (app.view.changes(), Instant::now() + RECHECK);
-        Ok(Self { app, environment, after, changes, is_first: true, recheck, watching })
+        let cursor = ServiceCursor::after(after);
+        Ok(Self { app, environment, cursor, changes, is_first: true, recheck, watching })
     }
 
-    /// The next news, when there is some. `None` when `gone` is. `caller` finds out who the caller is by now.
+    /// The next part, when something is new; `None` when the process ends. `caller` finds out who the caller is by now;
+    /// `convert` makes of a service what is told, and says how many bytes that has.
     ///
     /// # Errors
     /// [`AppError`] when it may not see the environment any more; [`AppError::Exhausted`] when others need its place.
-    pub async fn next<C>(
+    pub async fn next<T, C>(
         &mut self,
-        gone: impl Future<Output = ()>,
         caller: impl Fn() -> C,
-    ) -> Result<Option<ServiceNews>, AppError>
+        convert: impl Fn(&ServiceDocument) -> (T, usize),
+    ) -> Result<Option<ServicePart<T>>, AppError>
     where
         C: Future<Output = Result<Caller, AppError>>,
     {
-        tokio::pin!(gone);
         loop {
             self.changes.mark_unchanged();
+            if self.watching.is_ousted() {
+                return Err(no_place());
+            }
             if Instant::now() >= self.recheck {
                 caller().await?.may_in(Action::SeeEnvironment, &self.environment)?;
                 self.recheck = Instant::now() + RECHECK;
             }
-            if let Some(news) = self.look()? {
-                return Ok(Some(news));
+            if let Some(part) = self.look(&convert)? {
+                return Ok(Some(part));
             }
             tokio::select! {
-                () = &mut gone => return Ok(None),
                 () = self.watching.ousted() => return Err(no_place()),
                 changed = self.changes.changed() => if changed.is_err() { return Ok(None) },
                 () = sleep_until(self.recheck) => {}
@@ -149,45 +172,20 @@ impl ServicesWatch {
         }
     }
 
-    /// Why it ends, once others need its place, also while whoever watches takes nothing of what it is told.
-    pub async fn ousted(&mut self) -> AppError {
-        self.watching.ousted().await;
-        no_place()
-    }
-
-    fn look(&mut self) -> Result<Option<ServiceNews>, AppError> {
-        let Self { app, environment, after, .. } = self;
-        let id = &environment.id;
-        let news = app.view.read(|state| {
+    fn look<T>(
+        &mut self,
+        convert: impl Fn(&ServiceDocument) -> (T, usize),
+    ) -> Result<Option<ServicePart<T>>, AppError> {
+        let Self { app, environment, cursor, .. } = self;
+        let (id, is_amid) = (&environment.id, cursor.is_amid());
+        let part = app.view.read(|state| {
             if state.get::<Environment>(id.as_str())?.is_none() {
                 return Err(AppError::NotFound("environment"));
             }
-            let projection = state.projection();
-            let revision = projection.revision();
-            // A revision of the future is of another store, or of one that was restored.
-            let changes = if *after > Revision(0) && *after <= revision {
-                projection.service_changes(id, *after).ok()
-            } else {
-                None
-            };
-            let is_snapshot = changes.is_none();
-            let (mut services, mut removed) = (Vec::new(), Vec::new());
-            for update in changes.into_iter().flatten() {
-                match update {
-                    Update::Put(Document::Service(service)) => services.push(service),
-                    Update::Remove(DocumentId::Service(_, name)) => removed.push(name),
-                    Update::Put(_) | Update::Remove(_) => {}
-                }
-            }
-            if is_snapshot {
-                services.extend(projection.services(id).cloned());
-            }
-            Ok(ServiceNews { revision, is_snapshot, services, removed })
+            Ok(state.projection().next_services(id, cursor, PART_LEN_MAX, convert))
         })?;
-        self.after = news.revision;
         let is_first = std::mem::replace(&mut self.is_first, false);
-        let says =
-            is_first || news.is_snapshot || !news.services.is_empty() || !news.removed.is_empty();
-        Ok(Some(news).filter(|_| says))
+        // A last part is one, also when there is nothing left to say in it.
+        Ok(Some(part).filter(|part| is_first || is_amid || part.says_something()))
     }
 }

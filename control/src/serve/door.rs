@@ -20,7 +20,7 @@ use weft_pki::installation::{self, MemberIdentity};
 
 use crate::{
     api::Peer,
-    crowd::{Crowd, Ousted, Place, Source},
+    crowd::{Comer, Crowd, Ousted, Place, Source},
 };
 
 /// Whose a place is.
@@ -28,6 +28,14 @@ use crate::{
 enum Who {
     Source(Source),
     Member(MemberIdentity),
+}
+
+impl Comer for Who {
+    type Owner = Self;
+
+    fn owner(&self) -> &Self {
+        self
+    }
 }
 
 /// TLS handshakes at once, by source.

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use data_encoding::BASE64;
 use tonic::{Code, Status, transport::Channel};
 use weft_audit::{PAGE_LEN_MAX, Query, query};
-use weft_control::{AppError, Clock, ssh};
+use weft_control::{
+    AppError, Clock,
+    app::{Possession, SshKeyWish},
+    ssh,
+};
 use weft_control_api::v1::{
     self, EnvironmentRole, OrganisationRole, TokenUse, audit_client::AuditClient,
     authentication_client::AuthenticationClient, members_client::MembersClient,
@@ -14,23 +17,22 @@ use weft_control_api::v1::{
 };
 use weft_model::access::{Actor, Component};
 
-use crate::site::{PASSWORD, Site, code, name, proof, said, with};
-
-/// A public key, another one for each number, as the wire has it.
-fn blob(n: u8) -> Vec<u8> {
-    let string = |bytes: &[u8]| {
-        let len = u32::try_from(bytes.len()).unwrap();
-        [&len.to_be_bytes(), bytes].concat()
-    };
-    [string(b"ssh-ed25519"), string(&[n; 32])].concat()
-}
+use crate::{
+    signer::Signer,
+    site::{PASSWORD, Site, code, name, proof, said, with},
+};
 
 fn line(n: u8) -> String {
-    format!("ssh-ed25519 {} laptop", BASE64.encode(&blob(n)))
+    Signer::new(n).line()
 }
 
 fn fingerprint(n: u8) -> String {
-    ssh::fingerprint(&blob(n))
+    Signer::new(n).fingerprint()
+}
+
+fn wish(request: &v1::AddSshKeyRequest) -> SshKeyWish<'_> {
+    let possession = Possession { message: &request.message, signature: &request.signature };
+    SshKeyWish { line: &request.key, name: &request.name, possession }
 }
 
 struct Keys {
@@ -53,14 +55,18 @@ impl Keys {
         Self { site, keys, owner, other }
     }
 
-    async fn add(&self, by: &str, line: &str) -> Result<v1::SshKey, Status> {
-        let add = v1::AddSshKeyRequest {
-            key: line.to_owned(),
-            name: String::new(),
-            password: PASSWORD.to_owned(),
-            code: String::new(),
-        };
-        Ok(self.keys.clone().add_ssh_key(with(add, by)).await?.into_inner())
+    async fn add(&self, by: &str, n: u8) -> Result<v1::SshKey, Status> {
+        Signer::new(n).add(&self.site.connect(None).await, by).await
+    }
+
+    /// What is to be signed with a key.
+    async fn challenge(&self, by: &str, n: u8) -> String {
+        Signer::new(n).challenge(&self.site.connect(None).await, by).await.unwrap()
+    }
+
+    /// What is said to whoever shows this.
+    async fn shown(&self, by: &str, request: v1::AddSshKeyRequest) -> (Code, String) {
+        said(self.keys.clone().add_ssh_key(with(request, by)).await)
     }
 
     async fn list(&self, by: &str) -> Result<Vec<v1::SshKey>, Status> {
@@ -89,33 +95,35 @@ impl Keys {
 #[tokio::test]
 async fn a_key_is_of_one_person_of_the_installation() {
     let keys = Keys::new().await;
-    let added = keys.add(&keys.owner, &line(1)).await.unwrap();
+    let added = keys.add(&keys.owner, 1).await.unwrap();
     assert_eq!(
         (added.name.as_str(), added.key.as_str()),
         ("laptop", &line(1)[..line(1).len() - 7])
     );
     assert_eq!(added.fingerprint, ssh::print_fingerprint(&fingerprint(1)));
     let taken = |whose: &str| (Code::AlreadyExists, format!("this key is {whose} already"));
-    assert_eq!(said(keys.add(&keys.owner, &line(1)).await), taken("yours"));
-    assert_eq!(said(keys.add(&keys.other, &line(1)).await), taken("somebody's"));
-    keys.add(&keys.other, &line(2)).await.unwrap();
+    assert_eq!(said(keys.add(&keys.owner, 1).await), taken("yours"));
+    assert_eq!(said(keys.add(&keys.other, 1).await), taken("somebody's"));
+    keys.add(&keys.other, 2).await.unwrap();
     assert_eq!(keys.list(&keys.owner).await.unwrap(), std::slice::from_ref(&added));
     // Those of others are not there.
     let absent = (Code::NotFound, "no such SSH key".to_owned());
     assert_eq!(said(keys.remove(&keys.other, &added.id).await), absent);
     assert_eq!(said(keys.remove(&keys.other, "key-aaaaaaaaaaaaaaaa").await), absent);
     keys.remove(&keys.owner, &added.id).await.unwrap();
-    keys.add(&keys.other, &line(1)).await.unwrap();
+    keys.add(&keys.other, 1).await.unwrap();
     // Whoever is faster has it, in whichever process.
     let another = keys.site.another_process().await;
     let (one, two) = (
         keys.site.caller(another.actor_of(&keys.owner).await.unwrap()),
         keys.site.caller(another.actor_of(&keys.other).await.unwrap()),
     );
-    let (by_name, own) = (line(3), line(3));
+    let third = Signer::new(3);
+    let told = [keys.challenge(&keys.owner, 3).await, keys.challenge(&keys.other, 3).await];
+    let shown = told.map(|message| third.request(message));
     let (first, second) = tokio::join!(
-        keys.site.app.add_ssh_key(&one, &by_name, "", proof(PASSWORD)),
-        another.add_ssh_key(&two, &own, "", proof(PASSWORD)),
+        keys.site.app.add_ssh_key(&one, wish(&shown[0]), proof(PASSWORD)),
+        another.add_ssh_key(&two, wish(&shown[1]), proof(PASSWORD)),
     );
     assert_eq!(u8::from(first.is_ok()) + u8::from(second.is_ok()), 1);
 }
@@ -130,27 +138,120 @@ async fn a_key_that_is_not_taken_is_refused_with_the_reason_and_so_are_too_many(
             "key: is a private key, which is to stay where it is; expected the public one (.pub)",
         ),
     ] {
-        let refused = said(keys.add(&keys.owner, line).await);
-        assert_eq!(refused, (Code::InvalidArgument, why.to_owned()));
+        let why = (Code::InvalidArgument, why.to_owned());
+        let challenge = v1::ChallengeSshKeyRequest { key: line.to_owned() };
+        let refused = keys.keys.clone().challenge_ssh_key(with(challenge, &keys.owner)).await;
+        assert_eq!(said(refused), why);
+        let add =
+            v1::AddSshKeyRequest { key: line.to_owned(), ..Signer::new(1).request(String::new()) };
+        assert_eq!(keys.shown(&keys.owner, add).await, why);
     }
-    let add = v1::AddSshKeyRequest {
-        key: line(1),
-        name: "x".repeat(101),
-        password: PASSWORD.to_owned(),
-        code: String::new(),
-    };
-    let refused = keys.keys.clone().add_ssh_key(with(add, &keys.owner)).await;
-    assert_eq!(code(refused), Code::InvalidArgument);
+    let add = Signer::new(1).request(keys.challenge(&keys.owner, 1).await);
+    let add = v1::AddSshKeyRequest { name: "x".repeat(101), ..add };
+    assert_eq!(keys.shown(&keys.owner, add).await.0, Code::InvalidArgument);
     for n in 0..32 {
-        keys.add(&keys.owner, &line(n)).await.unwrap();
+        keys.add(&keys.owner, n).await.unwrap();
     }
-    let refused = said(keys.add(&keys.owner, &line(32)).await);
+    let refused = said(keys.add(&keys.owner, 32).await);
     assert_eq!(refused, (Code::ResourceExhausted, "a person has at most 32 keys".to_owned()));
     // Machines and hosts have none.
     let machine =
         keys.site.machine("env-aaaaaaaaaaaaaaaa", weft_model::access::EnvironmentRole::Admin);
-    let refused = keys.site.app.add_ssh_key(&machine, &line(40), "", proof(PASSWORD)).await;
+    let request = Signer::new(40).request(keys.challenge(&keys.owner, 40).await);
+    let refused = keys.site.app.add_ssh_key(&machine, wish(&request), proof(PASSWORD)).await;
     assert!(matches!(refused, Err(AppError::Refused)));
+    let refused = keys.site.app.challenge_ssh_key(&machine, &request.key).await;
+    assert!(matches!(refused, Err(AppError::Refused)));
+}
+
+#[tokio::test]
+async fn a_key_is_added_by_whoever_has_it_for_themselves_and_in_time() {
+    let clock = Clock::manual(Clock::default().now());
+    let keys = Keys::at(clock.clone()).await;
+    let (signer, stranger) = (Signer::new(1), Signer::new(2));
+    let told = keys.challenge(&keys.owner, 1).await;
+    let good = || signer.request(told.clone());
+    let invalid = |why: &str| (Code::InvalidArgument, why.to_owned());
+    let other_message =
+        invalid("message: is not what was told you for this key; expected that of ChallengeSshKey");
+
+    // Somebody's public key is known; what is signed with it is not.
+    let by_stranger = v1::AddSshKeyRequest { signature: stranger.sign(&told), ..good() };
+    let other_key = invalid("signature: is of another key than the one that is to be added");
+    assert_eq!(keys.shown(&keys.owner, by_stranger).await, other_key);
+    let none = v1::AddSshKeyRequest { signature: String::new(), ..good() };
+    let no_signature = "signature: is none of ssh-keygen -Y sign; expected -----BEGIN SSH SIGNATURE----- and what follows";
+    assert_eq!(keys.shown(&keys.owner, none).await, invalid(no_signature));
+    let of_file = v1::AddSshKeyRequest { signature: signer.sign_for("file", &told), ..good() };
+    let purpose = "signature: is for another purpose; expected the namespace ssh-key@weft (ssh-keygen -Y sign -n ssh-key@weft)";
+    assert_eq!(keys.shown(&keys.owner, of_file).await, invalid(purpose));
+    let of_other = v1::AddSshKeyRequest { signature: signer.sign("hello"), ..good() };
+    assert_eq!(
+        keys.shown(&keys.owner, of_other).await,
+        invalid("signature: is not of this message")
+    );
+
+    // What was told for one person, key and installation is for no other, whoever signs it.
+    assert_eq!(keys.shown(&keys.other, good()).await, other_message);
+    let for_other_key = signer.request(keys.challenge(&keys.owner, 2).await);
+    assert_eq!(keys.shown(&keys.owner, for_other_key).await, other_message);
+    let (lines, challenge) = told.trim_end().rsplit_once('\n').unwrap();
+    let others = keys.challenge(&keys.other, 1).await;
+    let (_, others_challenge) = others.trim_end().rsplit_once('\n').unwrap();
+    for changed in [
+        String::new(),
+        told.trim_end().to_owned(),
+        told.replace("weft ssh-key 1", "weft ssh-key 2"),
+        told.replace("installation: ", "installation: not-"),
+        format!("{lines}\nand this\n{challenge}\n"),
+        format!("{lines}\n{others_challenge}\n"),
+        format!("{lines}\nchallenge: AAAA\n"),
+        format!("{lines}\nchallenge: {}\n", "A".repeat(2_000)),
+    ] {
+        let refused = keys.shown(&keys.owner, signer.request(changed.clone())).await;
+        assert_eq!(refused, other_message, "{changed}");
+    }
+    let elsewhere = Keys::new().await;
+    assert_eq!(elsewhere.shown(&elsewhere.owner, good()).await, other_message);
+
+    // All of it is no password.
+    let guessed = v1::AddSshKeyRequest { password: "not the password".to_owned(), ..good() };
+    assert!(keys.shown(&keys.owner, guessed).await.1.starts_with("password: is wrong"));
+    assert!(keys.list(&keys.owner).await.unwrap().is_empty());
+
+    // It is good in any process until its time is over, again for the same only.
+    clock.advance(Duration::from_secs(599));
+    let another = keys.site.another_process().await;
+    let caller = keys.site.caller(another.actor_of(&keys.owner).await.unwrap());
+    another.add_ssh_key(&caller, wish(&good()), proof(PASSWORD)).await.unwrap();
+    let yours = (Code::AlreadyExists, "this key is yours already".to_owned());
+    assert_eq!(keys.shown(&keys.owner, good()).await, yours);
+    clock.advance(Duration::from_secs(1));
+    let over = invalid("message: was told more than ten minutes ago; ask for another one");
+    assert_eq!(keys.shown(&keys.owner, good()).await, over);
+}
+
+#[tokio::test]
+async fn what_is_to_be_signed_says_what_for() {
+    let keys = Keys::new().await;
+    let told = keys.challenge(&keys.owner, 1).await;
+    let Some(v1::who_am_i_response::Actor::User(user)) =
+        keys.site.who(&keys.owner).await.unwrap().actor
+    else {
+        panic!("nobody")
+    };
+    let anchor = weft_pki::installation::anchor(keys.site.app.anchor().as_bytes()).unwrap();
+    let authority = weft_pki::installation::fingerprint(&anchor);
+    let expected = [
+        "weft ssh-key 1".to_owned(),
+        format!("installation: {}", keys.site.app.installation()),
+        format!("authority: {}", data_encoding::HEXLOWER.encode(&authority)),
+        format!("user: {}", user.id),
+        format!("key: {}", ssh::print_fingerprint(&fingerprint(1))),
+    ];
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines[..5], expected);
+    assert!(lines[5].starts_with("challenge: ") && lines.len() == 6 && told.ends_with('\n'));
 }
 
 #[tokio::test]
@@ -160,7 +261,7 @@ async fn who_has_a_key_is_told_to_parts_of_the_platform_with_what_they_may_do_no
     let shop = site.environment(&keys.owner, "acme", "shop").await.id;
     let member = site.member(&keys.owner, "acme", "m@acme.example", OrganisationRole::Member).await;
     site.give(&keys.owner, &shop, "m@acme.example", EnvironmentRole::Deployer).await.unwrap();
-    let added = keys.add(&member, &line(1)).await.unwrap();
+    let added = keys.add(&member, 1).await.unwrap();
     let Ok(Actor::User { environments, operator, .. }) = keys.resolve(1).await else {
         panic!("nobody")
     };
@@ -217,13 +318,16 @@ async fn what_is_unknown_over_or_for_another_part_of_the_platform_looks_the_same
 #[tokio::test]
 async fn nobody_else_asks_who_somebody_is() {
     let keys = Keys::new().await;
-    keys.add(&keys.owner, &line(1)).await.unwrap();
+    keys.add(&keys.owner, 1).await.unwrap();
     let host = keys.site.enrol("host-a").await;
     let as_host = AuthenticationClient::new(keys.site.connect(Some(&host)).await);
     let as_person = AuthenticationClient::new(keys.site.connect(None).await);
     let refused = (Code::PermissionDenied, "this is not yours to do".to_owned());
     for n in [1, 2] {
-        for key in [Key::Fingerprint(ssh::print_fingerprint(&fingerprint(n))), Key::Blob(blob(n))] {
+        for key in [
+            Key::Fingerprint(ssh::print_fingerprint(&fingerprint(n))),
+            Key::Blob(Signer::new(n).blob()),
+        ] {
             let ask = || v1::ResolveSshKeyRequest { key: Some(key.clone()) };
             assert_eq!(said(as_host.clone().resolve_ssh_key(ask()).await), refused);
             let asked = as_person.clone().resolve_ssh_key(with(ask(), &keys.site.operator)).await;
@@ -257,7 +361,7 @@ fn done(site: &Site, action: &str) -> Vec<(String, String, serde_json::Value)> {
 #[tokio::test]
 async fn the_audit_says_which_key_was_added_and_which_was_removed() {
     let keys = Keys::new().await;
-    let added = keys.add(&keys.owner, &line(1)).await.unwrap();
+    let added = keys.add(&keys.owner, 1).await.unwrap();
     let of = |n| serde_json::Value::from(&fingerprint(n)[..62]);
     let record = done(&keys.site, "ssh-keys.add-ssh-key").pop().unwrap();
     assert_eq!((&record.2["fingerprint"], &record.2["made"]), (&of(1), &added.id.as_str().into()));
@@ -281,7 +385,7 @@ async fn what_is_taken_from_somebody_is_recorded_where_it_was() {
     else {
         panic!("nobody")
     };
-    let added = keys.add(&member, &line(1)).await.unwrap();
+    let added = keys.add(&member, 1).await.unwrap();
     let mut tokens = TokensClient::new(site.connect(None).await);
     let create = v1::CreateTokenRequest {
         environment: name(&shop.id),

@@ -9,11 +9,9 @@ use weft_control_api::v1::{
 
 use crate::{
     account::{Desk, refused, wrong},
+    signer::Signer,
     site::{PASSWORD, code, name, said, with},
 };
-
-const LINE: &str =
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA laptop";
 
 /// What is made that outlasts a session.
 #[derive(Debug, Clone, Copy)]
@@ -30,8 +28,9 @@ impl Lasting {
         let (password, code) = (password.to_owned(), code.to_owned());
         match self {
             Self::Key => {
-                let (key, name) = (LINE.to_owned(), String::new());
-                let add = v1::AddSshKeyRequest { key, name, password, code };
+                let signer = Signer::new(1);
+                let told = signer.challenge(&channel, by).await?;
+                let add = v1::AddSshKeyRequest { password, code, ..signer.request(told) };
                 SshKeysClient::new(channel).add_ssh_key(with(add, by)).await.map(drop)
             }
             Self::Token => {

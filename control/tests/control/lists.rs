@@ -1,6 +1,5 @@
 //! Lists of what is somebody's: nothing of others is read for them.
 
-use data_encoding::BASE64;
 use tonic::Code;
 use weft_control_api::v1::{
     self, OrganisationRole, account_client::AccountClient, audit_client::AuditClient,
@@ -10,7 +9,10 @@ use weft_control_api::v1::{
 };
 use weft_store::{Store, Transaction};
 
-use crate::site::{PASSWORD, Site, name, with};
+use crate::{
+    signer::Signer,
+    site::{PASSWORD, Site, name, with},
+};
 
 /// An organisation with an environment, a token, an invitation and a key.
 struct Team {
@@ -43,11 +45,7 @@ impl Team {
         };
         let token = made.unwrap().into_inner().secret;
         ServicesClient::new(channel.clone()).put_service(with(put, &token)).await.unwrap();
-        let blob = [b"\0\0\0\x0bssh-ed25519\0\0\0\x20".as_slice(), &[key; 32]].concat();
-        let key = format!("ssh-ed25519 {}", BASE64.encode(&blob));
-        let (name, password, code) = (String::new(), PASSWORD.to_owned(), String::new());
-        let add = v1::AddSshKeyRequest { key, name, password, code };
-        SshKeysClient::new(channel).add_ssh_key(with(add, &owner)).await.unwrap();
+        Signer::new(key).add(&channel, &owner).await.unwrap();
         Self { called, owner }
     }
 

@@ -23,6 +23,7 @@ mod organisations;
 mod races;
 mod registry;
 mod secrets;
+mod signer;
 mod site;
 mod story;
 mod strangers;

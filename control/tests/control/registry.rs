@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
+use tokio::time::timeout;
 use tonic::{Code, transport::Channel};
 use weft_control::{
     App, AppError,
@@ -14,6 +15,7 @@ use weft_control_api::v1::{
 };
 use weft_model::{
     access::EnvironmentRole,
+    projection::ServiceDocument,
     registry::{RoleWish, ServiceWish},
 };
 use weft_store::{Revision, Sqlite, SqliteOptions, export, sqlite};
@@ -454,19 +456,20 @@ async fn a_watch_ends_when_its_caller_or_its_environment_does() {
     let reference: EnvironmentReference = shop.id.parse().unwrap();
     let begin = || ServicesWatch::begin(Arc::clone(&app), &caller, &reference, Revision(0));
     let still = || async { Ok(caller.clone()) };
+    let named = |service: &ServiceDocument| (service.name.clone(), 0);
     tokio::time::pause();
     let mut watch = begin().await.unwrap();
-    assert!(watch.next(std::future::pending(), still).await.unwrap().unwrap().is_snapshot);
-    let ended = watch.next(std::future::pending(), || async { Err(AppError::Unauthenticated) });
+    assert!(watch.next(still, named).await.unwrap().unwrap().is_snapshot);
+    let ended = watch.next(|| async { Err(AppError::Unauthenticated) }, named);
     assert!(matches!(ended.await, Err(AppError::Unauthenticated)));
     drop(watch);
     let stranger = shop.site.machine("env-aaaaaaaaaaaaaaaa", EnvironmentRole::Admin);
     let mut watch = begin().await.unwrap();
-    watch.next(std::future::pending(), still).await.unwrap();
-    let ended = watch.next(std::future::pending(), || async { Ok(stranger.clone()) });
+    watch.next(still, named).await.unwrap();
+    let ended = watch.next(|| async { Ok(stranger.clone()) }, named);
     assert!(matches!(ended.await, Err(AppError::NotFound("environment"))));
-    let gone = watch.next(tokio::time::sleep(Duration::from_secs(1)), still);
-    assert!(matches!(gone.await, Ok(None)));
+    let nothing_new = timeout(Duration::from_secs(1), watch.next(still, named));
+    assert!(nothing_new.await.is_err());
     tokio::time::resume();
 
     let mut watches = vec![watch];
@@ -476,7 +479,7 @@ async fn a_watch_ends_when_its_caller_or_its_environment_does() {
     assert!(matches!(begin().await, Err(AppError::Exhausted(_))));
     watches.pop();
     let mut watch = begin().await.unwrap();
-    assert!(watch.next(std::future::pending(), still).await.unwrap().is_some());
+    assert!(watch.next(still, named).await.unwrap().is_some());
 }
 
 #[tokio::test]

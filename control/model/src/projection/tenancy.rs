@@ -1,6 +1,9 @@
 //! One environment: its facts, and the documents that are made of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use weft_store::Revision;
 use weft_types::{AttachmentName, EnvironmentId, HostId};
@@ -350,9 +353,15 @@ impl Tenancy {
         }
     }
 
-    /// Its services that changed after `after`, by name.
-    pub(super) fn services(&self, after: Revision) -> impl Iterator<Item = &ServiceDocument> {
-        self.offers.values().filter_map(move |offer| newer(offer, after))
+    /// Its services that changed after `after`, by name, behind the one that is called `last`.
+    pub(super) fn services(
+        &self,
+        after: Revision,
+        last: Option<&ServiceName>,
+    ) -> impl Iterator<Item = &ServiceDocument> {
+        let behind = (last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let offers = self.offers.range::<ServiceName, _>(behind);
+        offers.filter_map(move |(_, offer)| newer(offer, after))
     }
 
     /// Whether members can know this now.
@@ -394,7 +403,7 @@ impl Tenancy {
                 addresses: row.addresses.clone(),
             }));
         }
-        for offer in self.services(after) {
+        for offer in self.services(after, None) {
             put(Document::Service(offer.clone()));
         }
     }

@@ -1,5 +1,7 @@
 //! Whoever applies what it is told, whenever it asks, knows what there is to know.
 
+mod services;
+
 use proptest::prelude::*;
 use weft_store::{Change, Entry, Key};
 
@@ -365,150 +367,7 @@ fn expected(records: &BTreeMap<Key, Change>, of: &str) -> Vec<DocumentId> {
     ids.into_iter().collect()
 }
 
-/// What whoever watches an environment's services has of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Catalogue(BTreeMap<ServiceName, ServiceDocument>);
-
-impl Catalogue {
-    fn of(projection: &Projection, environment: &EnvironmentId) -> Self {
-        let services = projection.services(environment);
-        Self(services.map(|service| (service.name.clone(), service.clone())).collect())
-    }
-
-    fn apply(&mut self, updates: Vec<Update>) {
-        for update in updates {
-            match update {
-                Update::Put(Document::Service(service)) => {
-                    self.0.insert(service.name.clone(), service);
-                }
-                Update::Remove(DocumentId::Service(_, name)) => {
-                    self.0.remove(&name);
-                }
-                other => panic!("{other:?} is of no service"),
-            }
-        }
-    }
-
-    /// What it should be, said in another way: from all records at once.
-    fn expected(records: &BTreeMap<Key, Change>, of: &EnvironmentId) -> Self {
-        let mut services: BTreeMap<ServiceName, ServiceDocument> = BTreeMap::new();
-        let document = |name: &ServiceName| ServiceDocument {
-            environment: of.clone(),
-            name: name.clone(),
-            version: 0,
-            ports: BTreeMap::new(),
-            metadata: BTreeMap::new(),
-            instances: BTreeMap::new(),
-            roles: BTreeMap::new(),
-        };
-        let facts = || records.values().map(fact);
-        let mut of_attachment = BTreeMap::new();
-        for known in facts() {
-            let Fact::Of(environment, known) = known else { continue };
-            match known {
-                _ if environment != *of => {}
-                EnvironmentFact::Service(name, Some(service)) => {
-                    let entry = services.entry(name.clone()).or_insert_with(|| document(&name));
-                    (entry.version, entry.ports, entry.metadata) =
-                        (service.version, service.ports, service.metadata);
-                }
-                EnvironmentFact::Attachment(name, Some(attachment)) => {
-                    let SlotKey { service, slot } = attachment.slot.clone();
-                    services.entry(service.clone()).or_insert_with(|| document(&service));
-                    of_attachment.insert(name, (service, slot, attachment));
-                }
-                _ => {}
-            }
-        }
-        for (name, (service, slot, attachment)) in &of_attachment {
-            let said = |record: Option<Change>| record.map(|change| fact(&change));
-            let at = |kind: &str| records.get(format!("{kind}/{of}/{name}").as_str()).cloned();
-            let host = records.get(format!("host/{}", attachment.host).as_str());
-            let lost = records.contains_key(format!("lost/{}", attachment.host).as_str());
-            let state = match (host.map(fact), said(at("drain")), said(at("health"))) {
-                (Some(Fact::Host(_, Some(host))), _, _) if host.state == HostState::Revoked => {
-                    InstanceState::Drained
-                }
-                (None, _, _) => InstanceState::Drained,
-                (_, Some(Fact::Of(_, EnvironmentFact::Drain(_, Some(drain)))), _)
-                    if drain.generation == attachment.generation =>
-                {
-                    InstanceState::Drained
-                }
-                _ if lost => InstanceState::Unhealthy,
-                (_, _, Some(Fact::Of(_, EnvironmentFact::Health(_, Some(health)))))
-                    if health.generation == attachment.generation =>
-                {
-                    InstanceState::Unhealthy
-                }
-                _ => InstanceState::Healthy,
-            };
-            let instance = Instance {
-                attachment: name.clone(),
-                generation: attachment.generation,
-                addresses: attachment.addresses.clone(),
-                state,
-            };
-            services.get_mut(service).unwrap().instances.insert(*slot, instance);
-        }
-        for known in facts() {
-            let Fact::Of(environment, EnvironmentFact::Role(service, role, Some(held))) = known
-            else {
-                continue;
-            };
-            if environment == *of
-                && let Some((of_service, slot, _)) = of_attachment.get(&held.holder)
-                && *of_service == service
-            {
-                let (slot, attachment) = (*slot, held.holder.clone());
-                let holder = RoleHolder { slot, attachment, epoch: held.epoch };
-                services.get_mut(&service).unwrap().roles.insert(role, holder);
-            }
-        }
-        Self(services)
-    }
-}
-
 proptest! {
-    /// Whoever watches an environment's services, and asks now and then, knows what a snapshot says, also where no
-    /// host is a member; a snapshot is what is made of all records at once, of this environment alone.
-    #[test]
-    fn whenever_services_are_asked_for_they_are_what_a_snapshot_says(
-        batches in prop::collection::vec(prop::collection::vec(changes(), 1..4), 0..40),
-        asks in prop::collection::vec((0..ENVIRONMENTS.len(), any::<bool>()), 40),
-        forgets in any::<bool>(),
-    ) {
-        let mut projection = Projection::of(Revision(0), []);
-        let mut records: BTreeMap<Key, Change> = BTreeMap::new();
-        let mut catalogues = vec![(Catalogue::default(), Revision(0)); ENVIRONMENTS.len()];
-        for (n, batch) in batches.into_iter().enumerate() {
-            let revision = Revision(n as u64 + 1);
-            let batch: BTreeMap<Key, Change> =
-                batch.into_iter().map(|change| (change.key().clone(), change)).collect();
-            projection.apply(revision, batch.values().map(fact));
-            if forgets {
-                projection.gone.trim(2);
-            }
-            for (key, change) in batch {
-                match change {
-                    Change::Put(_) => records.insert(key, change),
-                    Change::Deleted(_) => records.remove(&key),
-                };
-            }
-            let (asks, anew) = asks[n];
-            let environment: EnvironmentId = ENVIRONMENTS[asks].parse().unwrap();
-            let now = Catalogue::of(&projection, &environment);
-            prop_assert_eq!(&now, &Catalogue::expected(&records, &environment));
-            let (catalogue, at) = &mut catalogues[asks];
-            match projection.service_changes(&environment, *at) {
-                Ok(updates) if !anew => catalogue.apply(updates),
-                _ => *catalogue = now.clone(),
-            }
-            *at = revision;
-            prop_assert_eq!(&*catalogue, &now);
-        }
-    }
-
     /// Facts in batches; hosts that ask now and then, or after long, or from the beginning. Whenever one has
     /// asked, it has what a snapshot has; who is not told that there is something new has missed nothing; and a
     /// snapshot is what is made of all records at once.
