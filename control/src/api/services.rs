@@ -14,7 +14,7 @@ use weft_model::{
     registry::{RoleWish, ServiceWish},
 };
 
-use super::{Answer, Api, convert, status::status};
+use super::{Answer, Api, convert, shown_key, status::status};
 use crate::{
     app::{Caller, ServiceNews, ServicesWatch},
     audit::Call,
@@ -155,7 +155,7 @@ async fn tell(
 ) {
     let caller = || async {
         let actor = api.actor(&shown).await?;
-        Ok(Caller { actor, call: Arc::clone(&call) })
+        Ok(Caller { actor, key_hash: shown_key(&shown), call: Arc::clone(&call) })
     };
     loop {
         let messages = match watch.next(sender.closed(), caller).await {

@@ -308,7 +308,7 @@ impl Site {
     /// Somebody, in a call of which nothing is recorded.
     pub(crate) fn caller(&self, actor: Actor) -> Caller {
         let call = self.app.recorder().command(Word::new("tests.call"), named("tests"));
-        Caller { actor, call: Arc::new(call) }
+        Caller { actor, key_hash: None, call: Arc::new(call) }
     }
 
     /// A part of the platform.
