@@ -23,6 +23,7 @@ mod tokens;
 use std::{net::IpAddr, sync::Arc};
 
 use tonic::{Request, server::NamedService, transport::server::Router};
+use weft_audit::Origin;
 use weft_control_api::{
     DESCRIPTORS, MESSAGE_BYTES_MAX,
     v1::{
@@ -36,7 +37,6 @@ use weft_control_api::{
         ssh_keys_server::SshKeysServer, tokens_server::TokensServer, users_server::UsersServer,
     },
 };
-use weft_audit::Origin;
 use weft_model::access::{Actor, Component};
 use weft_pki::installation::{Member, VerifiedMember};
 

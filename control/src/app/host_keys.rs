@@ -51,12 +51,7 @@ impl App {
     }
 
     /// Recorded by whoever was the first to use it.
-    async fn take_over(
-        &self,
-        host: &HostId,
-        key_hash: &str,
-        from: Origin,
-    ) -> Result<(), AppError> {
+    async fn take_over(&self, host: &HostId, key_hash: &str, from: Origin) -> Result<(), AppError> {
         let facts = Facts::none().with(Word::new(FINGERPRINT), ssh::audited(key_hash));
         let actor = Actor::Host(host.clone());
         let call = self.recorder.by_calling(&actor, from, TAKE_OVER, object(host), facts);
@@ -102,8 +97,7 @@ impl App {
         let wanted = hex(&key.key_hash());
         transact!(self, {
             let found = self.host_by_key(host, shown).await?;
-            let renewed =
-                found.record.renewed(shown, &wanted).ok_or(AppError::Unauthenticated)?;
+            let renewed = found.record.renewed(shown, &wanted).ok_or(AppError::Unauthenticated)?;
             if renewed == found.record {
                 return Ok(Decision::Already(()));
             }

@@ -9,6 +9,7 @@ mod description;
 mod document;
 mod examples;
 mod held;
+mod host_keys;
 mod hostile;
 mod hosts;
 mod lasting;

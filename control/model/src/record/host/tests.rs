@@ -58,7 +58,10 @@ fn who_asks_with_the_next_key_has_used_it() {
 #[test]
 fn what_shuts_a_host_out_or_gives_it_another_key_takes_the_next_one_away() {
     let revoked = renewing().in_state(HostState::Revoked);
-    assert_eq!((revoked.admits("1"), revoked.admits("2"), revoked.next_key_hash), (None, None, None));
+    assert_eq!(
+        (revoked.admits("1"), revoked.admits("2"), revoked.next_key_hash),
+        (None, None, None)
+    );
     let again = renewing().with_key("3".to_owned());
     assert_eq!((again.admits("1"), again.admits("2")), (None, None));
     assert_eq!(again.admits("3"), Some(HostKey::Present));
