@@ -24,6 +24,7 @@ mod tokens;
 use std::{net::IpAddr, sync::Arc};
 
 use tonic::{Request, server::NamedService, transport::server::Router};
+use weft_audit::Origin;
 use weft_control_api::{
     DESCRIPTORS, MESSAGE_BYTES_MAX,
     v1::{
@@ -37,10 +38,7 @@ use weft_control_api::{
         ssh_keys_server::SshKeysServer, tokens_server::TokensServer, users_server::UsersServer,
     },
 };
-use weft_model::{
-    access::{Actor, Component},
-    record::{Host, HostState},
-};
+use weft_model::access::{Actor, Component};
 use weft_pki::installation::{Member, VerifiedMember};
 
 pub use self::object::CALLS;
@@ -69,8 +67,8 @@ impl Api {
     /// Who calls.
     async fn actor<T>(&self, request: &Request<T>) -> Result<Actor, AppError> {
         let peer = request.extensions().get::<Peer>();
-        if let Some(member) = peer.and_then(|peer| peer.member.as_ref()) {
-            return self.member(member).await;
+        if let Some(Peer { address, member: Some(member) }) = peer {
+            return self.member(member, Origin::Address(*address)).await;
         }
         match bearer(request)? {
             Some(secret) => self.app.actor_of(secret).await,
@@ -79,14 +77,11 @@ impl Api {
     }
 
     /// A certificate speaks for a host only while the host is known and has this key, whatever it says itself.
-    async fn member(&self, member: &VerifiedMember) -> Result<Actor, AppError> {
+    async fn member(&self, member: &VerifiedMember, from: Origin) -> Result<Actor, AppError> {
         match &member.identity.member {
             Member::Host(id) => {
-                let host: Option<Host> = self.app.known_host(id).await?;
-                let good = host.filter(|host| {
-                    host.state != HostState::Revoked && host.key_hash == hex(&member.key_hash)
-                });
-                good.map(|host| Actor::Host(host.id)).ok_or(AppError::Unauthenticated)
+                self.app.admit_host(id, &hex(&member.key_hash), from).await?;
+                Ok(Actor::Host(id.clone()))
             }
             Member::Component(id) => match id.as_str() {
                 "scheduler" => Ok(Actor::Component(Component::Scheduler)),
@@ -97,6 +92,12 @@ impl Api {
             },
         }
     }
+}
+
+/// The key of the certificate that is shown, as records of hosts have it.
+fn shown_key<T>(request: &Request<T>) -> Option<String> {
+    let member = request.extensions().get::<Peer>()?.member.as_ref()?;
+    Some(hex(&member.key_hash))
 }
 
 /// What a caller shows in its header.

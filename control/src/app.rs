@@ -26,6 +26,7 @@ mod audit;
 mod authentication;
 mod authorities;
 mod environments;
+mod host_keys;
 mod hosts;
 mod invitations;
 mod leaves;
@@ -107,6 +108,8 @@ const ATTEMPT_PAUSE: Duration = Duration::from_millis(4);
 pub struct Caller {
     /// Who.
     pub actor: Actor,
+    /// SHA-256 of the public key (SubjectPublicKeyInfo) of the certificate that was shown, hexadecimal.
+    pub key_hash: Option<String>,
     /// The call, as the audit has it.
     pub call: Arc<Call>,
 }

@@ -21,7 +21,7 @@ use weft_audit::{
     Refused, RequestId, Word,
 };
 use weft_model::{OrganisationId, access::Actor};
-use weft_types::EnvironmentId;
+use weft_types::{EnvironmentId, HostId};
 
 use self::bounds::Bounds;
 pub use self::{
@@ -33,7 +33,7 @@ use crate::{clock::Clock, error::AppError};
 
 /// What a call has made: the id of it.
 pub(crate) const MADE: Word = Word::new("made");
-/// Which SSH key.
+/// Which key: an SSH key, or a host's.
 pub(crate) const FINGERPRINT: &str = "fingerprint";
 /// How many refusals were left out.
 pub(crate) const COUNT: Word = Word::new("count");
@@ -100,6 +100,20 @@ impl Recorder {
     #[must_use]
     pub fn own(self: &Arc<Self>, action: Word, object: Object) -> Call {
         self.call(Manner::Change, event(Who::System, Origin::Internal, action, object))
+    }
+
+    /// What somebody does by calling at all, whatever for.
+    #[must_use]
+    pub fn by_calling(
+        self: &Arc<Self>,
+        who: &Actor,
+        from: Origin,
+        action: Word,
+        object: Object,
+        facts: Facts,
+    ) -> Call {
+        let event = event(self::who(who), from, action, object);
+        self.call(Manner::Change, Event { facts, ..event })
     }
 
     /// Records how many refusals were left out since the last time, if there were any.
@@ -238,6 +252,12 @@ pub fn organisation(id: &OrganisationId) -> Object {
 #[must_use]
 pub fn environment(id: &EnvironmentId, of: &OrganisationId) -> Object {
     organisation(of).with(&Name::asked("environment")).with(&Name::asked(id.as_str()))
+}
+
+/// A host.
+#[must_use]
+pub fn host(id: &HostId) -> Object {
+    named("host").with(&Name::asked(id.as_str()))
 }
 
 /// Who, as the audit has it.

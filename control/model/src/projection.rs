@@ -96,10 +96,14 @@ impl Projection {
         facts: impl IntoIterator<Item = Fact>,
     ) -> BTreeSet<HostId> {
         self.revision = revision;
-        let mut touched = BTreeSet::new();
+        let (mut touched, mut told) = (BTreeSet::new(), BTreeSet::new());
         for fact in facts {
             match fact {
-                Fact::Host(id, host) => self.set_host(id, host, &mut touched),
+                Fact::Host(id, host) => {
+                    // Whether it may still listen is looked at again: it may have another key by now.
+                    told.insert(id.clone());
+                    self.set_host(id, host, &mut touched);
+                }
                 Fact::Lost(id, lost) => self.set_lost(id, lost.as_ref(), &mut touched),
                 Fact::Of(environment, fact) => {
                     self.environments.entry(environment.clone()).or_default().learn(fact);
@@ -107,13 +111,9 @@ impl Projection {
                 }
             }
         }
-        let mut told = BTreeSet::new();
         for id in touched {
             self.settle(&id, &mut told);
         }
-        told.extend(
-            self.reset.iter().filter(|(_, at)| **at == revision).map(|(host, _)| host.clone()),
-        );
         told
     }
 

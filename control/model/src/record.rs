@@ -21,7 +21,9 @@ pub use self::{
         Address, AddressUse, Attachment, Basis, Binding, Grant, Share, Slot, SlotKey, Usage,
     },
     environment::{Authority, AuthorityState, Environment, EnvironmentState, Lifetimes, Quotas},
-    host::{Capacity, Endpoint, Heartbeat, Host, HostState, LABELS_MAX, Lost, Place, Turn},
+    host::{
+        Capacity, Endpoint, Heartbeat, Host, HostKey, HostState, LABELS_MAX, Lost, Place, Turn,
+    },
     identity::{
         AuditKey, EMAIL_LEN_MAX, EnvironmentName, Installation, JoinToken, JoinTokenUse,
         Organisation, OrganisationName, User, UserEmail,

@@ -86,7 +86,7 @@ impl HostAgent for Api {
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Answer<WatchStream> {
         self.call(request, |caller, request| async move {
             let after = weft_store::Revision(request.revision);
-            let mut watch = app::HostWatch::begin(Arc::clone(&self.app), &caller, after)?;
+            let mut watch = app::HostWatch::begin(Arc::clone(&self.app), &caller, after).await?;
             let (sender, receiver) = mpsc::channel(MESSAGES_WAIT_MAX);
             tokio::spawn(async move {
                 loop {

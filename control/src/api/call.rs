@@ -7,7 +7,7 @@ use tracing::{Instrument, info_span};
 use weft_audit::{Event, Fact, Facts, Name, Object, Origin, Outcome, RequestId, Word};
 use weft_model::access::Actor;
 
-use super::{Api, Peer, object::On, status::status};
+use super::{Api, Peer, object::On, shown_key, status::status};
 use crate::{
     app::Caller,
     audit::{MADE, Manner, who},
@@ -100,7 +100,7 @@ impl Api {
             Err(AppError::Unauthenticated) if is_admission => Ok(Actor::Nobody),
             known => known,
         };
-        let from = origin(&request);
+        let (from, key_hash) = (origin(&request), shown_key(&request));
         let asked = request.into_inner();
         let actor = known.as_ref().unwrap_or(&Actor::Nobody);
         let event = Event {
@@ -114,7 +114,7 @@ impl Api {
         };
         let call = Arc::new(self.app.recorder().call(Q::MANNER, event));
         let decided = async {
-            let caller = Caller { actor: known?, call: Arc::clone(&call) };
+            let caller = Caller { actor: known?, key_hash, call: Arc::clone(&call) };
             if Q::MANNER == Manner::Change {
                 caller.call.begin().await?;
             }

@@ -11,11 +11,13 @@
 use weft_audit::{Fact, Facts, Name, Object, Word};
 use weft_control_api::v1;
 use weft_model::access::Actor;
+use weft_pki::installation;
 
 use super::{agent::WatchStream, call::Asked, services::ServicesStream};
 use crate::{
     app::{App, EnvironmentReference},
     audit::{self, Manner, named},
+    secret::hex,
     ssh::{self, PublicKey},
 };
 
@@ -97,6 +99,13 @@ fn key(fingerprint: Option<String>) -> Facts {
 /// Which key is to be added, also if it is not.
 fn added_key(line: &str) -> Facts {
     key(PublicKey::parse(line).ok().map(|key| key.fingerprint))
+}
+
+/// Which key of a host has got a certificate.
+fn certified_key(certificate: &str) -> Facts {
+    let certificate = installation::anchor(certificate.as_bytes()).ok();
+    let member = certificate.and_then(|der| installation::member(&der).ok());
+    key(member.map(|member| hex(&member.key_hash)))
 }
 
 impl On<'_> {
@@ -304,9 +313,11 @@ calls! {
 
     // Hosts, about themselves.
     EnrolRequest => v1::EnrolResponse, "enrolment.enrol", Admission,
-        |_, asked| thing("host", &asked.host), made |made| Some(&made.host);
+        |_, asked| thing("host", &asked.host), made |made| Some(&made.host),
+        tells |enrolled| certified_key(&enrolled.certificate);
     RenewHostCertificateRequest => v1::RenewHostCertificateResponse,
-        "host-agent.renew-host-certificate", Change, |on, _| on.caller();
+        "host-agent.renew-host-certificate", Change, |on, _| on.caller(),
+        tells |renewed| certified_key(&renewed.certificate);
     WatchRequest => WatchStream, "host-agent.watch", Change, |on, _| on.caller();
     IssueLeafRequest => v1::IssueLeafResponse, "host-agent.issue-leaf", Change,
         |on, asked| on.environment_called(&asked.environment);

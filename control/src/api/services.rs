@@ -13,7 +13,7 @@ use weft_model::{
     registry::{RoleWish, ServiceWish},
 };
 
-use super::{Answer, Api, convert, status::status};
+use super::{Answer, Api, convert, shown_key, status::status};
 use crate::{
     app::{Caller, ServicesWatch},
     audit::Call,
@@ -140,7 +140,7 @@ fn tell(watch: ServicesWatch, api: Api, shown: Request<()>, call: Arc<Call>) -> 
             let mut watch = watch?;
             let caller = || async {
                 let actor = api.actor(&shown).await?;
-                Ok(Caller { actor, call: Arc::clone(&call) })
+                Ok(Caller { actor, key_hash: shown_key(&shown), call: Arc::clone(&call) })
             };
             match watch.next(caller, measured).await {
                 Ok(part) => Some((Ok(part_message(part?)), Some(watch))),

@@ -206,6 +206,7 @@ impl App {
                 .collect(),
             capacity: enrolment.capacity,
             key_hash: key_hash.to_owned(),
+            next_key_hash: None,
             created: now,
         };
         // An id that a host has had, whatever became of it, is of no other one; unless an operator says that this machine is
@@ -227,7 +228,7 @@ impl App {
             }
             Some(found) => {
                 let Host { endpoints, capacity, key_hash, .. } = record;
-                let again = Host { endpoints, capacity, key_hash, ..found.record.clone() };
+                let again = Host { endpoints, capacity, ..found.record.with_key(key_hash) };
                 (again, rests_on(Transaction::new(), &found)?)
             }
         };
@@ -239,42 +240,14 @@ impl App {
         Ok(Decision::Commit(transaction, host))
     }
 
-    fn host_certificate(&self, host: &HostId, key: &SigningRequest) -> Result<String, AppError> {
+    pub(super) fn host_certificate(
+        &self,
+        host: &HostId,
+        key: &SigningRequest,
+    ) -> Result<String, AppError> {
         let time = self.clock.system_time();
         let validity = Validity::days(time, issue::HOST_BACKDATE, installation::HOST_DAYS);
         Ok(self.authority.issue(&Member::Host(host.clone()), key, validity, &[])?)
-    }
-
-    /// A new certificate for the host that asks; with a new key, only that one counts from now on.
-    ///
-    /// # Errors
-    /// [`AppError`].
-    pub async fn renew_host(
-        &self,
-        caller: &Caller,
-        signing_request: &[u8],
-    ) -> Result<String, AppError> {
-        let host = Self::calling_host(caller)?;
-        caller.may(Action::ActAsHost, Object::Host(host))?;
-        let key = SigningRequest::from_der(signing_request)?;
-        let key_hash = hex(&key.key_hash());
-        transact!(self, {
-            let found: Decoded<Host> =
-                self.read(host.as_str()).await?.ok_or(AppError::Unauthenticated)?;
-            if found.record.key_hash == key_hash {
-                return Ok(Decision::Already(()));
-            }
-            let renewed = Host { key_hash: key_hash.clone(), ..found.record.clone() };
-            let transaction =
-                rests_on(Transaction::new(), &found)?.put(renewed.key()?, renewed.encode()?);
-            Ok(Decision::Commit(transaction, ()))
-        })?;
-        self.host_certificate(host, &key)
-    }
-
-    /// A host, whoever asks.
-    pub(crate) async fn known_host(&self, host: &HostId) -> Result<Option<Host>, AppError> {
-        Ok(self.read(host.as_str()).await?.map(|host: Decoded<Host>| host.record))
     }
 
     /// A certificate with a new key for this server under these names, with the authority's behind it, by which hosts
@@ -422,7 +395,7 @@ impl App {
             if found.record.state == HostState::Revoked {
                 return Err(AppError::State(format!("host {host} is revoked and stays so")));
             }
-            let changed = Host { state, ..found.record.clone() };
+            let changed = found.record.in_state(state);
             let transaction =
                 rests_on(Transaction::new(), &found)?.put(changed.key()?, changed.encode()?);
             Ok(Decision::Commit(transaction, ()))

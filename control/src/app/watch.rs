@@ -6,7 +6,6 @@ use tokio::{sync::watch, time::sleep};
 use weft_model::{
     access::{Action, Object},
     projection::Update,
-    record::{Host, HostState},
 };
 use weft_store::Revision;
 use weft_types::HostId;
@@ -39,23 +38,25 @@ pub struct HostWatch {
 }
 
 impl HostWatch {
-    /// Begins to listen after what the host has; 0 for nothing.
+    /// Begins to listen after what the host has; 0 for nothing. With a key that counts since just now it waits until the
+    /// view knows that, too.
     ///
     /// # Errors
     /// [`AppError`].
-    pub fn begin(app: Arc<App>, caller: &Caller, after: Revision) -> Result<Self, AppError> {
+    pub async fn begin(app: Arc<App>, caller: &Caller, after: Revision) -> Result<Self, AppError> {
         let host = App::calling_host(caller)?.clone();
         caller.may(Action::ActAsHost, Object::Host(&host))?;
+        let key_hash = caller.key_hash.clone().ok_or(AppError::Unauthenticated)?;
+        let known = app.host_by_key(&host, &key_hash).await?;
+        app.view.reached(known.modified).await;
         let news = app.view.news(&host);
-        let known = app.view.read(|state| state.projection().host(&host).cloned());
-        let key_hash = known.ok_or(AppError::Unauthenticated)?.key_hash;
         Ok(Self { app, host, key_hash, after, news, is_first: true })
     }
 
     /// The next news, when there is some. `None` when `gone` is.
     ///
     /// # Errors
-    /// [`AppError::Unauthenticated`] when the host is shut out, or has another key by now.
+    /// [`AppError::Unauthenticated`] when the host is shut out, or another of its keys has taken over.
     pub async fn next(&mut self, gone: impl Future<Output = ()>) -> Result<Option<News>, AppError> {
         tokio::pin!(gone);
         loop {
@@ -75,8 +76,7 @@ impl HostWatch {
         let Self { app, host, key_hash, after, .. } = self;
         let looked = app.view.read(|state| {
             let projection = state.projection();
-            let good = |host: &Host| host.state != HostState::Revoked && host.key_hash == *key_hash;
-            if !projection.host(host).is_some_and(good) {
+            if projection.host(host).and_then(|host| host.admits(key_hash)).is_none() {
                 return Err(AppError::Unauthenticated);
             }
             let revision = projection.revision();

@@ -93,17 +93,3 @@ async fn a_revoked_host_is_shut_out_at_once() {
     let back = hosts.set_host_state(set(v1::HostState::Active)).await;
     assert_eq!(code(back), Code::FailedPrecondition);
 }
-
-#[tokio::test]
-async fn after_a_renewal_only_the_new_key_counts() {
-    let site = Site::start().await;
-    let a = site.enrol("host-a").await;
-    let mut agent = site.agent(&a).await;
-    let new = request::new_key(KeyKind::EcdsaP256).unwrap();
-    let renew = v1::RenewHostCertificateRequest { signing_request: new.request };
-    let renewed = agent.renew_host_certificate(renew).await.unwrap().into_inner();
-    assert_eq!(code(agent.report(v1::ReportRequest::default()).await), Code::Unauthenticated);
-    let a = Host { certificate: renewed.certificate, key: new.key_pem.to_string(), ..a };
-    let mut agent = site.agent(&a).await;
-    agent.report(v1::ReportRequest::default()).await.unwrap();
-}

@@ -10,6 +10,7 @@ mod document;
 mod environments;
 mod examples;
 mod held;
+mod host_keys;
 mod hostile;
 mod hosts;
 mod lasting;

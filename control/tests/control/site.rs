@@ -1,6 +1,7 @@
 //! A control plane in this process, and who calls it.
 
 use std::{
+    future::pending,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -94,14 +95,8 @@ impl Site {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = {
-            let app = Arc::clone(&app);
-            tokio::spawn(async move {
-                let names = [NAME.parse().unwrap()];
-                let stop = async move { drop(stopped.await) };
-                serve::serve(listener, app, &names, stop).await.unwrap();
-            })
-        };
+        let stop_it = async move { drop(stopped.await) };
+        let served = tokio::spawn(served(listener, Arc::clone(&app), stop_it));
         let anchor = app.anchor().to_owned();
         let invitation = app.invite_operator("operator@weft.example").await.unwrap();
         let operator = String::new();
@@ -138,6 +133,14 @@ impl Site {
         Arc::new(opened.app(self.app.clock().clone(), &audit).await.unwrap().0)
     }
 
+    /// Serves another process, as long as there is a runtime; returns its address.
+    pub(crate) async fn serve(&self, app: &Arc<App>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(served(listener, Arc::clone(app), pending()));
+        address
+    }
+
     /// The turn of background work for one of its processes, whoever had it.
     pub(crate) async fn turn(&self, process: &App) -> Turn {
         let at = Key::new("turn/background").unwrap();
@@ -171,13 +174,17 @@ impl Site {
     }
 
     fn endpoint(&self, host: Option<&Host>) -> Endpoint {
+        self.endpoint_at(self.address, host)
+    }
+
+    fn endpoint_at(&self, address: SocketAddr, host: Option<&Host>) -> Endpoint {
         let mut tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(&self.anchor))
             .domain_name(NAME);
         if let Some(host) = host {
             tls = tls.identity(Identity::from_pem(&host.certificate, &host.key));
         }
-        let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap();
+        let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap();
         endpoint.tls_config(tls).unwrap()
     }
 
@@ -308,7 +315,7 @@ impl Site {
     /// Somebody, in a call of which nothing is recorded.
     pub(crate) fn caller(&self, actor: Actor) -> Caller {
         let call = self.app.recorder().command(Word::new("tests.call"), named("tests"));
-        Caller { actor, call: Arc::new(call) }
+        Caller { actor, key_hash: None, call: Arc::new(call) }
     }
 
     /// A part of the platform.
@@ -323,8 +330,22 @@ impl Site {
     }
 
     pub(crate) async fn agent(&self, host: &Host) -> HostAgentClient<Channel> {
-        HostAgentClient::new(self.connect(Some(host)).await)
+        self.agent_at(self.address, host).await
     }
+
+    /// The same at another process.
+    pub(crate) async fn agent_at(
+        &self,
+        address: SocketAddr,
+        host: &Host,
+    ) -> HostAgentClient<Channel> {
+        let endpoint = self.endpoint_at(address, Some(host));
+        HostAgentClient::new(endpoint.connect().await.unwrap())
+    }
+}
+
+async fn served(listener: TcpListener, app: Arc<App>, stop: impl Future<Output = ()>) {
+    serve::serve(listener, app, &[NAME.parse().unwrap()], stop).await.unwrap();
 }
 
 pub(crate) fn enrolment(token: &str, host: &str, signing_request: &[u8]) -> v1::EnrolRequest {

@@ -46,6 +46,7 @@ impl Two {
             endpoints: Vec::new(),
             capacity: Capacity::default(),
             key_hash: String::new(),
+            next_key_hash: None,
             created: UnixMs(0),
         };
         let made = Transaction::new()

@@ -115,21 +115,23 @@ pub(crate) async fn enrol(
     if installation::fingerprint(&authority) != *token.authority() {
         return Err(EnrolError::Other("an authority that the token does not name".to_owned()));
     }
-    let certificate = installation::anchor(enrolled.certificate.as_bytes())?;
-    let member = installation::member(&certificate)?;
-    let installation = member.identity.installation;
-    if member.identity.member != Member::Host(candidate.host.clone()) {
+    judged(&candidate.host, key, enrolled.certificate, enrolled.anchors)
+}
+
+/// What a host is by an answer that is of use to it, before anything is kept of that.
+pub(crate) fn judged(
+    host: &HostId,
+    key: &request::NewKey,
+    certificate: String,
+    anchors: Vec<String>,
+) -> Result<Identity, EnrolError> {
+    let member = installation::member(&installation::anchor(certificate.as_bytes())?)?;
+    if member.identity.member != Member::Host(host.clone()) {
         return Err(EnrolError::Other("a certificate of somebody else".to_owned()));
     }
-    // It is of use, before it is kept.
-    connection::as_host(&enrolled.anchors, &enrolled.certificate, &key.key_pem)?;
-    Ok(Identity {
-        host: candidate.host.clone(),
-        installation,
-        certificate: enrolled.certificate,
-        key: key.key_pem.clone(),
-        anchors: enrolled.anchors,
-    })
+    connection::as_host(&anchors, &certificate, &key.key_pem)?;
+    let (host, installation) = (host.clone(), member.identity.installation);
+    Ok(Identity { host, installation, certificate, key: key.key_pem.clone(), anchors })
 }
 
 /// When a host's certificate ends; `None` for one that cannot be read.

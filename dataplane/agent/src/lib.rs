@@ -22,6 +22,7 @@ mod join;
 mod leaves;
 mod plane;
 mod refusal;
+mod renewal;
 mod seal;
 mod services;
 mod state;

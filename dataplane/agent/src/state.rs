@@ -3,6 +3,7 @@
 //! ```text
 //!  enrolling   the key with which it asks to be a host, until it is one     sealed
 //!  identity    who it is: certificate and key of the installation          sealed
+//!  renewing    the key with which it asks for its next certificate         sealed
 //!  cache       what it has to know, and its certificates of environments   sealed
 //!  bindings    which attachments are where on this host
 //!  seal.key    the key, if it is kept on the same disk
@@ -24,6 +25,7 @@ use crate::{files, seal::Seal};
 
 const ENROLLING: &str = "enrolling";
 const IDENTITY: &str = "identity";
+const RENEWING: &str = "renewing";
 const CACHE: &str = "cache";
 const BINDINGS: &str = "bindings";
 const SEAL_KEY: &str = "seal.key";
@@ -204,7 +206,7 @@ impl State {
     #[must_use]
     pub fn is_own_file(name: &str) -> bool {
         let name = name.strip_suffix(".new").unwrap_or(name);
-        [ENROLLING, IDENTITY, CACHE, BINDINGS, SEAL_KEY, "seal"].contains(&name)
+        [ENROLLING, IDENTITY, RENEWING, CACHE, BINDINGS, SEAL_KEY, "seal"].contains(&name)
     }
 
     /// Where the key is that is kept on the same disk.
@@ -242,6 +244,22 @@ impl State {
 
     pub(crate) fn keep_identity(&self, identity: &Identity) -> Result<(), StateError> {
         self.keep(IDENTITY, &self.text(IDENTITY, identity)?)
+    }
+
+    /// The key, PEM, with which this host asks for its next certificate.
+    pub(crate) fn renewing(&self) -> Result<Option<Zeroizing<String>>, StateError> {
+        let Some(plain) = self.open(RENEWING)? else { return Ok(None) };
+        self.parse(RENEWING, &plain).map(Some)
+    }
+
+    pub(crate) fn keep_renewing(&self, key: &Zeroizing<String>) -> Result<(), StateError> {
+        self.keep(RENEWING, &self.text(RENEWING, key)?)
+    }
+
+    /// It is that of the identity now, or of no use.
+    pub(crate) fn forget_renewing(&self) {
+        // One that stays is seen to be the present one, or asks for the certificate after this.
+        let _ = std::fs::remove_file(self.folder.join(RENEWING));
     }
 
     pub(crate) fn cache(&self) -> Result<Option<Cache>, StateError> {

@@ -147,6 +147,7 @@ fn host(name: &str, state: HostState) -> Host {
         endpoints: Vec::new(),
         capacity: crate::record::Capacity::default(),
         key_hash: String::new(),
+        next_key_hash: None,
         created: UnixMs(0),
     }
 }

@@ -32,6 +32,7 @@ fn host(n: usize, state: HostState, pod: &str, port: u16) -> Host {
         endpoints: vec![inside, public],
         capacity: Capacity::default(),
         key_hash: String::new(),
+        next_key_hash: None,
         created: UnixMs(0),
     }
 }

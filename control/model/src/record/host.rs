@@ -26,8 +26,11 @@ pub struct Host {
     pub endpoints: Vec<Endpoint>,
     /// What it has.
     pub capacity: Capacity,
-    /// SHA-256 of the public key of its present certificate (SubjectPublicKeyInfo), hexadecimal.
+    /// SHA-256 of its present public key (SubjectPublicKeyInfo), hexadecimal.
     pub key_hash: String,
+    /// The same of the key that it has a certificate for and has not used yet; left out when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_key_hash: Option<String>,
     /// When it enrolled.
     pub created: UnixMs,
 }
@@ -37,6 +40,75 @@ impl Record for Host {
 
     fn path(&self) -> String {
         self.id.to_string()
+    }
+}
+
+/// Which key of a host somebody has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostKey {
+    /// The one that it uses.
+    Present,
+    /// The one that takes over now that it is used.
+    Next,
+}
+
+/// How a host changes its key:
+///
+/// ```text
+///            renewed(1, 2)              used(2)
+///   present 1 ──────────▶ present 1, next 2 ──▶ present 2
+///                         ▲     │ both count
+///                         └─────┘ renewed(1, 2) again, or renewed(1, 3): next 3
+/// ```
+///
+/// So an answer that is lost shuts nobody out: the host goes on with the present key, and asks again.
+impl Host {
+    /// Which of its keys this is, if whoever shows it is this host.
+    #[must_use]
+    pub fn admits(&self, key_hash: &str) -> Option<HostKey> {
+        if self.state == HostState::Revoked {
+            None
+        } else if self.key_hash == key_hash {
+            Some(HostKey::Present)
+        } else if self.next_key_hash.as_deref() == Some(key_hash) {
+            Some(HostKey::Next)
+        } else {
+            None
+        }
+    }
+
+    /// As it is once this key was shown: a next one is the only one from then on. `None` when the key is none of this
+    /// host's.
+    #[must_use]
+    pub fn used(&self, key_hash: &str) -> Option<Self> {
+        Some(match self.admits(key_hash)? {
+            HostKey::Present => self.clone(),
+            HostKey::Next => self.with_key(key_hash.to_owned()),
+        })
+    }
+
+    /// As it is once whoever shows the key `shown` has a certificate for `wanted`, which is the next one unless it is the
+    /// present one. `None` when `shown` is none of this host's.
+    #[must_use]
+    pub fn renewed(&self, shown: &str, wanted: &str) -> Option<Self> {
+        let used = self.used(shown)?;
+        if used.key_hash == wanted {
+            return Some(used);
+        }
+        Some(Self { next_key_hash: Some(wanted.to_owned()), ..used })
+    }
+
+    /// With this key alone.
+    #[must_use]
+    pub fn with_key(&self, key_hash: String) -> Self {
+        Self { key_hash, next_key_hash: None, ..self.clone() }
+    }
+
+    /// In this state; a host that is shut out has no next key.
+    #[must_use]
+    pub fn in_state(&self, state: HostState) -> Self {
+        let next_key_hash = self.next_key_hash.clone().filter(|_| state != HostState::Revoked);
+        Self { state, next_key_hash, ..self.clone() }
     }
 }
 
@@ -146,3 +218,6 @@ impl Record for Turn {
         "background".to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests;

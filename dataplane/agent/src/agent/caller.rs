@@ -85,6 +85,7 @@ impl Caller {
         let identity = enrol::enrol(way, &token, &self.candidate, &key).await?;
         self.state.keep_identity(&identity)?;
         self.state.forget_enrolling();
+        self.state.forget_renewing();
         tracing::info!(host = %identity.host, installation = %identity.installation, "joined");
         self.identity = Some(identity.clone());
         Ok(identity)

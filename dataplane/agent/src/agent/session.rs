@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -10,7 +11,8 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tonic::{Code, Status};
-use weft_pki::installation;
+use weft_control_api::v1;
+use weft_pki::{installation, request::NewKey};
 use weft_types::{AttachmentName, EnvironmentId};
 
 use super::{
@@ -22,12 +24,13 @@ use super::{
     task::{self, ANSWER_MAX, Client, Done},
 };
 use crate::{
-    connection::{self, ConnectError, SILENCE_MAX},
+    connection::{ConnectError, SILENCE_MAX},
     documents::DocumentError,
     enrol::{self, EnrolError},
     join::JoinTokenError,
     plane::Dataplane,
     refusal::RequestError,
+    renewal::{self, RenewError},
     state::{Identity, Release, StateError},
 };
 
@@ -221,7 +224,8 @@ impl Agent {
             && let Some(identity) = &self.caller.identity
         {
             live.renew = SystemTime::now() + RENEW_AGAIN;
-            live.tasks.spawn(task::renew(live.client.clone(), identity.key.clone()));
+            let (client, state) = (live.client.clone(), Arc::clone(&self.state));
+            live.tasks.spawn(task::renew(client, state, identity.clone()));
         }
         // What ended while the control plane was away is told, one after the other.
         if live.releases.is_empty()
@@ -341,8 +345,9 @@ impl Agent {
                 tracing::debug!(%status, "a report is not heard");
                 live.reports.fail(now);
             }
-            Done::Renewed(Ok(renewed)) => {
-                match self.renewed(renewed.certificate, renewed.anchors) {
+            Done::Renewed(Ok(answered)) => {
+                let (key, answer) = *answered;
+                match self.renewed(&key, answer) {
                     // The next connection shows it.
                     Ok(()) => return Err(SessionError::Renewed),
                     Err(error) => {
@@ -350,21 +355,21 @@ impl Agent {
                     }
                 }
             }
-            Done::Renewed(Err(status)) => {
-                tracing::warn!(%status, "the certificate of the installation is not renewed");
+            Done::Renewed(Err(error)) => {
+                tracing::warn!(error, "the certificate of the installation is not renewed");
             }
         }
         Ok(())
     }
 
-    fn renewed(&mut self, certificate: String, anchors: Vec<String>) -> Result<(), SessionError> {
-        let Some(identity) = &self.caller.identity else { return Ok(()) };
-        let renewed = Identity { certificate, anchors, ..identity.clone() };
-        // It is of use, before the one that is goes.
-        connection::as_host(&renewed.anchors, &renewed.certificate, &renewed.key)?;
-        self.state.keep_identity(&renewed)?;
-        tracing::info!("the certificate of the installation is renewed");
-        self.caller.identity = Some(renewed);
+    fn renewed(
+        &mut self,
+        key: &NewKey,
+        answer: v1::RenewHostCertificateResponse,
+    ) -> Result<(), RenewError> {
+        let Some(present) = &self.caller.identity else { return Ok(()) };
+        self.caller.identity = Some(renewal::install(&self.state, present, key, answer)?);
+        tracing::info!("this host has another certificate of the installation, and another key");
         Ok(())
     }
 }

@@ -1,14 +1,25 @@
 //! Calls that run beside the agent's task, and how they end.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
+use tokio::task::spawn_blocking;
 use tonic::{Status, transport::Channel};
 use weft_control_api::v1::{self, host_agent_client::HostAgentClient};
-use weft_pki::{KeyKind, request};
+use weft_pki::{
+    KeyKind,
+    request::{self, NewKey},
+};
 use weft_types::{EnvironmentId, HostId};
 
 use super::{NewAttachment, chance};
-use crate::{leaves::Leaf, state::Release};
+use crate::{
+    leaves::Leaf,
+    renewal,
+    state::{Identity, Release, State},
+};
 
 /// How long an answer may take.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(30);
@@ -22,7 +33,7 @@ pub(super) enum Done {
     Attached(NewAttachment, Box<Result<v1::Attachment, Status>>),
     Released(Release, Result<(), Status>),
     Reported(Result<Duration, Status>),
-    Renewed(Result<v1::RenewHostCertificateResponse, Status>),
+    Renewed(Result<Box<(NewKey, v1::RenewHostCertificateResponse)>, String>),
 }
 
 fn call<T>(message: T) -> tonic::Request<T> {
@@ -79,13 +90,15 @@ pub(super) async fn report(mut client: Client, report: v1::ReportRequest) -> Don
     Done::Reported(reported.map(next).map(Duration::from_millis))
 }
 
-/// Asks for another certificate of the installation for the same key: so an answer that is lost shuts nobody out.
-pub(super) async fn renew(mut client: Client, key_pem: zeroize::Zeroizing<String>) -> Done {
+/// Asks for the next certificate of the installation, with a key that is kept before anybody hears of it.
+pub(super) async fn renew(mut client: Client, state: Arc<State>, present: Identity) -> Done {
     let renewed = async {
-        let key =
-            request::for_key(&key_pem).map_err(|error| Status::internal(error.to_string()))?;
-        let request = v1::RenewHostCertificateRequest { signing_request: key.request };
-        client.renew_host_certificate(call(request)).await.map(tonic::Response::into_inner)
+        let kept = spawn_blocking(move || renewal::next_key(&state, &present)).await;
+        let key = kept.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let request = v1::RenewHostCertificateRequest { signing_request: key.request.clone() };
+        let answer = client.renew_host_certificate(call(request)).await;
+        let answer = answer.map_err(|status| status.message().to_owned())?.into_inner();
+        Ok(Box::new((key, answer)))
     };
     Done::Renewed(renewed.await)
 }

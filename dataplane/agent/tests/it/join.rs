@@ -119,6 +119,9 @@ async fn a_host_that_has_run_out_joins_again_with_a_new_token() {
     says(&settings, "expected join_token to name a file with a new join token").await;
     // What there was stays until there is another.
     assert!(folder.path().join("identity").exists());
+    // It was renewing when it went away.
+    let renewing = folder.path().join("renewing");
+    std::fs::write(&renewing, b"a key of before").unwrap();
     // The operator gives it a token while it runs.
     let host = Host::start(&settings, folder.path());
     host.status(|status| !status.error.is_empty()).await;
@@ -128,6 +131,7 @@ async fn a_host_that_has_run_out_joins_again_with_a_new_token() {
     host.handle.join_with(Some(token)).await;
     host.status(|status| status.is_connected).await;
     host.end().await;
+    assert!(!renewing.exists(), "its next key is another one");
     // It is the host from then on, and needs no token.
     let host = Host::start(&settings, folder.path());
     host.status(|status| status.is_connected).await;

@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod follow;
+mod held;
 mod join;
 mod lost;
 mod reach;
 mod relay;
+mod renewal;
 mod site;

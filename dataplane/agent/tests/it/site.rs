@@ -31,8 +31,11 @@ use weft_control_api::v1::{
     organisations_client::OrganisationsClient, sessions_client::SessionsClient,
 };
 use weft_keys::{KeyFile, Keyring};
-use weft_store::Memory;
+use weft_model::{Record, record};
+use weft_store::{Memory, Store};
 use weft_types::EnvironmentId;
+
+use crate::held::Held;
 
 const PASSWORD: &str = "correct horse battery staple";
 const NAME: &str = "127.0.0.1";
@@ -42,6 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A control plane.
 pub(crate) struct Site {
     app: Arc<App>,
+    pub(crate) store: Arc<Held>,
     pub(crate) address: SocketAddr,
     operator: String,
     owner: String,
@@ -61,7 +65,8 @@ impl Site {
         KeyFile::init(&master, SystemTime::now()).unwrap();
         let kms = Arc::new(KeyFile::open(&master).unwrap());
         let keyring = Keyring::open(Arc::new(Memory::default()), kms).await.unwrap();
-        let opened = Opened::new(Arc::new(Memory::default()), Arc::new(keyring));
+        let store = Arc::new(Held::new());
+        let opened = Opened::new(Arc::clone(&store) as Arc<dyn Store>, Arc::new(keyring));
         opened.create(&"weft".parse().unwrap(), &clock).await.unwrap();
         let process = "control".parse().unwrap();
         let audit = AuditPlace { folder: folder.path().join("audit"), replica: None, process };
@@ -69,7 +74,7 @@ impl Site {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (operator, owner) = (String::new(), String::new());
-        let mut site = Self { app, address, operator, owner, serving: None, folder };
+        let mut site = Self { app, store, address, operator, owner, serving: None, folder };
         site.serve(listener);
         let invitation = site.app.invite_operator("operator@weft.example").await.unwrap();
         site.operator = site.accept(&invitation, "operator@weft.example").await;
@@ -176,6 +181,12 @@ impl Site {
         let (id, state) = (host.to_owned(), v1::HostState::Revoked.into());
         let set = v1::SetHostStateRequest { id, state };
         hosts.set_host_state(with(set, &self.operator)).await.unwrap();
+    }
+
+    /// What the control plane has of a host.
+    pub(crate) async fn record(&self, host: &str) -> Option<record::Host> {
+        let entry = self.store.get(&record::Host::key_at(host).unwrap()).await.unwrap()?;
+        Some(record::Host::decode(&entry).unwrap().record)
     }
 
     pub(crate) async fn attachments(&self, environment: &EnvironmentId) -> Vec<v1::Attachment> {
