@@ -5,6 +5,7 @@ mod account;
 mod audit;
 mod authentication;
 mod authorities;
+mod connections;
 mod description;
 mod document;
 mod examples;
