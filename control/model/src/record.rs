@@ -23,8 +23,8 @@ pub use self::{
     environment::{Authority, AuthorityState, Environment, EnvironmentState, Lifetimes, Quotas},
     host::{Capacity, Endpoint, Heartbeat, Host, HostState, LABELS_MAX, Lost, Place, Turn},
     identity::{
-        AuditKey, EMAIL_LEN_MAX, EnvironmentName, Installation, JoinToken, JoinTokenUse,
-        Organisation, OrganisationName, User, UserEmail,
+        AuditKey, EMAIL_LEN_MAX, ENVIRONMENTS, ENVIRONMENTS_MAX, EnvironmentName, Installation,
+        JoinToken, JoinTokenUse, Organisation, OrganisationName, User, UserEmail,
     },
     membership::{
         Invitation, InvitedTo, Membership, Roster, SecondFactor, Session, SignIn, SshKey, Token,

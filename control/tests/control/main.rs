@@ -13,6 +13,7 @@ mod held;
 mod hostile;
 mod hosts;
 mod lasting;
+mod limits;
 mod lists;
 mod lockout;
 mod lost;
