@@ -11,6 +11,7 @@ mod convert;
 mod environments;
 mod hosts;
 mod identity;
+mod length;
 mod members;
 mod object;
 mod paced;
@@ -23,7 +24,7 @@ mod tokens;
 
 use std::{net::IpAddr, sync::Arc};
 
-use tonic::{Request, server::NamedService, transport::server::Router};
+use tonic::{Request, server::NamedService, service::Routes};
 use weft_audit::Origin;
 use weft_control_api::{
     DESCRIPTORS, MESSAGE_BYTES_MAX,
@@ -39,14 +40,23 @@ use weft_control_api::{
     },
 };
 use weft_model::access::{Actor, Component};
-use weft_pki::installation::{Member, VerifiedMember};
+use weft_pki::installation::{Member, MemberIdentity, VerifiedMember};
 
 pub use self::object::CALLS;
-use self::{call::Answer, paced::Paced, readiness::Readiness};
-use crate::{app::App, error::AppError, secret::hex};
+use self::{
+    call::Answer,
+    length::{Bounded, Long},
+    paced::Paced,
+    readiness::Readiness,
+};
+use crate::{app::App, crowd::Source, error::AppError, secret::hex};
 
-/// Largest request, bytes: a policy of 500 rules, with room.
-const REQUEST_BYTES_MAX: usize = 1 << 20;
+/// Longest request of most services, bytes: a service with all the metadata that it may have has half of it.
+const REQUEST_BYTES_MAX: usize = 16 << 10;
+/// The same where there are secrets: one has 64 KiB.
+const SECRET_REQUEST_BYTES_MAX: usize = 128 << 10;
+/// The same where there are policies (500 rules) and hosts (what is on one), with room.
+const LONG_REQUEST_BYTES_MAX: usize = 1 << 20;
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
@@ -55,6 +65,22 @@ pub struct Peer {
     pub address: IpAddr,
     /// By its certificate, if it showed one.
     pub member: Option<VerifiedMember>,
+}
+
+/// On whose account connections and requests are: by the certificate, or by where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Whose {
+    Source(Source),
+    Member(MemberIdentity),
+}
+
+impl Peer {
+    pub(crate) fn whose(&self) -> Whose {
+        match &self.member {
+            Some(member) => Whose::Member(member.identity.clone()),
+            None => Whose::Source(self.address.into()),
+        }
+    }
 }
 
 /// The calls.
@@ -107,46 +133,51 @@ fn bearer<T>(request: &Request<T>) -> Result<Option<&str>, AppError> {
     secret.map(Some).ok_or(AppError::Unauthenticated)
 }
 
-/// Adds all services to a server, with what tells of them: their description, and that they are there (the gRPC
-/// health checking protocol). Also returns who says there whether they are ready.
+/// All services, with what tells of them: their description, and that they are there (the gRPC health checking
+/// protocol). Also returns who says there whether they are ready.
 pub(crate) async fn services(
     app: &Arc<App>,
-    server: &mut tonic::transport::Server,
-) -> Result<(Router, Readiness), tonic_reflection::server::Error> {
+) -> Result<(Routes, Readiness), tonic_reflection::server::Error> {
     let api = || Api { app: Arc::clone(app) };
     let (health, healthy) = tonic_health::server::health_reporter();
     let mut readiness = Readiness::new(health);
+    let long = Long::default();
     macro_rules! bounded {
-        ($server:ident) => {{
+        ($server:ident) => {
+            bounded!($server, REQUEST_BYTES_MAX)
+        };
+        ($server:ident, $bytes_max:expr) => {{
             readiness.add(<$server<Api> as NamedService>::NAME);
-            $server::new(api())
-                .max_decoding_message_size(REQUEST_BYTES_MAX)
-                .max_encoding_message_size(MESSAGE_BYTES_MAX)
+            let server = $server::new(api())
+                .max_decoding_message_size($bytes_max)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX);
+            Bounded::new(server, &long)
         }};
     }
     let described = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .build_v1()?;
-    let router = server
-        .add_service(healthy)
-        .add_service(described)
+    let healthy = healthy.max_decoding_message_size(REQUEST_BYTES_MAX);
+    let described = described.max_decoding_message_size(REQUEST_BYTES_MAX);
+    let routes = Routes::new(Bounded::new(healthy, &long))
+        .add_service(Bounded::new(described, &long))
         .add_service(bounded!(AccountServer))
         .add_service(bounded!(AttachmentsServer))
         .add_service(bounded!(AuditServer))
         .add_service(bounded!(AuthenticationServer))
         .add_service(bounded!(EnrolmentServer))
         .add_service(bounded!(EnvironmentsServer))
-        .add_service(bounded!(HostAgentServer))
+        .add_service(bounded!(HostAgentServer, LONG_REQUEST_BYTES_MAX))
         .add_service(bounded!(HostsServer))
         .add_service(bounded!(MembersServer))
         .add_service(bounded!(OrganisationsServer))
-        .add_service(bounded!(PoliciesServer))
-        .add_service(bounded!(SecretsServer))
+        .add_service(bounded!(PoliciesServer, LONG_REQUEST_BYTES_MAX))
+        .add_service(bounded!(SecretsServer, SECRET_REQUEST_BYTES_MAX))
         .add_service(Paced(bounded!(ServicesServer)))
         .add_service(bounded!(SessionsServer))
         .add_service(bounded!(SshKeysServer))
         .add_service(bounded!(TokensServer))
         .add_service(bounded!(UsersServer));
     readiness.say(true).await;
-    Ok((router, readiness))
+    Ok((routes, readiness))
 }

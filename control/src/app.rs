@@ -62,11 +62,12 @@ use weft_model::{
     access::{Access, Action, Actor, Object},
     liveness::{Heartbeats, Watchman},
     placement::Decision,
+    rate::Rates,
     record::Environment,
 };
 use weft_pki::installation::InstallationAuthority;
 use weft_store::{CommitError, LIST_LEN_MAX, Revision, Store, Transaction};
-use weft_types::InstallationId;
+use weft_types::{EnvironmentId, HostId, InstallationId};
 
 pub use self::{
     account::NewFactor,
@@ -94,12 +95,15 @@ use self::{lockout::Lockout, passwords::Passwords, services_watch::Watches};
 use crate::{
     audit::{Call, Log, Reader, Recorder},
     clock::Clock,
+    crowd::Crowd,
     error::AppError,
     view::{View, decode},
 };
 
 /// How often something is decided anew because somebody else was faster.
 const ATTEMPTS_MAX: u32 = 16;
+/// Hosts that listen at once to one process, each once: more than an installation is made for.
+const LISTENING_MAX: usize = 8_192;
 /// Longest pause between two attempts is this times their number.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(4);
 
@@ -133,10 +137,14 @@ pub struct App {
     lockout: Mutex<Lockout>,
     /// What hosts said last to this process.
     heard: Mutex<Heartbeats>,
+    /// How often health is kept, by host, and by environment on it.
+    healths: Mutex<Rates<(HostId, Option<EnvironmentId>)>>,
     /// For how long hosts have said nothing.
     watchman: Mutex<Watchman>,
     /// Turns for those who watch services.
     watches: Watches,
+    /// The same for hosts that listen, one each.
+    listening: Crowd<HostId>,
 }
 
 impl App {
@@ -154,7 +162,7 @@ impl App {
         let recorder = Arc::new(Recorder::new(log.audit, clock.clone()));
         let passwords = Passwords::default();
         let (lockout, watches) = (Mutex::default(), Watches::default());
-        let (heard, watchman) = (Mutex::default(), Mutex::default());
+        let (heard, healths, watchman) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (reader, process) = (log.reader, log.process.to_string());
         Self {
             store,
@@ -169,8 +177,10 @@ impl App {
             passwords,
             lockout,
             heard,
+            healths,
             watchman,
             watches,
+            listening: Crowd::new(LISTENING_MAX),
         }
     }
 

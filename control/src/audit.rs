@@ -8,10 +8,12 @@
 //! ```
 //!
 //! When something cannot be recorded it is not done. Refusals, and what fails by the fault of who calls, are bounded, so
-//! that nobody fills the disk with them; how many were left out is recorded in turn.
+//! that nobody fills the disk with them; how many were left out is recorded in turn. What is done is bounded by how often
+//! somebody may do something.
 
 mod bounds;
 mod installed;
+mod payers;
 mod reader;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,13 +22,24 @@ use weft_audit::{
     Actor as Who, Audit, Event, ExpireError, Fact, Facts, Name, Object, Origin, Outcome, Pending,
     Refused, RequestId, Word,
 };
-use weft_model::{OrganisationId, access::Actor};
+use weft_model::{
+    OrganisationId,
+    access::Actor,
+    rate::{Rate, Rates},
+};
 use weft_types::{EnvironmentId, HostId};
 
-use self::bounds::Bounds;
+use self::{
+    bounds::Bounds,
+    payers::{Payer, payers},
+};
 pub use self::{
-    bounds::{ACTOR_REFUSALS_MAX, ADDRESS_REFUSALS_MAX, BOUNDS_INTERVAL, STRANGERS_REFUSALS_MAX},
+    bounds::{
+        ACTOR_REFUSALS_MAX, ADDRESS_REFUSALS_MAX, BOUNDS_INTERVAL, PART_REFUSALS_MAX,
+        STRANGERS_REFUSALS_MAX,
+    },
     installed::{AuditPlace, Log, open},
+    payers::{ACTOR_RATE, ADDRESS_RATE, ORGANISATION_RATE, PART_RATE, Standing},
     reader::{Checked, Reader},
 };
 use crate::{clock::Clock, error::AppError};
@@ -60,13 +73,14 @@ pub struct Recorder {
     audit: Audit,
     clock: Clock,
     bounds: Mutex<Bounds>,
+    rates: Mutex<Rates<Payer>>,
 }
 
 impl Recorder {
     /// Records in `audit`.
     #[must_use]
     pub fn new(audit: Audit, clock: Clock) -> Self {
-        Self { audit, clock, bounds: Mutex::default() }
+        Self { audit, clock, bounds: Mutex::default(), rates: Mutex::default() }
     }
 
     /// Removes what was kept long enough.
@@ -81,11 +95,17 @@ impl Recorder {
         Ok(())
     }
 
-    /// A call that is to be recorded as `event`, whose outcome does not matter.
+    /// A call that is to be recorded as `event`, whose outcome does not matter. Whoever makes it pays for it, and the
+    /// organisation of which they are, if it is about that one.
     #[must_use]
-    pub fn call(self: &Arc<Self>, manner: Manner, event: Event) -> Call {
-        let recorder = Arc::clone(self);
-        Call { recorder, manner, event, pending: tokio::sync::Mutex::default() }
+    pub fn call(self: &Arc<Self>, manner: Manner, event: Event, standing: Standing) -> Call {
+        Call { payers: payers(&event, standing), ..self.unpaid(manner, event) }
+    }
+
+    /// The same for what nobody outside asks for, or what is a part of what was paid.
+    fn unpaid(self: &Arc<Self>, manner: Manner, event: Event) -> Call {
+        let (recorder, payers) = (Arc::clone(self), Vec::new());
+        Call { recorder, manner, event, payers, pending: tokio::sync::Mutex::default() }
     }
 
     /// What a command on this machine does.
@@ -93,13 +113,13 @@ impl Recorder {
     pub fn command(self: &Arc<Self>, action: Word, object: Object) -> Call {
         let user = rustix::process::getuid().as_raw().to_string();
         let who = Who::Operator(Name::asked(&user));
-        self.call(Manner::Change, event(who, Origin::Local, action, object))
+        self.unpaid(Manner::Change, event(who, Origin::Local, action, object))
     }
 
     /// What the control plane does by itself.
     #[must_use]
     pub fn own(self: &Arc<Self>, action: Word, object: Object) -> Call {
-        self.call(Manner::Change, event(Who::System, Origin::Internal, action, object))
+        self.unpaid(Manner::Change, event(Who::System, Origin::Internal, action, object))
     }
 
     /// What somebody does by calling at all, whatever for.
@@ -113,7 +133,7 @@ impl Recorder {
         facts: Facts,
     ) -> Call {
         let event = event(self::who(who), from, action, object);
-        self.call(Manner::Change, Event { facts, ..event })
+        self.unpaid(Manner::Change, Event { facts, ..event })
     }
 
     /// Records how many refusals were left out since the last time, if there were any.
@@ -135,6 +155,10 @@ impl Recorder {
     fn bounds(&self) -> MutexGuard<'_, Bounds> {
         self.bounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn rates(&self) -> MutexGuard<'_, Rates<Payer>> {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// One call, as the audit has it.
@@ -143,6 +167,8 @@ pub struct Call {
     recorder: Arc<Recorder>,
     manner: Manner,
     event: Event,
+    /// On whose accounts it is; on nobody's when there are none.
+    payers: Vec<(Payer, Rate)>,
     /// What is recorded as begun, and has no outcome yet.
     pending: tokio::sync::Mutex<Option<Pending>>,
 }
@@ -153,7 +179,7 @@ impl Call {
     pub fn part(&self, action: Word, object: Object, facts: Facts) -> Self {
         let outcome = Outcome::Begun;
         let event = Event { action, object, outcome, facts, ..self.event.clone() };
-        self.recorder.call(Manner::Change, event)
+        self.recorder.unpaid(Manner::Change, event)
     }
 
     /// From where it comes.
@@ -162,20 +188,36 @@ impl Call {
         &self.event.from
     }
 
-    /// Records that something is about to be done; once is enough.
+    /// Goes on unless who calls is refused, or does something, all the time.
     ///
     /// # Errors
-    /// [`AppError::Unrecorded`]: do not do it. [`AppError::Exhausted`]: who calls is refused, or wrong, all the time.
-    pub async fn begin(&self) -> Result<(), AppError> {
-        let mut pending = self.pending.lock().await;
-        if pending.is_some() {
-            return Ok(());
-        }
+    /// [`AppError::Exhausted`], which says when to come again.
+    pub fn hear(&self) -> Result<(), AppError> {
         if self.manner == Manner::Change
             && !self.recorder.bounds().is_heard(&self.event, self.now())
         {
             return Err(AppError::Exhausted("refused too often; wait a minute".to_owned()));
         }
+        let passed = self.recorder.clock.passed();
+        let taken = self.recorder.rates().take(self.payers.iter().cloned(), passed);
+        taken.map_err(|wait| {
+            let seconds = wait.as_millis().div_ceil(1_000);
+            AppError::Exhausted(format!(
+                "too many calls that are recorded; come again in {seconds} s"
+            ))
+        })
+    }
+
+    /// Records that something is about to be done; once is enough.
+    ///
+    /// # Errors
+    /// [`AppError::Unrecorded`]: do not do it. [`AppError::Exhausted`] as by [`Call::hear`].
+    pub async fn begin(&self) -> Result<(), AppError> {
+        let mut pending = self.pending.lock().await;
+        if pending.is_some() {
+            return Ok(());
+        }
+        self.hear()?;
         *pending = Some(self.recorder.audit.begin(self.event.clone()).await?);
         Ok(())
     }

@@ -109,6 +109,15 @@ impl<W: Comer> Crowd<W> {
         (own < own_max).then(|| self.enter_among(places, whose))
     }
 
+    /// The same for somebody who has `own_max` at most: whoever has as many gives up its own oldest.
+    pub(crate) fn enter_own(&self, whose: W, own_max: usize) -> (Place<W>, Ousted) {
+        let mut places = self.places();
+        if places.all.get(&whose).is_some_and(|own| own.len() >= own_max) {
+            places.oust_oldest_of(&whose);
+        }
+        self.enter_among(places, whose)
+    }
+
     fn enter_among(&self, mut places: MutexGuard<'_, Places<W>>, whose: W) -> (Place<W>, Ousted) {
         let (oust, ousted) = oneshot::channel();
         if places.len >= places.len_max {
@@ -145,10 +154,14 @@ impl<W: Comer> Places<W> {
         let theirs = self.ranks().filter(|(whose, _)| Some(whose.owner()) == largest);
         let largest = theirs.max_by_key(|(_, rank)| *rank).map(|(whose, _)| whose.clone());
         let Some(largest) = largest else { return };
-        if let Some((_, oust)) = self.all.get_mut(&largest).and_then(BTreeMap::pop_first) {
+        self.oust_oldest_of(&largest);
+    }
+
+    fn oust_oldest_of(&mut self, whose: &W) {
+        if let Some((_, oust)) = self.all.get_mut(whose).and_then(BTreeMap::pop_first) {
             // It may be gone already.
             let _ = oust.send(());
-            self.left(&largest);
+            self.left(whose);
         }
     }
 }
@@ -244,6 +257,17 @@ mod tests {
         assert!(!is_ousted(&mut first.1), "whoever is refused pushes nobody out");
         // The second went with its place.
         assert!(crowd.enter_below("own", 2).is_some() && other.is_some());
+    }
+
+    #[test]
+    fn who_has_as_many_as_anybody_may_have_gives_up_its_own_oldest() {
+        let crowd = Crowd::new(9);
+        let mut other = crowd.enter_own("other", 2);
+        let mut own: Vec<_> = (0..5).map(|_| crowd.enter_own("own", 2)).collect();
+        let lost: Vec<_> = own.iter_mut().map(|(_, ousted)| is_ousted(ousted)).collect();
+        assert_eq!(lost, [true, true, true, false, false]);
+        assert!(!is_ousted(&mut other.1));
+        assert_eq!(crowd.places().len, 3);
     }
 
     #[test]

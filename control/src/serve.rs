@@ -16,9 +16,14 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
     sign::CertifiedKey,
 };
-use tokio::{net::TcpListener, sync::mpsc, time::sleep};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    time::sleep,
+};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
 use weft_model::liveness::KEEP_INTERVAL;
 use weft_pki::installation::{self, ServerName};
 
@@ -29,8 +34,14 @@ use crate::{api, app::App, audit::BOUNDS_INTERVAL};
 const INCOMING_MAX: usize = 256;
 /// How long it may take until a call is answered, or begins to be.
 const CALL_MAX: Duration = Duration::from_secs(60);
-/// Calls at once on one connection.
-const STREAMS_MAX: u32 = 64;
+/// Calls at once on one connection that shows a certificate.
+const MEMBER_STREAMS_MAX: u32 = 64;
+/// The same on one that shows none.
+const STRANGER_STREAMS_MAX: u32 = 16;
+/// What comes on a connection before it is read, bytes: the least that HTTP/2 has.
+const WINDOW_BYTES: u32 = 65_535;
+/// Headers of one call, bytes.
+const HEADERS_BYTES_MAX: u32 = 8 << 10;
 /// A connection on which nothing happens is asked whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long it may take to say so.
@@ -62,8 +73,10 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let own = Arc::new(OwnCertificate(RwLock::new(Arc::new(app.server_certificate(names)?))));
     let config = tls_config(&app, Arc::clone(&own))?;
-    let (connections, incoming) = mpsc::channel(INCOMING_MAX);
-    let accepting = tokio::spawn(door::accept(listener, TlsAcceptor::from(config), connections));
+    let (strangers, strange) = mpsc::channel(INCOMING_MAX);
+    let (members, known) = mpsc::channel(INCOMING_MAX);
+    let inside = door::Inside { strangers, members };
+    let accepting = tokio::spawn(door::accept(listener, TlsAcceptor::from(config), inside));
     let renewing = tokio::spawn(renew(own, Arc::clone(&app), names.to_vec()));
     let keeping = tokio::spawn(keep_heartbeats(Arc::clone(&app)));
     let expiring = tokio::spawn(expire(Arc::clone(&app)));
@@ -76,14 +89,27 @@ pub async fn serve(
         let app = Arc::clone(&app);
         tokio::spawn(async move { app.follow_master_keys().await })
     };
-    let mut server = tonic::transport::Server::builder()
-        .timeout(CALL_MAX)
-        .max_concurrent_streams(STREAMS_MAX)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER_MAX));
-    let (router, readiness) = api::services(&app, &mut server).await?;
+    let (routes, readiness) = api::services(&app).await?;
     let telling = tokio::spawn(readiness.tell(app.trouble()));
-    let served = router.serve_with_incoming_shutdown(ReceiverStream::new(incoming), stop).await;
+    let (going, gone) = watch::channel(());
+    let served = {
+        let until = |mut gone: watch::Receiver<()>| async move { drop(gone.changed().await) };
+        let serve = |streams_max, incoming| {
+            let router = server(streams_max).add_routes(routes.clone());
+            let incoming = ReceiverStream::new(incoming);
+            router.serve_with_incoming_shutdown(incoming, until(gone.clone()))
+        };
+        let stopping = async {
+            stop.await;
+            drop(going);
+            Ok(())
+        };
+        tokio::try_join!(
+            serve(STRANGER_STREAMS_MAX, strange),
+            serve(MEMBER_STREAMS_MAX, known),
+            stopping
+        )
+    };
     accepting.abort();
     renewing.abort();
     keeping.abort();
@@ -92,7 +118,20 @@ pub async fn serve(
     keys.abort();
     master_keys.abort();
     telling.abort();
-    Ok(served?)
+    served?;
+    Ok(())
+}
+
+/// Serves connections of which each makes so many calls at once.
+fn server(streams_max: u32) -> Server {
+    Server::builder()
+        .timeout(CALL_MAX)
+        .max_concurrent_streams(streams_max)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .http2_max_header_list_size(HEADERS_BYTES_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER_MAX))
 }
 
 fn tls_config(app: &App, own: Arc<OwnCertificate>) -> anyhow::Result<Arc<ServerConfig>> {

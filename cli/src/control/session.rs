@@ -113,6 +113,16 @@ pub(crate) enum OrgCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// Change what one may use (operators); what it has stays
+    SetQuota {
+        /// Its name or id
+        organisation: String,
+        /// Most environments that it may have, 1 to 1024, those that are being deleted among them
+        #[arg(long, value_name = "COUNT")]
+        environments: u32,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Remove one after a time of grace, when all of its environments are gone
     Delete {
         /// Its name or id
@@ -144,6 +154,7 @@ impl OrgCommand {
             Self::Create { output, .. }
             | Self::List(output)
             | Self::Rename { output, .. }
+            | Self::SetQuota { output, .. }
             | Self::Delete { output, .. }
             | Self::Restore { output, .. } => *output,
         }
@@ -270,6 +281,7 @@ fn organisation_item(organisation: v1::Organisation) -> Item {
     Item::new()
         .with("id", organisation.id)
         .with("name", organisation.name)
+        .with("environments_max", organisation.environments_max)
         .with("created_ms", organisation.created_ms)
         .with_some("purge_ms", organisation.purge_ms)
 }
@@ -298,6 +310,15 @@ pub(super) async fn org(connection: Connection, command: OrgCommand) -> Result<S
                 answer(organisations.rename_organisation(connection.request(request)).await)?;
             let sentence = format!("the organisation is {} now", renamed.name);
             Ok(Shown::Done(sentence, organisation_item(renamed)))
+        }
+        OrgCommand::SetQuota { organisation, environments, .. } => {
+            let environments_max = environments;
+            let request = v1::SetOrganisationQuotasRequest { organisation, environments_max };
+            let set =
+                answer(organisations.set_organisation_quotas(connection.request(request)).await)?;
+            let sentence =
+                format!("organisation {} may have {} environments", set.name, set.environments_max);
+            Ok(Shown::Done(sentence, organisation_item(set)))
         }
         OrgCommand::Delete { organisation, grace_seconds, dry_run, confirm, .. } => {
             let get = v1::GetOrganisationRequest { organisation };

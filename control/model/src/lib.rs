@@ -8,6 +8,7 @@
 //!                         ├ people      who is in an organisation, and that it always has an owner
 //!                         ├ placement   what a host may have, and what a move changes
 //!                         ├ policy      who may talk to whom, as rules on addresses
+//!                         ├ rate        how often somebody may do something
 //!                         ├ registry    services, who has which role, what is out of service
 //!                         ├ rotation    how an authority gives way to its next generation
 //!                         ├ second_factor  which codes are taken, and each once
@@ -28,6 +29,7 @@ pub mod people;
 pub mod placement;
 pub mod policy;
 pub mod projection;
+pub mod rate;
 pub mod record;
 pub mod registry;
 pub mod rotation;

@@ -25,8 +25,8 @@ pub use self::{
         Capacity, Endpoint, Heartbeat, Host, HostKey, HostState, LABELS_MAX, Lost, Place, Turn,
     },
     identity::{
-        AuditKey, EMAIL_LEN_MAX, EnvironmentName, Installation, JoinToken, JoinTokenUse,
-        Organisation, OrganisationName, User, UserEmail,
+        AuditKey, EMAIL_LEN_MAX, ENVIRONMENTS, ENVIRONMENTS_MAX, EnvironmentName, Installation,
+        JoinToken, JoinTokenUse, Organisation, OrganisationName, User, UserEmail,
     },
     membership::{
         Invitation, InvitedTo, Membership, Roster, SecondFactor, Session, SignIn, SshKey, Token,

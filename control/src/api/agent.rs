@@ -1,6 +1,6 @@
 //! Calls of hosts about themselves.
 
-use std::sync::Arc;
+use std::{iter, mem, sync::Arc};
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -86,23 +86,16 @@ impl HostAgent for Api {
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Answer<WatchStream> {
         self.call(request, |caller, request| async move {
             let after = weft_store::Revision(request.revision);
-            let mut watch = app::HostWatch::begin(Arc::clone(&self.app), &caller, after).await?;
+            let (watch, anew) =
+                app::HostWatch::begin(Arc::clone(&self.app), &caller, after).await?;
             let (sender, receiver) = mpsc::channel(MESSAGES_WAIT_MAX);
             tokio::spawn(async move {
-                loop {
-                    let messages = match watch.next(sender.closed()).await {
-                        Ok(Some(news)) => messages(news),
-                        Ok(None) => return,
-                        Err(error) => {
-                            // Whoever has gone needs no reason.
-                            let _ = sender.send(Err(status(error))).await;
-                            return;
-                        }
-                    };
-                    for message in messages {
-                        if sender.send(Ok(message)).await.is_err() {
-                            return;
-                        }
+                tokio::select! {
+                    () = tell(watch, &sender) => {}
+                    () = anew => {
+                        let why = "the host listens anew: what it began before ends".to_owned();
+                        // Who takes nothing is not told why.
+                        let _ = sender.try_send(Err(status(AppError::Exhausted(why))));
                     }
                 }
             });
@@ -176,21 +169,40 @@ fn reported(actual: &v1::ActualAttachment) -> Result<Option<ReportedHealth>, App
     }))
 }
 
-/// News in messages that are not too long; the last one says so.
-fn messages(news: News) -> Vec<v1::WatchResponse> {
-    let News { revision, is_snapshot, updates } = news;
-    let mut updates = updates.into_iter().map(update).peekable();
-    let mut messages = Vec::new();
+/// Tells a host what is new until it has gone.
+async fn tell(mut watch: app::HostWatch, to: &mpsc::Sender<Result<v1::WatchResponse, Status>>) {
     loop {
-        let part: Vec<_> = updates.by_ref().take(UPDATES_LEN_MAX).collect();
-        let more = updates.peek().is_some();
-        let is_first = messages.is_empty();
-        let is_snapshot = is_snapshot && is_first;
-        messages.push(v1::WatchResponse { revision: revision.0, is_snapshot, updates: part, more });
-        if !more {
-            return messages;
+        let news = match watch.next(to.closed()).await {
+            Ok(Some(news)) => news,
+            Ok(None) => return,
+            Err(error) => {
+                // Whoever has gone needs no reason.
+                let _ = to.send(Err(status(error))).await;
+                return;
+            }
+        };
+        for message in messages(news) {
+            if to.send(Ok(message)).await.is_err() {
+                return;
+            }
         }
     }
+}
+
+/// News in messages that are not too long, each made when it is its turn; the last one says so.
+fn messages(news: News) -> impl Iterator<Item = v1::WatchResponse> {
+    let News { revision, is_snapshot, updates } = news;
+    let mut updates = updates.into_iter().map(update).peekable();
+    let (mut is_first, mut more) = (true, true);
+    iter::from_fn(move || {
+        if !more {
+            return None;
+        }
+        let part = updates.by_ref().take(UPDATES_LEN_MAX).collect();
+        more = updates.peek().is_some();
+        let is_snapshot = mem::take(&mut is_first) && is_snapshot;
+        Some(v1::WatchResponse { revision: revision.0, is_snapshot, updates: part, more })
+    })
 }
 
 fn update(update: Update) -> v1::HostUpdate {

@@ -9,8 +9,8 @@ use weft_model::access::Actor;
 
 use super::{Api, Peer, object::On, shown_key, status::status};
 use crate::{
-    app::Caller,
-    audit::{MADE, Manner, who},
+    app::{Caller, EnvironmentReference},
+    audit::{self, MADE, Manner, Standing, who},
     error::AppError,
 };
 
@@ -112,11 +112,14 @@ impl Api {
             request: id,
             facts: asked.asks(),
         };
-        let call = Arc::new(self.app.recorder().call(Q::MANNER, event));
+        let standing = self.standing(actor, &event.object);
+        let call = Arc::new(self.app.recorder().call(Q::MANNER, event, standing));
         let decided = async {
             let caller = Caller { actor: known?, key_hash, call: Arc::clone(&call) };
-            if Q::MANNER == Manner::Change {
-                caller.call.begin().await?;
+            match Q::MANNER {
+                Manner::Change => caller.call.begin().await?,
+                Manner::Sensitive => caller.call.hear()?,
+                Manner::Admission | Manner::Plain => {}
             }
             decide(caller, asked).await
         };
@@ -124,6 +127,24 @@ impl Api {
         let ended = call.end(decided.as_ref().map(answered::<Q>)).await;
         // A refusal is one, recorded or not.
         decided.and_then(|answer| ended.map(|()| answer))
+    }
+
+    /// What a caller is where it does something: of a person the organisation counts that it is about, of a token always
+    /// the one that it is of. Nobody does anything on another organisation's account.
+    fn standing(&self, actor: &Actor, object: &Object) -> Standing {
+        match actor {
+            Actor::User { organisations, operator, .. } => {
+                let mut own = organisations.keys();
+                let own = own.find(|own| object.is_within(&audit::organisation(own))).cloned();
+                Standing { is_operator: *operator, own }
+            }
+            Actor::Token { environment, .. } => {
+                let environment = environment.as_str().parse::<EnvironmentReference>().ok();
+                let found = environment.and_then(|environment| self.app.locate(&environment));
+                Standing { is_operator: false, own: found.map(|(organisation, _)| organisation) }
+            }
+            Actor::Nobody | Actor::Host(_) | Actor::Component(_) => Standing::default(),
+        }
     }
 }
 

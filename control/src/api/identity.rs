@@ -31,6 +31,7 @@ fn organisation(organisation: Organisation, revision: u64) -> v1::Organisation {
         created_ms: organisation.created.0,
         revision,
         purge_ms: organisation.purge.map(|purge| purge.0).unwrap_or_default(),
+        environments_max: organisation.environments_max(),
     }
 }
 
@@ -198,6 +199,18 @@ impl Organisations for Api {
             let renamed =
                 self.app.rename_organisation(&caller, &request.organisation, &name).await?;
             Ok(organisation(renamed.record, renamed.modified.0))
+        })
+        .await
+    }
+
+    async fn set_organisation_quotas(
+        &self,
+        request: Request<v1::SetOrganisationQuotasRequest>,
+    ) -> Answer<v1::Organisation> {
+        self.call(request, |caller, request| async move {
+            let v1::SetOrganisationQuotasRequest { organisation: of, environments_max } = request;
+            let set = self.app.set_environments_max(&caller, &of, environments_max).await?;
+            Ok(organisation(set.record, set.modified.0))
         })
         .await
     }

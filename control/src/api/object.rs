@@ -216,6 +216,9 @@ calls! {
 
     RenameOrganisationRequest => v1::Organisation, "organisations.rename-organisation", Change,
         |on, asked| on.organisation(&asked.organisation), asks |asked| which("name", &asked.name);
+    SetOrganisationQuotasRequest => v1::Organisation, "organisations.set-organisation-quotas", Change,
+        |on, asked| on.organisation(&asked.organisation),
+        asks |asked| number("environments-max", asked.environments_max.into());
     DeleteOrganisationRequest => v1::Organisation, "organisations.delete-organisation", Change,
         |on, asked| on.organisation(&asked.organisation);
     RestoreOrganisationRequest => v1::Organisation, "organisations.restore-organisation", Change,

@@ -127,6 +127,7 @@ impl App {
         if self.read::<EnvironmentName>(&named.path()).await?.is_some() {
             return Err(taken());
         }
+        self.has_room(&organisation).await?;
         let authority = self.new_authority(&environment, 1, AuthorityState::Current).await?;
         let policy =
             Policy { default: new.default, version: 1, ..Policy::open(environment.id.clone()) };
@@ -140,6 +141,7 @@ impl App {
                 .await?
                 .filter(|found: &Decoded<Organisation>| found.record.purge.is_none())
                 .ok_or_else(|| AppError::State("the organisation is being deleted".into()))?;
+            self.has_room(&organisation).await?;
             let transaction = keeps(Transaction::new(), &organisation)?
                 .absent(named.key()?)
                 .absent(environment.key()?)
@@ -149,7 +151,7 @@ impl App {
                 .put(policy.key()?, policy.encode()?);
             Ok(Decision::Commit(transaction, ()))
         });
-        if let Err(AppError::Exists(_) | AppError::State(_)) = &made {
+        if let Err(AppError::Exists(_) | AppError::State(_) | AppError::Exhausted(_)) = &made {
             // Somebody was faster.
             let owner = Owner::Environment(environment.id.clone());
             self.keyring.destroy(&owner, self.clock.system_time()).await?;

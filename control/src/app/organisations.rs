@@ -8,8 +8,8 @@ use weft_model::{
     access::{Action, Actor, Object, OrganisationRole},
     placement::Decision,
     record::{
-        Environment, EnvironmentState, Invitation, InvitedTo, Membership, Organisation,
-        OrganisationName, Roster,
+        ENVIRONMENTS_MAX, Environment, EnvironmentState, Invitation, InvitedTo, Membership,
+        Organisation, OrganisationName, Roster,
     },
 };
 use weft_store::Transaction;
@@ -34,8 +34,13 @@ impl App {
     ) -> Result<(Organisation, Zeroizing<String>), AppError> {
         caller.may(Action::ManageInstallation, Object::Installation)?;
         let id = OrganisationId::from_random(&random());
-        let organisation =
-            Organisation { id: id.clone(), name: name.clone(), created: self.now(), purge: None };
+        let organisation = Organisation {
+            id: id.clone(),
+            name: name.clone(),
+            created: self.now(),
+            purge: None,
+            environments_max: None,
+        };
         let named = OrganisationName { name: name.clone(), id: id.clone() };
         let roster = Roster { organisation: id.clone(), owners: 0, people: 0, invitations: 1 };
         let to = InvitedTo::Organisation(id, OrganisationRole::Owner);
@@ -187,6 +192,52 @@ impl App {
             Ok(Decision::Commit(transaction, id))
         })?;
         self.organisation(caller, Action::SeeOrganisation, id.as_str()).await
+    }
+
+    /// Changes how many environments an organisation may have; those that it has stay.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn set_environments_max(
+        &self,
+        caller: &Caller,
+        text: &str,
+        environments_max: u32,
+    ) -> Result<Decoded<Organisation>, AppError> {
+        if !(1..=ENVIRONMENTS_MAX).contains(&environments_max) {
+            let problem = format!("{environments_max}; expected 1 to {ENVIRONMENTS_MAX}");
+            return Err(AppError::invalid("environments_max", problem));
+        }
+        let id = transact!(self, {
+            let found = self.organisation(caller, Action::ManageInstallation, text).await?;
+            let id = found.record.id.clone();
+            if found.record.environments_max() == environments_max {
+                return Ok(Decision::Already(id));
+            }
+            let environments_max = Some(environments_max);
+            let after = Organisation { environments_max, ..found.record.clone() };
+            let transaction =
+                rests_on(Transaction::new(), &found)?.put(after.key()?, after.encode()?);
+            Ok(Decision::Commit(transaction, id))
+        })?;
+        self.organisation(caller, Action::SeeOrganisation, id.as_str()).await
+    }
+
+    /// Goes on if the organisation, as it was read, may have one environment more. Whoever makes one writes the
+    /// organisation, so those that were made before are all known here.
+    pub(super) async fn has_room(
+        &self,
+        organisation: &Decoded<Organisation>,
+    ) -> Result<(), AppError> {
+        self.view.reached(organisation.modified).await;
+        let max = organisation.record.environments_max();
+        let count = self.environments_of(&organisation.record.id)?.len();
+        if u32::try_from(count).is_ok_and(|count| count < max) {
+            return Ok(());
+        }
+        Err(AppError::Exhausted(format!(
+            "the organisation's limit of {max} environments is reached; those that are being deleted count until they are gone"
+        )))
     }
 
     fn environments_of(&self, id: &OrganisationId) -> Result<Vec<Environment>, AppError> {

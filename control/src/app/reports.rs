@@ -12,6 +12,7 @@ use weft_model::{
     access::{Action, Object},
     liveness::{Heartbeats, REPORT_INTERVAL, Watchman},
     placement::Decision,
+    rate::Rate,
     record::{Attachment, Health, HealthState, Heartbeat, Host, HostState, Lost},
 };
 use weft_store::{Condition, OPERATIONS_MAX, Revision, Transaction};
@@ -22,6 +23,11 @@ use crate::view::State;
 
 /// Longest version that is kept, bytes.
 const VERSION_LEN_MAX: usize = 64;
+/// How often the health of what is on one host is kept: each time is a change of the store. A host that starts anew says
+/// of each of 1,000 containers twice how it is.
+const HOST_HEALTH: Rate = Rate { burst: 4_096, interval: Duration::from_millis(20) };
+/// The same of one environment on it, so that none that changes all the time takes it from others.
+const ENVIRONMENT_HEALTH: Rate = Rate { burst: 2_048, interval: Duration::from_millis(100) };
 
 /// What is known of how a host is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -213,6 +219,16 @@ impl App {
         }
     }
 
+    /// Whether there is room for another change of health.
+    fn keeps_health(&self, host: &HostId, environment: &EnvironmentId) -> bool {
+        let accounts = [
+            ((host.clone(), None), HOST_HEALTH),
+            ((host.clone(), Some(environment.clone())), ENVIRONMENT_HEALTH),
+        ];
+        let mut healths = self.healths.lock().unwrap_or_else(PoisonError::into_inner);
+        healths.take(accounts, self.clock.passed()).is_ok()
+    }
+
     async fn decide_health(
         &self,
         host: &HostId,
@@ -236,6 +252,10 @@ impl App {
             (before.record.generation, before.record.state) == (health.generation, health.state)
         });
         if is_known {
+            return Ok(Decision::Already(()));
+        }
+        if !self.keeps_health(host, &health.environment) {
+            // It says again how everything is; what it says then is newer.
             return Ok(Decision::Already(()));
         }
         let transaction = rests_on(Transaction::new(), &attachment)?;

@@ -11,6 +11,15 @@ use weft_store::Revision;
 use weft_types::HostId;
 
 use super::{App, AppError, Caller};
+use crate::crowd::{Comer, Place};
+
+impl Comer for HostId {
+    type Owner = Self;
+
+    fn owner(&self) -> &Self {
+        self
+    }
+}
 
 /// How often it is looked whether the host may still listen, when there is no news.
 const RECHECK: Duration = Duration::from_secs(10);
@@ -35,22 +44,29 @@ pub struct HostWatch {
     news: watch::Receiver<Revision>,
     /// It has been told nothing yet: the first answer comes at once, also when it is empty.
     is_first: bool,
+    _place: Place<HostId>,
 }
 
 impl HostWatch {
     /// Begins to listen after what the host has; 0 for nothing. With a key that counts since just now it waits until the
-    /// view knows that, too.
+    /// view knows that, too. With it comes what ends when the host listens anew: to each process a host listens once.
     ///
     /// # Errors
     /// [`AppError`].
-    pub async fn begin(app: Arc<App>, caller: &Caller, after: Revision) -> Result<Self, AppError> {
+    pub async fn begin(
+        app: Arc<App>,
+        caller: &Caller,
+        after: Revision,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), AppError> {
         let host = App::calling_host(caller)?.clone();
         caller.may(Action::ActAsHost, Object::Host(&host))?;
         let key_hash = caller.key_hash.clone().ok_or(AppError::Unauthenticated)?;
         let known = app.host_by_key(&host, &key_hash).await?;
         app.view.reached(known.modified).await;
         let news = app.view.news(&host);
-        Ok(Self { app, host, key_hash, after, news, is_first: true })
+        let (place, ousted) = app.listening.enter_own(host.clone(), 1);
+        let watch = Self { app, host, key_hash, after, news, is_first: true, _place: place };
+        Ok((watch, async move { drop(ousted.await) }))
     }
 
     /// The next news, when there is some. `None` when `gone` is.

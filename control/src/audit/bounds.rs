@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use weft_audit::{Actor as Who, Event, Origin};
+use weft_audit::{Actor as Who, Event, Object, Origin};
 use weft_model::UnixMs;
 
 /// For how long is counted, and how often what was left out is recorded.
@@ -20,13 +20,25 @@ pub const ADDRESS_REFUSALS_MAX: u32 = 10;
 /// Refusals of one actor; who has more is not heard until the minute is over, for what it changes is recorded before
 /// it is known whether it may, or whether that is a good request at all. With two records each, 690 MB a day.
 pub const ACTOR_REFUSALS_MAX: u32 = 600;
+/// The same of a part of the platform for one organisation: what a tenant has it do that fails (it is at its quota, say)
+/// keeps it from nobody else. All together are bounded by [`super::PART_RATE`].
+pub const PART_REFUSALS_MAX: u32 = 120;
 /// Sources that are counted at once, of some 100 bytes each.
 const SOURCES_MAX: usize = 8_192;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Source {
     Actor(Who),
+    /// A part of the platform, for whom.
+    Part(Who, String),
     Address(IpAddr),
+}
+
+/// Whose an object is: its first two names, `organisation/org-…`, `host/host-a`.
+fn whose(object: &Object) -> String {
+    let text = object.as_str();
+    let end = text.match_indices('/').nth(1).map_or(text.len(), |(end, _)| end);
+    text[..end].to_owned()
 }
 
 impl Source {
@@ -37,6 +49,7 @@ impl Source {
                 Self::Address(Ipv6Addr::from(network).into())
             }
             (Who::Anonymous, Origin::Address(address)) => Self::Address(*address),
+            (who @ Who::Service(_), _) => Self::Part(who.clone(), whose(&event.object)),
             (who, _) => Self::Actor(who.clone()),
         }
     }
@@ -45,6 +58,7 @@ impl Source {
         match self {
             Self::Actor(Who::Anonymous) => STRANGERS_REFUSALS_MAX,
             Self::Actor(_) => ACTOR_REFUSALS_MAX,
+            Self::Part(..) => PART_REFUSALS_MAX,
             Self::Address(_) => ADDRESS_REFUSALS_MAX,
         }
     }
@@ -116,7 +130,7 @@ impl Bounds {
 
 #[cfg(test)]
 mod tests {
-    use weft_audit::{Facts, Object, Outcome, RequestId, Word};
+    use weft_audit::{Facts, Outcome, RequestId, Word};
 
     use super::*;
 
@@ -162,6 +176,21 @@ mod tests {
         assert!(!bounds.is_heard(&refused("host/a", "192.0.2.9"), UnixMs(59_999)));
         assert!(bounds.is_heard(&refused("host/b", "192.0.2.1"), UnixMs(59_999)));
         assert!(bounds.is_heard(&refused("host/a", "192.0.2.1"), UnixMs(60_000)));
+    }
+
+    #[test]
+    fn what_fails_for_one_organisation_keeps_a_part_of_the_platform_from_no_other() {
+        let mut bounds = Bounds::default();
+        let about = |object: &str| Event {
+            object: object.parse().unwrap(),
+            ..refused("service/scheduler", "192.0.2.1")
+        };
+        let environments = (0..1_000).map(|n| about(&format!("organisation/a/environment/{n}")));
+        assert_eq!(admitted(&mut bounds, environments, UnixMs(0)), PART_REFUSALS_MAX);
+        assert!(!bounds.is_heard(&about("organisation/a/environment/1001"), UnixMs(0)));
+        for other in ["organisation/b/environment/1", "organisation", "host/a", "organisation/b"] {
+            assert!(bounds.is_heard(&about(other), UnixMs(0)), "{other}");
+        }
     }
 
     #[test]

@@ -16,21 +16,14 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
-use weft_pki::installation::{self, MemberIdentity};
+use weft_pki::installation::{self, Member};
 
 use crate::{
-    api::Peer,
+    api::{Peer, Whose},
     crowd::{Comer, Crowd, Ousted, Place, Source},
 };
 
-/// Whose a place is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Who {
-    Source(Source),
-    Member(MemberIdentity),
-}
-
-impl Comer for Who {
+impl Comer for Whose {
     type Owner = Self;
 
     fn owner(&self) -> &Self {
@@ -42,8 +35,14 @@ impl Comer for Who {
 const HANDSHAKES_MAX: usize = 1_024;
 /// Connections at once that show no certificate, by source.
 const STRANGERS_MAX: usize = 4_096;
+/// The same of one source: of all who share an address.
+const SOURCE_STRANGERS_MAX: usize = 128;
 /// Connections at once that show one, by whose it is.
 const MEMBERS_MAX: usize = 8_192;
+/// The same of one host: its daemon has one, and another one while it does not know yet that the first has ended.
+const HOST_CONNECTIONS_MAX: usize = 8;
+/// The same of one part of the platform, of which there are several, that watch many environments.
+const PART_CONNECTIONS_MAX: usize = 256;
 /// Connections at once, with those whose end is not noticed yet.
 pub const CONNECTIONS_MAX: usize = HANDSHAKES_MAX + STRANGERS_MAX + MEMBERS_MAX;
 /// How long a handshake may take.
@@ -51,11 +50,16 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// After a connection could not be accepted (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-pub(super) async fn accept(
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-    connections: mpsc::Sender<io::Result<Connection>>,
-) {
+/// Where connections go.
+#[derive(Debug, Clone)]
+pub(super) struct Inside {
+    /// Those that show no certificate.
+    pub(super) strangers: mpsc::Sender<io::Result<Connection>>,
+    /// Those that show one.
+    pub(super) members: mpsc::Sender<io::Result<Connection>>,
+}
+
+pub(super) async fn accept(listener: TcpListener, acceptor: TlsAcceptor, inside: Inside) {
     let handshakes = Crowd::new(HANDSHAKES_MAX);
     let (strangers, members) = (Crowd::new(STRANGERS_MAX), Crowd::new(MEMBERS_MAX));
     loop {
@@ -68,8 +72,8 @@ pub(super) async fn accept(
             }
         };
         let source = Source::from(from.ip());
-        let (place, ousted) = handshakes.enter(Who::Source(source));
-        let (acceptor, connections) = (acceptor.clone(), connections.clone());
+        let (place, ousted) = handshakes.enter(source);
+        let (acceptor, inside) = (acceptor.clone(), inside.clone());
         let (strangers, members) = (strangers.clone(), members.clone());
         tokio::spawn(async move {
             let _ = stream.set_nodelay(true);
@@ -83,14 +87,23 @@ pub(super) async fn accept(
             match shaken {
                 Ok(Ok(stream)) => {
                     let peer = peer(&stream, from.ip());
-                    let (place, ousted) = match &peer.member {
-                        Some(member) => members.enter(Who::Member(member.identity.clone())),
-                        None => strangers.enter(Who::Source(source)),
+                    let whose = peer.whose();
+                    let member = peer.member.as_ref().map(|member| &member.identity.member);
+                    let ((place, ousted), to) = match member {
+                        Some(Member::Host(_)) => {
+                            (members.enter_own(whose, HOST_CONNECTIONS_MAX), inside.members)
+                        }
+                        Some(Member::Component(_)) => {
+                            (members.enter_own(whose, PART_CONNECTIONS_MAX), inside.members)
+                        }
+                        None => {
+                            (strangers.enter_own(whose, SOURCE_STRANGERS_MAX), inside.strangers)
+                        }
                     };
                     let connection =
                         Connection { peer, stream, ousted: Some(ousted), _place: place };
                     // The server is gone: so is the connection.
-                    let _ = connections.send(Ok(connection)).await;
+                    let _ = to.send(Ok(connection)).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                 Err(_) => tracing::debug!("a TLS handshake took too long"),
@@ -115,7 +128,7 @@ pub(super) struct Connection {
     peer: Peer,
     /// `None` when it was.
     ousted: Option<Ousted>,
-    _place: Place<Who>,
+    _place: Place<Whose>,
 }
 
 impl Connected for Connection {

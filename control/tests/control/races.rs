@@ -99,9 +99,13 @@ impl Race {
     }
 
     async fn make(&self, app: &App) -> Result<(), AppError> {
+        self.make_called(app, "other").await
+    }
+
+    async fn make_called(&self, app: &App, name: &str) -> Result<(), AppError> {
         let new = NewEnvironment {
             organisation: "acme".to_owned(),
-            name: "other".parse().unwrap(),
+            name: name.parse().unwrap(),
             subnets: vec!["10.41.0.0/24".parse().unwrap()],
             quotas: Quotas::default(),
             leaf_seconds: 3_600,
@@ -190,6 +194,39 @@ async fn who_hears_late_of_environments_waits_before_an_organisation_goes() {
     };
     let both = async { tokio::join!(race.end_organisation(&race.late), heard) };
     stays(timeout(Duration::from_secs(30), both).await.unwrap().0);
+}
+
+#[tokio::test]
+async fn no_two_that_make_environments_at_the_same_moment_pass_their_organisations_limit() {
+    let acme = Acme::new().await;
+    let race = acme.race_for_organisation().await;
+    let operator = acme.site.caller(acme.app().actor_of(&acme.site.operator).await.unwrap());
+    let limit = async |app: &App, max| {
+        app.set_environments_max(&operator, "acme", max).await.map(drop).unwrap();
+    };
+    let is_full = |refused: Result<(), AppError>| {
+        let Err(AppError::Exhausted(why)) = &refused else { panic!("{refused:?}") };
+        assert!(why.contains(" environments is reached"), "{why}");
+    };
+    // There is one, and room for one.
+    limit(acme.app(), 2).await;
+    let made = async { race.make_called(acme.app(), "a").await.unwrap() };
+    is_full(race.late(race.make_called(&race.late, "b"), made).await);
+    limit(acme.app(), 3).await;
+    let full = async {
+        race.make_called(acme.app(), "c").await.unwrap();
+        is_full(race.make_called(acme.app(), "d").await);
+    };
+    is_full(race.late(race.make_called(&race.late, "e"), full).await);
+    // The limit itself changes meanwhile, or is what changes late: then what is made before stays.
+    limit(acme.app(), 4).await;
+    let lowered = async { limit(acme.app(), 3).await };
+    is_full(race.late(race.make_called(&race.late, "f"), lowered).await);
+    limit(acme.app(), 4).await;
+    let made = async { race.make_called(acme.app(), "g").await.unwrap() };
+    race.late(limit(&race.late, 3), made).await;
+    is_full(race.make_called(acme.app(), "h").await);
+    assert_eq!(acme.with("environment/env-").await.len(), 4);
 }
 
 #[tokio::test]

@@ -269,6 +269,9 @@ async fn every_call_about_an_organisation(
     let (name, grace_seconds) = ("initech".to_owned(), Some(60));
     let rename = v1::RenameOrganisationRequest { organisation: organisation(), name };
     call!(organisations.rename_organisation(rename));
+    let environments_max = 60;
+    let set = v1::SetOrganisationQuotasRequest { organisation: organisation(), environments_max };
+    call!(organisations.set_organisation_quotas(set));
     let delete = v1::DeleteOrganisationRequest { organisation: organisation(), grace_seconds };
     call!(organisations.delete_organisation(delete));
     let restore = v1::RestoreOrganisationRequest { organisation: organisation() };

@@ -41,7 +41,8 @@ fn invitation(n: u8, by: Option<u8>, role: OrganisationRole) -> Invitation {
 }
 
 fn organisation(purge: Option<UnixMs>) -> Organisation {
-    Organisation { id: id(), name: "acme".parse().unwrap(), created: UnixMs(1), purge }
+    let (name, created) = ("acme".parse().unwrap(), UnixMs(1));
+    Organisation { id: id(), name, created, purge, environments_max: None }
 }
 
 /// What somebody read.

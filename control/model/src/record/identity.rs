@@ -9,6 +9,12 @@ use crate::id::{OrganisationId, ServiceName, TokenId, UserId};
 /// Longest e-mail address (RFC 5321 section 4.5.3.1: 64 bytes, @, 255 bytes).
 pub const EMAIL_LEN_MAX: usize = 320;
 
+/// Environments of an organisation unless an operator says otherwise: each takes a key, an authority, and up to 64 MiB
+/// of secrets, so 3 GiB.
+pub const ENVIRONMENTS: u32 = 50;
+/// The same at most: as many as an installation is made for.
+pub const ENVIRONMENTS_MAX: u32 = 1_024;
+
 /// A customer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,6 +28,17 @@ pub struct Organisation {
     /// When it goes, once it has no environment any more; it stays without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purge: Option<UnixMs>,
+    /// Most environments, those that are being deleted among them; [`ENVIRONMENTS`] without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environments_max: Option<u32>,
+}
+
+impl Organisation {
+    /// Most environments.
+    #[must_use]
+    pub fn environments_max(&self) -> u32 {
+        self.environments_max.unwrap_or(ENVIRONMENTS)
+    }
 }
 
 impl Record for Organisation {
