@@ -24,7 +24,7 @@ pub use self::{
     host::{Capacity, Endpoint, Heartbeat, Host, HostState, LABELS_MAX, Lost, Place, Turn},
     identity::{
         AuditKey, EMAIL_LEN_MAX, EnvironmentName, Installation, JoinToken, JoinTokenUse,
-        Organisation, OrganisationName, User, UserEmail,
+        Organisation, OrganisationName, Remains, User, UserEmail,
     },
     membership::{
         Invitation, InvitedTo, Membership, Roster, SecondFactor, Session, SignIn, SshKey, Token,

@@ -1,6 +1,12 @@
 //! A store of a process that stands still now and then.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
@@ -17,6 +23,8 @@ pub(crate) struct Held {
     key: Key,
     goes_on: watch::Sender<bool>,
     hears: watch::Sender<bool>,
+    /// How many changes are made before none is any more.
+    lasts: AtomicUsize,
     pub(crate) stands_still: Notify,
 }
 
@@ -24,7 +32,8 @@ impl Held {
     /// Goes on at first, and hears everything.
     pub(crate) fn new(store: Arc<dyn Store>, key: Key) -> Arc<Self> {
         let (goes_on, hears) = (watch::Sender::new(true), watch::Sender::new(true));
-        Arc::new(Self { store, key, goes_on, hears, stands_still: Notify::new() })
+        let (lasts, stands_still) = (AtomicUsize::new(usize::MAX), Notify::new());
+        Arc::new(Self { store, key, goes_on, hears, lasts, stands_still })
     }
 
     /// What is about to be changed is not, until it goes on.
@@ -35,6 +44,11 @@ impl Held {
     /// See [`Held::stop`].
     pub(crate) fn go_on(&self) {
         self.goes_on.send_replace(true);
+    }
+
+    /// So many changes are made from now on, and then none: the process has ended.
+    pub(crate) fn last(&self, changes: usize) {
+        self.lasts.store(changes, Ordering::Relaxed);
     }
 
     /// Whether it hears what others change.
@@ -67,6 +81,10 @@ impl Store for Held {
                 self.stands_still.notify_one();
             }
             goes_on.wait_for(|goes_on| *goes_on).await.unwrap();
+        }
+        let is_one_less = |left: usize| left.checked_sub(1);
+        if self.lasts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_one_less).is_err() {
+            return Err(StoreError::Unavailable("the process has ended".to_owned()).into());
         }
         self.store.commit(transaction).await
     }

@@ -18,6 +18,7 @@ mod lost;
 mod master_keys;
 mod members;
 mod organisations;
+mod purges;
 mod races;
 mod registry;
 mod secrets;

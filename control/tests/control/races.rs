@@ -15,8 +15,8 @@ use weft_model::{
     access::{Actor, EnvironmentRole},
     policy::Verdict,
     record::{
-        Attachment, Binding, Environment, Organisation, Quotas, Roster, Share, SlotKey, Token, Usage,
-        User,
+        Attachment, Binding, Environment, Organisation, Quotas, Roster, Share, SlotKey, Token,
+        Usage, User,
     },
 };
 use weft_store::{Key, Store};
@@ -305,11 +305,10 @@ async fn nothing_rests_on_the_leave_of_a_host_that_it_has_lost_at_the_same_momen
     assert_eq!(why, "host host-a is not allowed in this environment");
 }
 
-#[tokio::test]
-async fn what_is_put_into_an_environment_while_it_goes_goes_with_it() {
-    let acme = Acme::new().await;
+/// A host is allowed in an environment whose end is about to be written, by a process that makes so many changes from
+/// then on, and ends.
+async fn allowed_while_it_goes(acme: &Acme, race: &Race, changes: usize) -> Result<(), AppError> {
     let host: HostId = acme.site.enrol("host-a").await.id.parse().unwrap();
-    let race = acme.race_for(acme.shop.key().unwrap()).await;
     let operator = acme.operator().await;
     race.set(acme.app(), DELETE).await.unwrap();
     acme.clock.advance(2 * GRACE);
@@ -318,7 +317,28 @@ async fn what_is_put_into_an_environment_while_it_goes_goes_with_it() {
     let turn = acme.site.turn(&race.late).await;
     let allowed = async {
         acme.app().allow_host(&operator, &shop(), &host).await.map(drop).unwrap();
+        race.held.last(changes);
     };
-    race.late(race.late.tidy(&turn), allowed).await.unwrap();
+    let tidied = race.late(race.late.tidy(&turn), allowed).await;
+    race.late.end_turn(turn).await.unwrap();
+    tidied
+}
+
+#[tokio::test]
+async fn what_is_put_into_an_environment_while_it_goes_goes_with_it() {
+    let acme = Acme::new().await;
+    let race = acme.race_for(acme.shop.key().unwrap()).await;
+    allowed_while_it_goes(&acme, &race, usize::MAX).await.unwrap();
+    assert_eq!(acme.with(acme.shop.id.as_str()).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_is_put_into_an_environment_while_it_goes_goes_also_when_the_process_ends_then() {
+    let acme = Acme::new().await;
+    let race = acme.race_for(acme.shop.key().unwrap()).await;
+    let ended = allowed_while_it_goes(&acme, &race, 1).await;
+    assert!(matches!(ended, Err(AppError::Unavailable)), "{ended:?}");
+    assert_eq!(acme.with("binding/").await.len(), 1);
+    acme.site.tidy().await;
     assert_eq!(acme.with(acme.shop.id.as_str()).await, Vec::<String>::new());
 }
