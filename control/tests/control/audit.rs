@@ -1,31 +1,32 @@
 //! Every call leaves its record, and nothing happens without one.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, time::Duration};
 
 use prost::Message;
 use prost_types::FileDescriptorSet;
-use tonic::{
-    Code, Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel,
-};
+use tonic::{Code, Request, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
 use tonic_prost::ProstCodec;
 use weft_audit::{Event, PAGE_LEN_MAX, Query, query};
-use weft_control::{
-    Clock,
-    api::CALLS,
-    audit::{ACTOR_REFUSALS_MAX, ADDRESS_REFUSALS_MAX, Manner},
-};
+use weft_control::{Clock, api::CALLS, audit::Manner};
 use weft_control_api::{
     DESCRIPTORS,
     v1::{
-        self, attachments_client::AttachmentsClient, audit_client::AuditClient,
-        enrolment_client::EnrolmentClient, environments_client::EnvironmentsClient,
-        hosts_client::HostsClient, policies_client::PoliciesClient, secrets_client::SecretsClient,
-        services_client::ServicesClient, sessions_client::SessionsClient,
+        self, environments_client::EnvironmentsClient, hosts_client::HostsClient,
+        secrets_client::SecretsClient, services_client::ServicesClient,
+        sessions_client::SessionsClient,
     },
 };
-use weft_pki::{KeyKind, request};
 
-use crate::site::{PASSWORD, Site, code, enrolment, name, said, with};
+use self::{
+    changes::{CANARY, Changes, acquire, put_secret, release_secret},
+    reading::{organisation, read},
+};
+use crate::site::{PASSWORD, Site, name, with};
+
+mod changes;
+mod floods;
+mod reading;
+mod unrecorded;
 
 /// A call of the protocol.
 struct Rpc {
@@ -254,152 +255,6 @@ async fn hosts_that_watch_and_environments_that_go_are_recorded_and_reports_are_
     }
 }
 
-/// Where the second host's copy is, it is not any more: nothing can be recorded as it should.
-fn break_replica(folder: &Path) {
-    fs::rename(folder, folder.with_extension("away")).unwrap();
-    fs::write(folder, "").unwrap();
-}
-
-fn mend_replica(folder: &Path) {
-    fs::remove_file(folder).unwrap();
-    fs::rename(folder.with_extension("away"), folder).unwrap();
-}
-
-/// No name either, so it is not in a record where somebody gives it for one.
-const CANARY: &str = "Hunter2-Canary-Value";
-
-fn put_secret(version: u64) -> v1::PutSecretRequest {
-    v1::PutSecretRequest {
-        environment: name("acme/shop"),
-        name: "DB_PASSWORD".to_owned(),
-        value: Some(v1::SecretValue { data: CANARY.as_bytes().to_vec() }),
-        version,
-    }
-}
-
-fn release_secret() -> v1::ReleaseSecretRequest {
-    let (environment, name) = (name("acme/shop"), "DB_PASSWORD".to_owned());
-    v1::ReleaseSecretRequest { environment, name, ..Default::default() }
-}
-
-fn acquire(holder: &str) -> v1::AcquireRoleRequest {
-    v1::AcquireRoleRequest {
-        environment: name("acme/shop"),
-        service: "db".to_owned(),
-        role: "primary".to_owned(),
-        holder: holder.to_owned(),
-    }
-}
-
-/// Good calls of all kinds that change something or tell what is sensitive.
-struct Changes {
-    owner: String,
-    session: String,
-    invitation: String,
-    join: String,
-    key: Vec<u8>,
-}
-
-impl Changes {
-    async fn prepare(site: &Site) -> Self {
-        let owner = site.organisation("acme").await;
-        site.environment(&owner, "acme", "shop").await;
-        site.enrol("host-b").await;
-        site.allow("acme/shop", "host-b").await;
-        let mut attachments = AttachmentsClient::new(site.connect(None).await);
-        let attach = v1::CreateAttachmentRequest {
-            environment: name("acme/shop"),
-            name: "db-0".to_owned(),
-            slot: Some(v1::SlotName { service: "db".to_owned(), slot: "0".to_owned() }),
-            host: "host-b".to_owned(),
-            ..Default::default()
-        };
-        attachments.create_attachment(with(attach, &owner)).await.unwrap();
-        let mut secrets = SecretsClient::new(site.connect(None).await);
-        secrets.put_secret(with(put_secret(0), &owner)).await.unwrap();
-        Self {
-            owner,
-            session: site.login("operator@weft.example", PASSWORD).await.unwrap(),
-            invitation: site.app.invite_operator("second@weft.example").await.unwrap().to_string(),
-            join: site.join_token().await,
-            key: request::new_key(KeyKind::EcdsaP256).unwrap().request,
-        }
-    }
-
-    async fn make(&self, site: &Site) -> Vec<Result<(), Status>> {
-        let channel = site.connect(None).await;
-        let mut environments = EnvironmentsClient::new(channel.clone());
-        let mut sessions = SessionsClient::new(channel.clone());
-        let mut hosts = HostsClient::new(channel.clone());
-        let mut enrolments = EnrolmentClient::new(channel.clone());
-        let mut secrets = SecretsClient::new(channel.clone());
-        let mut services = ServicesClient::new(channel.clone());
-        let mut audit = AuditClient::new(channel);
-        let suspend = v1::SuspendEnvironmentRequest { environment: name("acme/shop") };
-        let accept = v1::AcceptInvitationRequest {
-            secret: self.invitation.clone(),
-            name: "Second".to_owned(),
-            password: PASSWORD.to_owned(),
-        };
-        let enrol = enrolment(&self.join, "host-a", &self.key);
-        let token = v1::CreateJoinTokenRequest::default();
-        let logout = with(v1::LogoutRequest {}, &self.session);
-        let list = v1::ListAuditRecordsRequest::default();
-        vec![
-            services.acquire_role(with(acquire("db-0"), &self.owner)).await.map(drop),
-            secrets.put_secret(with(put_secret(1), &self.owner)).await.map(drop),
-            secrets.release_secret(with(release_secret(), &self.owner)).await.map(drop),
-            environments.suspend_environment(with(suspend, &self.owner)).await.map(drop),
-            hosts.create_join_token(with(token, &site.operator)).await.map(drop),
-            sessions.accept_invitation(accept).await.map(drop),
-            enrolments.enrol(enrol).await.map(drop),
-            site.login("operator@weft.example", PASSWORD).await.map(drop),
-            sessions.logout(logout).await.map(drop),
-            audit.list_audit_records(with(list, &site.operator)).await.map(drop),
-        ]
-    }
-}
-
-#[tokio::test]
-async fn what_cannot_be_recorded_is_not_done() {
-    let site = Site::start_replicated().await;
-    let changes = Changes::prepare(&site).await;
-    let replica = site.audit.replica.clone().unwrap().join("control");
-    let revision = || site.app.view().read(|state| state.projection().revision());
-    let before = revision();
-    break_replica(&replica);
-    for answer in changes.make(&site).await {
-        let refusal = "the audit takes no records now; nothing was done".to_owned();
-        assert_eq!(said(answer), (Code::Unavailable, refusal));
-    }
-    assert_eq!(revision(), before);
-    // What needs no record is told.
-    let mut environments = EnvironmentsClient::new(site.connect(None).await);
-    let get = v1::GetEnvironmentRequest { environment: name("acme/shop") };
-    let shop = environments.get_environment(with(get, &changes.owner)).await.unwrap().into_inner();
-    assert_eq!(shop.state(), v1::EnvironmentState::Active);
-    mend_replica(&replica);
-    for answer in changes.make(&site).await {
-        answer.unwrap();
-    }
-    assert!(revision() > before);
-}
-
-#[tokio::test]
-async fn a_secret_whose_release_cannot_be_recorded_is_not_released() {
-    let site = Site::start_replicated().await;
-    let changes = Changes::prepare(&site).await;
-    let replica = site.audit.replica.clone().unwrap().join("control");
-    let mut secrets = SecretsClient::new(site.connect(None).await);
-    break_replica(&replica);
-    let refused = said(secrets.release_secret(with(release_secret(), &changes.owner)).await);
-    let nothing = "the audit takes no records now; nothing was done".to_owned();
-    assert_eq!(refused, (Code::Unavailable, nothing));
-    mend_replica(&replica);
-    let released = secrets.release_secret(with(release_secret(), &changes.owner)).await.unwrap();
-    assert_eq!(released.into_inner().value.unwrap().data, CANARY.as_bytes());
-}
-
 #[tokio::test]
 async fn no_secret_is_in_the_log() {
     let site = Site::start().await;
@@ -443,239 +298,4 @@ async fn no_secret_is_in_the_log() {
     }
     let signing_request = data_encoding::BASE64.encode(&changes.key);
     assert!(!text.contains(&signing_request[..40]) && !text.contains("CERTIFICATE"));
-}
-
-#[tokio::test]
-async fn strangers_do_not_fill_the_log_and_how_many_were_left_out_is_in_it() {
-    let clock = Clock::manual(Clock::default().now());
-    let site = Site::start_at(clock.clone()).await;
-    let before = log(&site).len();
-    let mut hosts = HostsClient::new(site.connect(None).await);
-    let calls = ADDRESS_REFUSALS_MAX + 25;
-    for _ in 0..calls {
-        let token = v1::CreateJoinTokenRequest::default();
-        assert_eq!(code(hosts.create_join_token(token).await), Code::Unauthenticated);
-    }
-    assert_eq!(log(&site).len() - before, ADDRESS_REFUSALS_MAX as usize);
-    site.app.recorder().record_left_out().await.unwrap();
-    site.app.recorder().record_left_out().await.unwrap();
-    let events = log(&site);
-    let told: Vec<_> =
-        events.iter().filter(|event| event.action.as_str() == "audit.left-out").collect();
-    assert_eq!(told.len(), 1);
-    assert_eq!(serde_json::to_value(&told[0].facts).unwrap()["count"], 25);
-    // Whoever has shown who it is is heard meanwhile, and the next minute is another.
-    site.join_token().await;
-    clock.advance(Duration::from_secs(60));
-    let before = log(&site).len();
-    let token = v1::CreateJoinTokenRequest::default();
-    assert_eq!(code(hosts.create_join_token(token).await), Code::Unauthenticated);
-    assert_eq!(log(&site).len() - before, 1);
-}
-
-#[tokio::test]
-async fn who_is_refused_all_the_time_is_not_heard_for_the_rest_of_the_minute() {
-    let clock = Clock::manual(Clock::default().now());
-    let site = Site::start_at(clock.clone()).await;
-    let host = site.enrol("host-a").await;
-    let mut environments = EnvironmentsClient::new(site.connect(Some(&host)).await);
-    let suspend = || v1::SuspendEnvironmentRequest { environment: name("acme/shop") };
-    for _ in 0..ACTOR_REFUSALS_MAX {
-        assert_eq!(code(environments.suspend_environment(suspend()).await), Code::NotFound);
-    }
-    let refused = said(environments.suspend_environment(suspend()).await);
-    assert_eq!(refused, (Code::ResourceExhausted, "refused too often; wait a minute".to_owned()));
-    // Others are, and so is this one again.
-    site.join_token().await;
-    clock.advance(Duration::from_secs(60));
-    assert_eq!(code(environments.suspend_environment(suspend()).await), Code::NotFound);
-}
-
-#[tokio::test]
-async fn who_asks_wrongly_all_the_time_does_not_fill_the_log() {
-    let clock = Clock::manual(Clock::default().now());
-    let site = Site::start_at(clock.clone()).await;
-    let owner = site.organisation("acme").await;
-    site.environment(&owner, "acme", "shop").await;
-    let mut policies = PoliciesClient::new(site.connect(None).await);
-    let malformed = || v1::SetPolicyRequest { environment: None, ..Default::default() };
-    let before = lines(&site);
-    for _ in 0..ACTOR_REFUSALS_MAX {
-        let set = policies.set_policy(with(malformed(), &owner)).await;
-        assert_eq!(code(set), Code::InvalidArgument);
-    }
-    let full = before + 2 * ACTOR_REFUSALS_MAX as usize;
-    assert_eq!(lines(&site), full);
-    // Nothing more is begun, nor recorded: nor would it be if it were good.
-    for _ in 0..20 {
-        let set = policies.set_policy(with(malformed(), &owner)).await;
-        assert_eq!(code(set), Code::ResourceExhausted);
-    }
-    assert_eq!(lines(&site), full);
-    clock.advance(Duration::from_secs(60));
-    let set = policies.set_policy(with(malformed(), &owner)).await;
-    assert_eq!(code(set), Code::InvalidArgument);
-}
-
-/// What somebody reads of a scope, part after part.
-async fn read(
-    site: &Site,
-    token: &str,
-    asked: v1::ListAuditRecordsRequest,
-) -> Result<Vec<v1::AuditRecord>, Status> {
-    let mut audit = AuditClient::new(site.connect(None).await);
-    let (mut records, mut after) = (Vec::new(), String::new());
-    loop {
-        let page = Some(v1::PageRequest { size: 3, after });
-        let request = v1::ListAuditRecordsRequest { page, ..asked.clone() };
-        let part = audit.list_audit_records(with(request, token)).await?.into_inner();
-        assert!(part.records.len() <= 3);
-        records.extend(part.records);
-        after = part.page.unwrap().next;
-        if after.is_empty() {
-            return Ok(records);
-        }
-    }
-}
-
-fn organisation(name: &str) -> v1::ListAuditRecordsRequest {
-    v1::ListAuditRecordsRequest { organisation: name.to_owned(), ..Default::default() }
-}
-
-#[tokio::test]
-async fn an_organisation_reads_what_was_done_in_it_and_nothing_else() {
-    let site = Site::start().await;
-    let (acme, globex) = (site.organisation("acme").await, site.organisation("globex").await);
-    let shop = site.environment(&acme, "acme", "shop").await;
-    let other = site.environment(&globex, "globex", "shop").await;
-    site.enrol("host-a").await;
-    site.allow(&shop.id, "host-a").await;
-    site.allow(&other.id, "host-a").await;
-    // A stranger is at it, by name and by id.
-    let mut environments = EnvironmentsClient::new(site.connect(None).await);
-    for called in ["acme/shop", &shop.id] {
-        let delete =
-            v1::DeleteEnvironmentRequest { environment: name(called), grace_seconds: None };
-        let deleted = environments.delete_environment(with(delete, &globex)).await;
-        assert_eq!(code(deleted), Code::NotFound);
-    }
-
-    let mut sessions = SessionsClient::new(site.connect(None).await);
-    let me = sessions.who_am_i(with(v1::WhoAmIRequest {}, &acme)).await.unwrap().into_inner();
-    let Some(v1::who_am_i_response::Actor::User(me)) = me.actor else { panic!("no person") };
-    let me = format!("user/{}", me.id);
-    let own = read(&site, &acme, organisation("acme")).await.unwrap();
-    let whole = format!("organisation/{}", shop.organisation);
-    assert!(own.iter().all(|record| record.object.starts_with(&whole)), "{own:?}");
-    let denied = own.iter().filter(|record| record.outcome() == v1::AuditOutcome::Denied);
-    assert_eq!(denied.count(), 2);
-    let allowed = own.iter().filter(|record| record.action == "environments.allow-host");
-    assert_eq!(allowed.count(), 2, "begun and done");
-    // Where its own people come from is told; where operators and strangers do is not.
-    let (own_people, others) = own.iter().partition::<Vec<_>, _>(|record| record.actor == me);
-    assert!(!own_people.is_empty() && own_people.iter().all(|told| told.source == "127.0.0.1"));
-    let strangers = others.iter().filter(|told| told.outcome() == v1::AuditOutcome::Denied);
-    assert_eq!((strangers.count(), others.len() > 4), (2, true));
-    assert!(others.iter().all(|told| told.source.is_empty()), "{others:?}");
-    // How much others do, and where the platform is, is not told.
-    assert!(own.iter().all(|record| record.sequence == 0 && record.process.is_empty()));
-    let in_shop = v1::ListAuditRecordsRequest {
-        environment: name("acme/shop"),
-        object: "host/host-a".to_owned(),
-        outcome: v1::AuditOutcome::Done.into(),
-        ..Default::default()
-    };
-    let found = read(&site, &acme, in_shop.clone()).await.unwrap();
-    assert_eq!((found.len(), found[0].action.as_str()), (1, "environments.allow-host"));
-
-    // To others it is as what is not there.
-    let absent = organisation("nothing");
-    for (asked, absent) in [
-        (organisation("acme"), absent),
-        (
-            in_shop,
-            v1::ListAuditRecordsRequest { environment: name("acme/no"), ..Default::default() },
-        ),
-    ] {
-        let foreign = said(read(&site, &globex, asked).await);
-        assert_eq!(foreign.0, Code::NotFound);
-        assert_eq!(foreign, said(read(&site, &globex, absent).await));
-    }
-    let everything = v1::ListAuditRecordsRequest::default();
-    let refused = read(&site, &acme, everything.clone()).await;
-    assert_eq!(code(refused), Code::PermissionDenied);
-
-    // An operator reads everything, that it was read as well.
-    let all = read(&site, &site.operator, everything).await.unwrap();
-    assert!(all.len() > own.len() && all.iter().all(|record| record.sequence > 0));
-    let reads = all.iter().filter(|record| record.action == "audit.list-audit-records");
-    assert!(reads.count() >= 4);
-    assert!(read(&site, &site.operator, organisation("acme")).await.unwrap().len() >= own.len());
-}
-
-#[tokio::test]
-async fn a_page_of_one_scope_does_not_go_on_in_another() {
-    let site = Site::start().await;
-    let (acme, globex) = (site.organisation("acme").await, site.organisation("globex").await);
-    site.environment(&acme, "acme", "shop").await;
-    let mut audit = AuditClient::new(site.connect(None).await);
-    let page = |after: &str| Some(v1::PageRequest { size: 1, after: after.to_owned() });
-    let first = v1::ListAuditRecordsRequest { page: page(""), ..organisation("acme") };
-    let first = audit.list_audit_records(with(first, &acme)).await.unwrap().into_inner();
-    let next = first.page.unwrap().next;
-    for (token, scope, after) in [
-        (&globex, "globex", next.as_str()),
-        (&acme, "acme", "control=1.0"),
-        (&acme, "acme", "AAAA"),
-    ] {
-        let forged = v1::ListAuditRecordsRequest { page: page(after), ..organisation(scope) };
-        let refused = said(audit.list_audit_records(with(forged, token)).await);
-        assert_eq!(refused.0, Code::InvalidArgument, "{refused:?}");
-        assert!(refused.1.starts_with("page.after: "), "{refused:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_question_that_cannot_be_read_names_its_field() {
-    let site = Site::start().await;
-    let acme = site.organisation("acme").await;
-    let asked = || organisation("acme");
-    for (asked, field) in [
-        (v1::ListAuditRecordsRequest { actor: "me".to_owned(), ..asked() }, "actor: "),
-        (v1::ListAuditRecordsRequest { object: "a//b".to_owned(), ..asked() }, "object: "),
-        (v1::ListAuditRecordsRequest { object: "a/b/c/d/e/f/g".to_owned(), ..asked() }, "object: "),
-        (v1::ListAuditRecordsRequest { action: "A B".to_owned(), ..asked() }, "action: "),
-        (v1::ListAuditRecordsRequest { request: "7".to_owned(), ..asked() }, "request: "),
-        (
-            v1::ListAuditRecordsRequest { environment: name("acme/shop"), ..asked() },
-            "organisation: is given with environment",
-        ),
-    ] {
-        let refused = said(read(&site, &acme, asked).await);
-        assert_eq!(refused.0, Code::InvalidArgument);
-        assert!(refused.1.starts_with(field), "{refused:?}");
-    }
-}
-
-#[tokio::test]
-async fn what_was_changed_on_the_disk_is_found() {
-    let site = Site::start().await;
-    let owner = site.organisation("acme").await;
-    let mut audit = AuditClient::new(site.connect(None).await);
-    let refused = audit.verify_audit(with(v1::VerifyAuditRequest {}, &owner)).await;
-    assert_eq!(code(refused), Code::PermissionDenied);
-    let verify = || with(v1::VerifyAuditRequest {}, &site.operator);
-    let whole = audit.verify_audit(verify()).await.unwrap().into_inner();
-    let [log] = whole.logs.as_slice() else { panic!("{whole:?}") };
-    assert_eq!((log.process.as_str(), log.fault.as_str()), ("control", ""));
-    assert!(log.last > 5 && log.lines == log.last && log.anchored > 0, "{log:?}");
-    assert!(log.head.contains(&whole.public_key), "{log:?}");
-
-    let segment = site.audit.own().join("0000000001.jsonl");
-    let text = fs::read_to_string(&segment).unwrap();
-    fs::write(&segment, text.replacen("127.0.0.1", "127.0.0.2", 1)).unwrap();
-    let changed = audit.verify_audit(verify()).await.unwrap().into_inner();
-    assert!(changed.logs[0].fault.contains("0000000001.jsonl, line "), "{changed:?}");
-    let read = read(&site, &site.operator, v1::ListAuditRecordsRequest::default()).await;
-    assert_eq!(code(read), Code::FailedPrecondition);
 }
