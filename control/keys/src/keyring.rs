@@ -40,7 +40,7 @@ use self::cache::Cache;
 pub use self::{
     cache::{CACHE_FRESH_MAX, CACHE_LEN_MAX},
     follow::FOLLOW_INTERVAL,
-    masters::MASTERS_INTERVAL,
+    masters::{MASTERS_INTERVAL, PROVE_INTERVAL},
     record::Record,
     rotation::{Census, Rewrapped},
 };

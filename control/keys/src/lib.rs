@@ -35,7 +35,7 @@ pub use self::{
     key_file::{KEY_FILE_LEN_MAX, KeyFile, KeyFileError, MASTER_KEYS_MAX},
     keyring::{
         CACHE_FRESH_MAX, CACHE_LEN_MAX, Census, FOLLOW_INTERVAL, KEYRING_PREFIX, Keyring,
-        KeyringError, MASTERS_INTERVAL, OwnerState, Record, Rewrapped, UseError,
+        KeyringError, MASTERS_INTERVAL, OwnerState, PROVE_INTERVAL, Record, Rewrapped, UseError,
     },
     kms::{Kms, KmsError, MASTER_KEY_ID_LEN_MAX, MasterKeyId, WRAPPED_LEN_MAX, Wrapped},
     owner::{Owner, OwnerError},

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   Store ──▶ records ──▶ ┌ access      who may do what
+//!                         ├ due         when records are over, to find them by that
 //!                         ├ ipam        which address is given to whom
 //!                         ├ liveness    which hosts are not heard of any more
 //!                         ├ owned       whose records are, to find them by that
@@ -21,6 +22,7 @@
 //! decision rests on; if one has changed, it is decided anew. So two processes that decide at once do no harm.
 
 pub mod access;
+pub mod due;
 pub mod id;
 pub mod ipam;
 pub mod liveness;

@@ -26,7 +26,7 @@ pub use self::{
     },
     identity::{
         AuditKey, EMAIL_LEN_MAX, ENVIRONMENTS, ENVIRONMENTS_MAX, EnvironmentName, Installation,
-        JoinToken, JoinTokenUse, Organisation, OrganisationName, User, UserEmail,
+        JoinToken, JoinTokenUse, Organisation, OrganisationName, Remains, User, UserEmail,
     },
     membership::{
         Invitation, InvitedTo, Membership, Roster, SecondFactor, Session, SignIn, SshKey, Token,

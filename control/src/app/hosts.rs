@@ -9,6 +9,7 @@ use rustls::{
 use weft_model::{
     Decoded, Record, TokenId,
     access::{Action, Object},
+    due::JOIN_AGAIN,
     placement::Decision,
     record::{Capacity, Endpoint, Host, HostState, JoinToken, JoinTokenUse, LABELS_MAX, Place},
 };
@@ -29,8 +30,6 @@ use crate::secret::{self, hex, random};
 pub const JOIN_TOKEN_SECONDS_MAX: u32 = 7 * 24 * 3_600;
 /// What the control plane is called in its own certificate.
 const SERVER: &str = "control";
-/// How long the same key may ask again with a join token that it has used.
-pub(super) const JOIN_AGAIN: Duration = Duration::from_secs(3_600);
 /// Longest name and longest value of a label, bytes.
 const LABEL_LEN_MAX: usize = 256;
 /// Most endpoints of a host.

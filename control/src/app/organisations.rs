@@ -1,6 +1,6 @@
 //! Organisations.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use weft_audit::{Facts, Word};
 use weft_model::{
@@ -9,7 +9,7 @@ use weft_model::{
     placement::Decision,
     record::{
         ENVIRONMENTS_MAX, Environment, EnvironmentState, Invitation, InvitedTo, Membership,
-        Organisation, OrganisationName, Roster,
+        Organisation, OrganisationName, Remains, Roster,
     },
 };
 use weft_store::Transaction;
@@ -19,7 +19,7 @@ use super::{App, AppError, Caller, Turn, environments::rests_on};
 use crate::{audit, secret::random};
 
 /// The time of grace of an organisation is over: it goes.
-const PURGE: Word = Word::new("organisations.purge");
+pub(super) const PURGE: Word = Word::new("organisations.purge");
 
 impl App {
     /// Makes an organisation, and an invitation for its first owner.
@@ -247,11 +247,9 @@ impl App {
 
     /// Removes organisations whose time has come, with everything of them.
     pub(super) async fn purge_organisations(&self, turn: &Turn) -> Result<(), AppError> {
-        let all = self.view.read(|state| state.list::<Organisation>("", None, usize::MAX))?;
-        for found in all {
-            let is_due = found.record.purge.is_some_and(|purge| purge <= self.now());
+        for found in self.due::<Organisation>()? {
             // None is made from when it was to go on, and what was made before is in the view that says so.
-            if !is_due || !self.environments_of(&found.record.id)?.is_empty() {
+            if !self.environments_of(&found.record.id)?.is_empty() {
                 continue;
             }
             self.still_in(turn).await?;
@@ -264,8 +262,7 @@ impl App {
         Ok(())
     }
 
-    /// It first, unless somebody restores it at this moment; what of it is left when the process ends then goes the
-    /// next time that something is tidied.
+    /// It first, unless somebody restores it at this moment; then its people, of whom there are no more.
     async fn remove_organisation(
         &self,
         turn: &Turn,
@@ -273,42 +270,28 @@ impl App {
     ) -> Result<(), AppError> {
         let organisation = &found.record;
         let id = &organisation.id;
+        let remains = Remains::Organisation { id: id.clone() };
         let transaction = rests_on(Transaction::new(), found)?
             .delete(OrganisationName::key_at(organisation.name.as_str())?)
             .delete(Roster::key_at(id.as_str())?)
-            .delete(organisation.key()?);
+            .delete(organisation.key()?)
+            .put(remains.key()?, remains.encode()?);
         if !self.commit_in(turn, transaction).await? {
             // Somebody has restored it.
             return Ok(());
         }
+        self.remove_rest(turn, &remains).await?;
         tracing::info!(organisation = %id, "an organisation and everything of it is gone");
-        self.forget_people(turn).await
+        Ok(())
     }
 
-    /// Nobody is in an organisation that is gone, or invited into one.
-    pub(super) async fn forget_people(&self, turn: &Turn) -> Result<(), AppError> {
-        // Of one state: an organisation is there before anybody is in it.
-        let (invitations, memberships) = self.view.read(|state| {
-            let all = state.list::<Organisation>("", None, usize::MAX)?;
-            let known: BTreeSet<_> = all.into_iter().map(|found| found.record.id).collect();
-            let is_gone = |invitation: &Decoded<Invitation>| match &invitation.record.to {
-                InvitedTo::Organisation(into, _) => !known.contains(into),
-                InvitedTo::Installation => false,
-            };
-            let mut invitations = state.list::<Invitation>("", None, usize::MAX)?;
-            invitations.retain(is_gone);
-            let mut memberships = state.list::<Membership>("", None, usize::MAX)?;
-            memberships.retain(|found| !known.contains(&found.record.organisation));
-            Ok::<_, AppError>((invitations, memberships))
-        })?;
-        for found in invitations {
-            let transaction = rests_on(Transaction::new(), &found)?.delete(found.record.key()?);
-            self.commit_in(turn, transaction).await?;
-        }
-        for found in memberships {
-            let transaction = rests_on(Transaction::new(), &found)?.delete(found.record.key()?);
-            self.commit_in(turn, transaction).await?;
-        }
-        Ok(())
+    /// Nobody is in an organisation that is gone, or invited into it.
+    pub(super) async fn remove_people(
+        &self,
+        turn: &Turn,
+        of: &OrganisationId,
+    ) -> Result<(), AppError> {
+        self.remove_all_of::<Invitation>(turn, of).await?;
+        self.remove_all_of::<Membership>(turn, of).await
     }
 }

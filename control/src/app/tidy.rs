@@ -1,28 +1,36 @@
 //! What is over goes: environments whose time has come, addresses after their quarantine, tokens that have expired.
 //!
 //! Every step is a transaction that rests on what it removes and on the turn of whoever does it, so a process may be
-//! ended, or stand still, at any moment.
+//! ended, or stand still, at any moment. What is over is found by when it is: what is not costs nothing here, however
+//! much of it there is.
+
+use std::collections::BTreeSet;
 
 use weft_audit::{Facts, Word};
 use weft_keys::Owner;
 use weft_model::{
-    Decoded, OrganisationId, Record, UnixMs,
+    Decoded, OrganisationId, Record,
+    due::Ending,
+    owned::Owned,
     placement::{self, Scene},
     policy::Policy,
     record::{
         Address, Attachment, Authority, Binding, Drain, Environment, EnvironmentName,
-        EnvironmentState, Grant, Health, Invitation, JoinToken, Membership, Role, SealedSecret,
-        Secret, SecretUsage, Service, Session, Slot, Token, Usage,
+        EnvironmentState, Grant, Health, Invitation, JoinToken, Membership, Remains, Role,
+        SealedSecret, Secret, SecretUsage, Service, Session, Slot, Token, Usage,
     },
 };
-use weft_store::{CommitError, LIST_LEN_MAX, OPERATIONS_MAX, Transaction};
+use weft_store::{CommitError, Key, LIST_LEN_MAX, OPERATIONS_MAX, Transaction};
 use weft_types::EnvironmentId;
 
-use super::{App, AppError, Turn, environments::rests_on};
+use super::{App, AppError, Turn, environments::rests_on, organisations};
 use crate::audit;
 
 /// The time of grace of an environment is over: it goes, with its key.
 const PURGE: Word = Word::new("environments.purge");
+/// Most records of a kind that are removed at once, those first that have been over longest: the rest is for the next
+/// time, and no kind waits for all of another.
+const TIDY_LEN_MAX: usize = 1_000;
 
 /// What belongs to an environment: kinds whose paths begin with its id.
 const OWNED: [&str; 15] = [
@@ -49,31 +57,42 @@ impl App {
     /// # Errors
     /// [`AppError`]; what could not be removed is tried again the next time.
     pub async fn tidy(&self, turn: &Turn) -> Result<(), AppError> {
-        let environments =
-            self.view.read(|state| state.list::<Environment>("", None, usize::MAX))?;
-        for environment in environments {
-            let due = match environment.record.state {
-                EnvironmentState::Deleting { purge } => purge <= self.now(),
-                EnvironmentState::Purging => true,
-                EnvironmentState::Active | EnvironmentState::Suspended => false,
-            };
-            if due {
-                self.purge(turn, &environment).await?;
-            } else {
-                self.free_addresses(turn, environment).await?;
-            }
+        for environment in self.due::<Environment>()? {
+            self.purge(turn, &environment).await?;
         }
+        self.free_addresses(turn).await?;
         self.purge_organisations(turn).await?;
-        self.forget_people(turn).await?;
-        let now = self.now();
-        self.forget(turn, |session: &Session| session.expires <= now).await?;
-        self.forget(turn, |token: &Token| token.expires <= now).await?;
-        self.forget_invitations(turn, now).await?;
-        self.forget(turn, |token: &JoinToken| is_over(token, now)).await?;
-        self.forget(turn, |grant: &Grant| grant.used_by.is_none() && grant.expires <= now).await
+        self.remove_remains(turn).await?;
+        self.forget::<Session>(turn).await?;
+        self.forget::<Token>(turn).await?;
+        self.forget_invitations(turn).await?;
+        self.forget::<JoinToken>(turn).await?;
+        self.forget::<Grant>(turn).await
     }
 
-    async fn free_addresses(
+    /// What is over now.
+    pub(super) fn due<R: Ending>(&self) -> Result<Vec<Decoded<R>>, AppError> {
+        let now = self.now();
+        Ok(self.view.read(|state| state.due(now, TIDY_LEN_MAX))?)
+    }
+
+    /// Addresses whose quarantine is over.
+    async fn free_addresses(&self, turn: &Turn) -> Result<(), AppError> {
+        let due = self.due::<Address>()?.into_iter();
+        let of: BTreeSet<EnvironmentId> = due.map(|address| address.record.environment).collect();
+        for id in of {
+            let environment = self.view.read(|state| state.get::<Environment>(id.as_str()))?;
+            // Those of what goes go with it.
+            let stays =
+                |found: &Decoded<Environment>| found.record.state != EnvironmentState::Purging;
+            if let Some(environment) = environment.filter(stays) {
+                self.free_addresses_of(turn, environment).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn free_addresses_of(
         &self,
         turn: &Turn,
         environment: Decoded<Environment>,
@@ -127,33 +146,79 @@ impl App {
         turn: &Turn,
         environment: &Decoded<Environment>,
     ) -> Result<(), AppError> {
-        let id = &environment.record.id;
+        let Environment { id, organisation, name, .. } = &environment.record;
         self.keyring.destroy(&Owner::Environment(id.clone()), self.clock.system_time()).await?;
-        self.remove_owned(turn, id).await?;
-        self.forget(turn, |token: &Token| token.environment == *id).await?;
-        let Environment { organisation, name, .. } = &environment.record;
-        self.forget_roles(turn, id, organisation).await?;
+        // While it is there: hosts are told of nothing that is of no environment.
+        self.remove_all_of_environment(turn, id, organisation).await?;
+        let remains = Remains::Environment { id: id.clone(), organisation: organisation.clone() };
         let transaction = Transaction::new()
             .delete(EnvironmentName::key_at(&format!("{organisation}/{name}"))?)
-            .delete(environment.record.key()?);
+            .delete(environment.record.key()?)
+            .put(remains.key()?, remains.encode()?);
         self.commit_in(turn, transaction).await?;
-        // What somebody has put there meanwhile: now that it is gone, nobody does any more.
-        self.remove_owned(turn, id).await?;
+        self.remove_rest(turn, &remains).await?;
         tracing::info!(environment = %id, "an environment and everything of it is gone");
         Ok(())
     }
 
-    async fn remove_owned(&self, turn: &Turn, id: &EnvironmentId) -> Result<(), AppError> {
-        for kind in OWNED {
-            // Without the slash for what is one to an environment: ids have one length, so none begins another.
-            self.remove_all(turn, &format!("{kind}/{id}")).await?;
+    /// Of what is gone, what a process has left behind that has ended.
+    async fn remove_remains(&self, turn: &Turn) -> Result<(), AppError> {
+        for Decoded { record: remains, .. } in self.due::<Remains>()? {
+            self.still_in(turn).await?;
+            let call = match &remains {
+                Remains::Environment { id, organisation } => {
+                    self.recorder.own(PURGE, audit::environment(id, organisation))
+                }
+                Remains::Organisation { id } => {
+                    self.recorder.own(organisations::PURGE, audit::organisation(id))
+                }
+            };
+            call.begin().await?;
+            let removed = self.remove_rest(turn, &remains).await;
+            call.end(removed.as_ref().map(|()| Facts::none())).await?;
+            removed?;
         }
         Ok(())
     }
 
-    async fn forget_invitations(&self, turn: &Turn, now: UnixMs) -> Result<(), AppError> {
-        let all = self.view.read(|state| state.list::<Invitation>("", None, usize::MAX))?;
-        for invitation in all.into_iter().filter(|found| found.record.expires <= now) {
+    /// What is left of what is gone, into which nobody puts anything any more; at the end that by which it is found.
+    pub(super) async fn remove_rest(&self, turn: &Turn, remains: &Remains) -> Result<(), AppError> {
+        match remains {
+            Remains::Environment { id, organisation } => {
+                self.remove_all_of_environment(turn, id, organisation).await?;
+            }
+            Remains::Organisation { id } => self.remove_people(turn, id).await?,
+        }
+        self.remove_keys(turn, vec![remains.key()?]).await
+    }
+
+    async fn remove_all_of_environment(
+        &self,
+        turn: &Turn,
+        id: &EnvironmentId,
+        organisation: &OrganisationId,
+    ) -> Result<(), AppError> {
+        for kind in OWNED {
+            // Without the slash for what is one to an environment: ids have one length, so none begins another.
+            self.remove_all(turn, &format!("{kind}/{id}")).await?;
+        }
+        self.remove_all_of::<Token>(turn, id).await?;
+        self.forget_roles(turn, id, organisation).await
+    }
+
+    /// All records of a kind that are somebody's, whoever changes them at the same moment.
+    pub(super) async fn remove_all_of<R: Owned>(
+        &self,
+        turn: &Turn,
+        owner: &R::Owner,
+    ) -> Result<(), AppError> {
+        let all = self.view.read(|state| state.all_of::<R>(owner))?;
+        let keys = all.into_iter().map(|found| found.record.key());
+        self.remove_keys(turn, keys.collect::<Result<_, _>>()?).await
+    }
+
+    async fn forget_invitations(&self, turn: &Turn) -> Result<(), AppError> {
+        for invitation in self.due::<Invitation>()? {
             self.commit_in(turn, self.forget_invitation(&invitation).await?).await?;
         }
         Ok(())
@@ -200,39 +265,24 @@ impl App {
                 return Ok(());
             }
             let keys = page.entries.into_iter().map(|entry| entry.key);
-            let transaction = keys.fold(Transaction::new(), Transaction::delete);
-            self.commit_in(turn, transaction).await?;
+            self.remove_keys(turn, keys.collect()).await?;
         }
     }
 
-    /// Removes records that are over, if they are still as they were read.
-    async fn forget<R: Record>(
-        &self,
-        turn: &Turn,
-        is_over: impl Fn(&R) -> bool,
-    ) -> Result<(), AppError> {
-        for transaction in self.all_without(is_over)? {
+    async fn remove_keys(&self, turn: &Turn, keys: Vec<Key>) -> Result<(), AppError> {
+        for some in keys.chunks(OPERATIONS_MAX) {
+            let transaction = some.iter().cloned().fold(Transaction::new(), Transaction::delete);
             self.commit_in(turn, transaction).await?;
         }
         Ok(())
     }
 
-    /// For each record that is over what removes it, if it is still as it was read.
-    pub(super) fn all_without<R: Record>(
-        &self,
-        is_over: impl Fn(&R) -> bool,
-    ) -> Result<Vec<Transaction>, AppError> {
-        let all = self.view.read(|state| state.list::<R>("", None, usize::MAX))?;
-        let over = all.into_iter().filter(|found| is_over(&found.record));
-        over.map(|found| Ok(rests_on(Transaction::new(), &found)?.delete(found.record.key()?)))
-            .collect()
-    }
-}
-
-/// A token that was used is remembered as long as its host may ask again.
-fn is_over(token: &JoinToken, now: UnixMs) -> bool {
-    match &token.used {
-        Some(used) => used.at.after(super::hosts::JOIN_AGAIN) <= now,
-        None => token.expires <= now,
+    /// Removes records that are over, if they are still as they were read.
+    async fn forget<R: Ending>(&self, turn: &Turn) -> Result<(), AppError> {
+        for found in self.due::<R>()? {
+            let transaction = rests_on(Transaction::new(), &found)?.delete(found.record.key()?);
+            self.commit_in(turn, transaction).await?;
+        }
+        Ok(())
     }
 }

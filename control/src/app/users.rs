@@ -207,7 +207,8 @@ impl App {
             call.end(left.as_ref().map(|()| Facts::none())).await?;
             left?;
         }
-        for transaction in self.all_without(|session: &Session| session.user == found.id)? {
+        for session in self.view.read(|state| state.all_of::<Session>(&found.id))? {
+            let transaction = rests_on(Transaction::new(), &session)?.delete(session.record.key()?);
             self.try_once(transaction).await?;
         }
         transact!(self, {

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use weft_model::{
-    Decoded, Record, RecordError,
+    Decoded, Record, RecordError, UnixMs,
+    due::{Due, Ending},
     ipam::Ledger,
     owned::{Index, Owned},
     projection::{Fact, Projection},
@@ -19,20 +20,22 @@ pub struct State {
     projection: Projection,
     ledgers: HashMap<EnvironmentId, Ledger>,
     index: Index,
+    due: Due,
 }
 
 impl State {
     pub(super) fn of(fold: Fold) -> Result<Self, RecordError> {
         let mut facts = Vec::new();
-        let (mut ledgers, mut index) = (HashMap::new(), Index::default());
+        let (mut ledgers, mut index, mut due) = (HashMap::new(), Index::default(), Due::default());
         for entry in fold.entries().values() {
             let change = Change::Put(entry.clone());
             facts.extend(Fact::of(&change)?);
             note_address(&mut ledgers, &change)?;
             index.handle(&change);
+            due.handle(&change);
         }
         let projection = Projection::of(fold.revision(), facts);
-        Ok(Self { fold, projection, ledgers, index })
+        Ok(Self { fold, projection, ledgers, index, due })
     }
 
     /// Returns the hosts that have news.
@@ -44,6 +47,7 @@ impl State {
         }
         for change in &batch.changes {
             self.index.handle(change);
+            self.due.handle(change);
         }
         let told = self.projection.apply(batch.revision, facts);
         self.fold.handle_batch(batch);
@@ -137,6 +141,19 @@ impl State {
     /// [`RecordError`] when one is damaged.
     pub fn all_of<R: Owned>(&self, owner: &R::Owner) -> Result<Vec<Decoded<R>>, RecordError> {
         self.owned(owner, None, |_| true, usize::MAX)
+    }
+
+    /// Records of a kind whose time has come, in the order in which it has. Nothing else is read.
+    ///
+    /// # Errors
+    /// [`RecordError`] when one is damaged.
+    pub fn due<R: Ending>(
+        &self,
+        now: UnixMs,
+        len_max: usize,
+    ) -> Result<Vec<Decoded<R>>, RecordError> {
+        let due = self.due.keys::<R>(now).filter_map(|key| self.fold.entries().get(key));
+        due.take(len_max).map(R::decode).collect()
     }
 }
 

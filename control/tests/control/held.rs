@@ -24,6 +24,8 @@ pub(crate) struct Held {
     goes_on: watch::Sender<bool>,
     hears: watch::Sender<bool>,
     asked: AtomicUsize,
+    /// How many changes are made before none is any more.
+    lasts: AtomicUsize,
     pub(crate) stands_still: Notify,
 }
 
@@ -31,8 +33,9 @@ impl Held {
     /// Goes on at first, and hears everything.
     pub(crate) fn new(store: Arc<dyn Store>, key: Key) -> Arc<Self> {
         let (goes_on, hears) = (watch::Sender::new(true), watch::Sender::new(true));
-        let asked = AtomicUsize::default();
-        Arc::new(Self { store, key, goes_on, hears, asked, stands_still: Notify::new() })
+        let (asked, stands_still) = (AtomicUsize::default(), Notify::new());
+        let lasts = AtomicUsize::new(usize::MAX);
+        Arc::new(Self { store, key, goes_on, hears, asked, lasts, stands_still })
     }
 
     /// How often records were read here until now.
@@ -48,6 +51,11 @@ impl Held {
     /// See [`Held::stop`].
     pub(crate) fn go_on(&self) {
         self.goes_on.send_replace(true);
+    }
+
+    /// So many changes are made from now on, and then none: the process has ended.
+    pub(crate) fn last(&self, changes: usize) {
+        self.lasts.store(changes, Ordering::Relaxed);
     }
 
     /// Whether it hears what others change.
@@ -82,6 +90,10 @@ impl Store for Held {
                 self.stands_still.notify_one();
             }
             goes_on.wait_for(|goes_on| *goes_on).await.unwrap();
+        }
+        let is_one_less = |left: usize| left.checked_sub(1);
+        if self.lasts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_one_less).is_err() {
+            return Err(StoreError::Unavailable("the process has ended".to_owned()).into());
         }
         self.store.commit(transaction).await
     }

@@ -23,6 +23,7 @@ mod master_keys;
 mod members;
 mod need_to_know;
 mod organisations;
+mod purges;
 mod races;
 mod registry;
 mod secrets;

@@ -9,12 +9,15 @@ use weft_control::{
         AttachWish, Caller, EnvironmentReference, HostWish, NewEnvironment, NewToken, StateChange,
     },
 };
-use weft_control_api::v1::OrganisationRole;
+use weft_control_api::v1::{OrganisationRole, who_am_i_response};
 use weft_model::{
     Record, SlotName,
     access::{Actor, EnvironmentRole},
     policy::Verdict,
-    record::{Attachment, Binding, Environment, Quotas, Share, SlotKey},
+    record::{
+        Attachment, Binding, Environment, Organisation, Quotas, Roster, Share, SlotKey, Token,
+        Usage, User,
+    },
 };
 use weft_store::{Key, Store};
 use weft_types::HostId;
@@ -62,11 +65,21 @@ impl Acme {
 
     async fn race_for_organisation(&self) -> Race {
         let path = self.shop.organisation.as_str();
-        self.race_for(weft_model::record::Organisation::key_at(path).unwrap()).await
+        self.race_for(Organisation::key_at(path).unwrap()).await
     }
 
     fn app(&self) -> &App {
         &self.site.app
+    }
+
+    async fn operator(&self) -> Caller {
+        self.site.caller(self.app().actor_of(&self.site.operator).await.unwrap())
+    }
+
+    async fn owner_id(&self) -> String {
+        let who = self.site.who(&self.owner).await.unwrap();
+        let Some(who_am_i_response::Actor::User(user)) = who.actor else { panic!("no person") };
+        user.id
     }
 
     /// Keys of the store in which this is.
@@ -142,6 +155,15 @@ fn is_going<T: std::fmt::Debug>(refused: Result<T, AppError>) {
 fn stays<T: std::fmt::Debug>(refused: Result<T, AppError>) {
     let Err(AppError::State(why)) = &refused else { panic!("{refused:?}") };
     assert_eq!(why, "it has 1 environments that stay: delete them first");
+}
+
+fn robot() -> NewToken {
+    NewToken {
+        name: "robot".to_owned(),
+        role: EnvironmentRole::Viewer,
+        uses: Default::default(),
+        seconds: 3_600,
+    }
 }
 
 const DELETE: StateChange = StateChange::Delete { grace: GRACE };
@@ -232,7 +254,9 @@ async fn no_two_that_make_environments_at_the_same_moment_pass_their_organisatio
 #[tokio::test]
 async fn nobody_comes_into_an_organisation_that_goes_at_the_same_moment() {
     let acme = Acme::new().await;
-    let race = acme.race_for_organisation().await;
+    // What every change of its people writes, whatever that rests on.
+    let roster = Roster::key_at(acme.shop.organisation.as_str()).unwrap();
+    let race = acme.race_for(roster).await;
     race.set(acme.app(), DELETE).await.unwrap();
     let email = "m@acme.example";
     let invited = acme.site.invite(&acme.owner, "acme", email, OrganisationRole::Member).await;
@@ -251,34 +275,54 @@ async fn nobody_comes_into_an_organisation_that_goes_at_the_same_moment() {
 #[tokio::test]
 async fn no_token_is_made_in_an_environment_that_goes_at_the_same_moment() {
     let acme = Acme::new().await;
-    let race = acme.race_for(acme.shop.key().unwrap()).await;
-    let new = NewToken {
-        name: "robot".to_owned(),
-        role: EnvironmentRole::Viewer,
-        uses: Default::default(),
-        seconds: 3_600,
-    };
-    let shop = shop();
+    // Who makes one is in its conditions, whatever else is.
+    let race = acme.race_for(User::key_at(&acme.owner_id().await).unwrap()).await;
+    let (new, shop) = (robot(), shop());
     let make = race.late.create_token(&race.owner, &shop, &new, proof(PASSWORD));
     let ended = async { race.set(acme.app(), DELETE).await.unwrap() };
     is_going(race.late(make, ended).await.map(drop));
     assert_eq!(acme.with("token/").await, Vec::<String>::new());
 }
 
+#[tokio::test]
+async fn a_token_that_is_used_as_its_maker_is_suspended_does_not_outlast_that() {
+    let acme = Acme::new().await;
+    let owner = acme.site.caller(acme.app().actor_of(&acme.owner).await.unwrap());
+    let made = acme.app().create_token(&owner, &shop(), &robot(), proof(PASSWORD)).await;
+    let (token, secret) = made.unwrap();
+    let key = Token::key_at(&token.secret_hash).unwrap();
+    // Its maker was found to be good, and when it was used is not noted yet.
+    let (using, suspending) = (acme.race_for(key.clone()).await, acme.race_for(key).await);
+    using.held.stop();
+    let used = {
+        let late = Arc::clone(&using.late);
+        tokio::spawn(async move { late.actor_of(&secret).await.map(drop) })
+    };
+    timeout(Duration::from_secs(30), using.held.stands_still.notified()).await.unwrap();
+    let (operator, maker) = (acme.operator().await, acme.owner_id().await);
+    let suspend = suspending.late.set_suspended(&operator, &maker, true);
+    let noted = async {
+        using.held.go_on();
+        used.await.unwrap().unwrap();
+    };
+    suspending.late(suspend, noted).await.unwrap();
+    assert_eq!(acme.with("token/").await, Vec::<String>::new());
+}
+
 /// An environment and a host that may have attachments there.
-async fn with_host() -> (Acme, Race, HostId) {
+async fn with_host() -> (Acme, HostId) {
     let acme = Acme::new().await;
     let Host { id, .. } = acme.site.enrol("host-a").await;
     acme.site.allow("acme/shop", &id).await;
-    let path = format!("{}/{id}", acme.shop.id);
-    let race = acme.race_for(Binding::key_at(&path).unwrap()).await;
-    (acme, race, id.parse().unwrap())
+    (acme, id.parse().unwrap())
 }
 
 #[tokio::test]
 async fn nothing_rests_on_the_leave_of_a_host_that_it_has_lost_at_the_same_moment() {
-    let (acme, race, host) = with_host().await;
-    let operator = acme.site.caller(acme.app().actor_of(&acme.site.operator).await.unwrap());
+    let (acme, host) = with_host().await;
+    let path = format!("{}/{host}", acme.shop.id);
+    let race = acme.race_for(Binding::key_at(&path).unwrap()).await;
+    let operator = acme.operator().await;
     let attached = async { race.attach(acme.app(), &host).await.map(drop).unwrap() };
     let shop = shop();
     let deny = race.late.deny_host(&operator, &shop, &host, false);
@@ -286,8 +330,10 @@ async fn nothing_rests_on_the_leave_of_a_host_that_it_has_lost_at_the_same_momen
     let Err(AppError::State(why)) = &refused else { panic!("{refused:?}") };
     assert_eq!(why, "1 attachments rest on it");
 
-    let (acme, race, host) = with_host().await;
-    let operator = acme.site.caller(acme.app().actor_of(&acme.site.operator).await.unwrap());
+    // What every attachment writes, whatever that rests on.
+    let (acme, host) = with_host().await;
+    let race = acme.race_for(Usage::key_at(acme.shop.id.as_str()).unwrap()).await;
+    let operator = acme.operator().await;
     let denied = async {
         acme.app().deny_host(&operator, &shop, &host, false).await.map(drop).unwrap();
     };
@@ -296,12 +342,11 @@ async fn nothing_rests_on_the_leave_of_a_host_that_it_has_lost_at_the_same_momen
     assert_eq!(why, "host host-a is not allowed in this environment");
 }
 
-#[tokio::test]
-async fn what_is_put_into_an_environment_while_it_goes_goes_with_it() {
-    let acme = Acme::new().await;
+/// A host is allowed in an environment whose end is about to be written, by a process that makes so many changes from
+/// then on, and ends.
+async fn allowed_while_it_goes(acme: &Acme, race: &Race, changes: usize) -> Result<(), AppError> {
     let host: HostId = acme.site.enrol("host-a").await.id.parse().unwrap();
-    let race = acme.race_for(acme.shop.key().unwrap()).await;
-    let operator = acme.site.caller(acme.app().actor_of(&acme.site.operator).await.unwrap());
+    let operator = acme.operator().await;
     race.set(acme.app(), DELETE).await.unwrap();
     acme.clock.advance(2 * GRACE);
     // Nobody restores it from here on.
@@ -309,7 +354,28 @@ async fn what_is_put_into_an_environment_while_it_goes_goes_with_it() {
     let turn = acme.site.turn(&race.late).await;
     let allowed = async {
         acme.app().allow_host(&operator, &shop(), &host).await.map(drop).unwrap();
+        race.held.last(changes);
     };
-    race.late(race.late.tidy(&turn), allowed).await.unwrap();
+    let tidied = race.late(race.late.tidy(&turn), allowed).await;
+    race.late.end_turn(turn).await.unwrap();
+    tidied
+}
+
+#[tokio::test]
+async fn what_is_put_into_an_environment_while_it_goes_goes_with_it() {
+    let acme = Acme::new().await;
+    let race = acme.race_for(acme.shop.key().unwrap()).await;
+    allowed_while_it_goes(&acme, &race, usize::MAX).await.unwrap();
+    assert_eq!(acme.with(acme.shop.id.as_str()).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_is_put_into_an_environment_while_it_goes_goes_also_when_the_process_ends_then() {
+    let acme = Acme::new().await;
+    let race = acme.race_for(acme.shop.key().unwrap()).await;
+    let ended = allowed_while_it_goes(&acme, &race, 1).await;
+    assert!(matches!(ended, Err(AppError::Unavailable)), "{ended:?}");
+    assert_eq!(acme.with("binding/").await.len(), 1);
+    acme.site.tidy().await;
     assert_eq!(acme.with(acme.shop.id.as_str()).await, Vec::<String>::new());
 }

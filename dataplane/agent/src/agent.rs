@@ -34,7 +34,7 @@ use crate::{
     enrol::Candidate,
     leaves::Leaves,
     plane::Dataplane,
-    state::{Bindings, Cache, Release, State, StateError},
+    state::{Bindings, Cache, State, StateError},
     status::ControlStatus,
 };
 
@@ -79,8 +79,6 @@ pub struct Agent {
     applied: u64,
     leaves: Leaves,
     bindings: Bindings,
-    /// Attachments whose end was told, until it is heard that they are not to be here any more.
-    ended: Vec<Release>,
     /// Callers whose attachments were granted and are not there yet.
     waiting: Vec<Waiting>,
     contact: Option<SystemTime>,
@@ -133,7 +131,6 @@ impl Agent {
             applied: 0,
             leaves,
             bindings,
-            ended: Vec::new(),
             waiting: Vec::new(),
             contact,
             status,
@@ -230,7 +227,9 @@ impl Agent {
     async fn apply<D: Dataplane>(&mut self, dataplane: &D) {
         self.leaves.retain(&self.documents);
         self.forget_bindings().await;
-        self.forget_ended();
+        if self.forget_ended() {
+            self.keep_places().await;
+        }
         let desired = self.desired();
         match dataplane.apply(desired.clone()).await {
             Ok(()) => self.applied = self.documents.revision(),

@@ -128,7 +128,7 @@ pub(crate) struct Binding {
     pub(crate) interface: String,
 }
 
-/// An attachment that ended here while the control plane was away.
+/// An attachment that ended here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Release {
@@ -151,10 +151,14 @@ pub(crate) struct Asked {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Bindings {
     pub(crate) bindings: Vec<Binding>,
+    /// Those that are to be told to the control plane.
     pub(crate) releases: Vec<Release>,
     /// Left out when there is none, as in files of before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) asked: Vec<Asked>,
+    /// Those that were told, until it is heard that they are not to be here any more. Left out when there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ended: Vec<Release>,
 }
 
 impl Bindings {

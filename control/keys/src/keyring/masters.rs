@@ -10,14 +10,20 @@
 use std::{collections::BTreeSet, convert::Infallible, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use tokio::{sync::watch, time::sleep};
-use weft_store::{Entry, Key, Transaction};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+use weft_store::{Entry, Key, Revision, Transaction};
 
 use super::{ATTEMPTS_MAX, Keyring, KeyringError, settled};
 use crate::kms::MasterKeyId;
 
-/// How often it is looked whether this process has the master keys that it takes.
+/// How often it is looked whether anything has changed that says which master keys this process takes.
 pub const MASTERS_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the whole keyring is read for that though nothing has: somebody may have wrapped by another master key
+/// without a rotation.
+pub const PROVE_INTERVAL: Duration = Duration::from_secs(60);
 /// Most master keys that are remembered after they were replaced: a file that is older by more rotations lacks the ones
 /// that wrap, which is noticed, too.
 const RETIRED_MAX: usize = 64;
@@ -30,6 +36,15 @@ pub(super) struct Masters {
     current: Option<MasterKeyId>,
     /// In the order in which they were replaced.
     retired: Vec<MasterKeyId>,
+}
+
+/// By what it is noticed, without a look at every key, that this process may not have the master keys that it takes.
+#[derive(Debug, PartialEq, Eq)]
+struct Signs {
+    /// When the store's record was written; none before the first rotation.
+    masters: Option<Revision>,
+    current: MasterKeyId,
+    held: Vec<MasterKeyId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -116,20 +131,38 @@ impl Keyring {
         self.trouble.subscribe()
     }
 
-    /// Looks again and again whether this process has the master keys that it takes, for as long as it is polled.
+    /// Looks again and again whether this process has the master keys that it takes, for as long as it is polled: every
+    /// [`MASTERS_INTERVAL`] at what a rotation or another key file changes, at every key when that has changed, while
+    /// there is trouble, and every [`PROVE_INTERVAL`].
     pub async fn follow_masters(&self) -> Infallible {
+        let mut proved: Option<(Signs, Instant)> = None;
         loop {
-            self.look_at_masters().await;
+            // Before: what changes meanwhile is seen the next time.
+            let (signs, now) = (self.signs().await.ok(), Instant::now());
+            let is_as_proved = proved.as_ref().is_some_and(|(before, at)| {
+                signs.as_ref() == Some(before) && now.duration_since(*at) < PROVE_INTERVAL
+            });
+            let is_well = self.trouble.borrow().is_none();
+            if !(is_as_proved && is_well) {
+                let is_known = self.look_at_masters().await;
+                proved = signs.filter(|_| is_known).map(|signs| (signs, now));
+            }
             sleep(MASTERS_INTERVAL).await;
         }
     }
 
-    /// Looks whether this process has the master keys that it takes, and logs when that has changed.
-    pub async fn look_at_masters(&self) {
+    async fn signs(&self) -> Result<Signs, KeyringError> {
+        let masters = self.store.get(&masters_key()).await?.map(|entry| entry.modified);
+        Ok(Signs { masters, current: self.kms.current().await?, held: self.kms.held().await? })
+    }
+
+    /// Looks at every key whether this process has the master keys that it takes, and logs when that has changed. Whether
+    /// it is known now.
+    pub async fn look_at_masters(&self) -> bool {
         let trouble = match self.prove().await {
             Ok(()) => None,
             // Whoever has no store knows nothing new of its keys.
-            Err(KeyringError::Store(_)) => return,
+            Err(KeyringError::Store(_)) => return false,
             Err(error) => Some(error.to_string()),
         };
         self.trouble.send_if_modified(|known| {
@@ -145,6 +178,7 @@ impl Keyring {
             *known = trouble;
             is_new
         });
+        true
     }
 }
 

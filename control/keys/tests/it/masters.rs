@@ -2,7 +2,11 @@
 
 use std::{fs, sync::Arc};
 
-use weft_keys::{KeyFile, Keyring, KeyringError, KmsError, MasterKeyId, Purpose};
+use tokio::time::{sleep, timeout};
+use weft_keys::{
+    KeyFile, Keyring, KeyringError, KmsError, MASTERS_INTERVAL, MasterKeyId, PROVE_INTERVAL,
+    Purpose,
+};
 use weft_store::Transaction;
 
 use crate::lab::{Lab, NOW, environment};
@@ -97,7 +101,18 @@ async fn keys_that_others_wrap_with_what_is_not_here_are_noticed() {
     // Without the store nothing new is known.
     lab.store.set_down(true);
     old.keyring.look_at_masters().await;
-    assert!(old.keyring.trouble().borrow().is_some());
+    assert_eq!(old.keyring.trouble().borrow().clone(), Some(trouble));
+    keyring.look_at_masters().await;
+    assert_eq!(*keyring.trouble().borrow(), None);
+}
+
+#[tokio::test]
+async fn where_there_is_one_master_key_nothing_is_retired() {
+    let lab = Lab::new();
+    let keyring = lab.open().await;
+    keyring.create(&environment("e0"), NOW).await.unwrap();
+    assert_eq!(keyring.rewrap().await.unwrap().unchanged, 1);
+    assert_eq!(lab.store.read("keyring/v1/masters"), None);
 }
 
 #[tokio::test]
@@ -113,4 +128,51 @@ async fn nobody_begins_with_a_key_file_in_which_a_replaced_key_is_the_newest() {
     lines.swap(last - 1, last);
     fs::write(lab.key_file(), lines.join("\n") + "\n").unwrap();
     is_retired(lab.try_open().await, &newer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_key_is_looked_at_when_something_has_changed_and_now_and_then() {
+    let lab = Lab::new();
+    let keyring = lab.open().await;
+    keyring.create(&environment("e0"), NOW).await.unwrap();
+    let old = Elsewhere::of(&lab).await;
+    let store = lab.store.clone();
+    store.lists();
+    let follow = old.keyring.follow_masters();
+    let look = async {
+        // Once at first, and then after so long.
+        sleep(MASTERS_INTERVAL / 2).await;
+        assert_eq!(store.lists(), 1);
+        sleep(PROVE_INTERVAL - MASTERS_INTERVAL).await;
+        assert_eq!(store.lists(), 0);
+        sleep(MASTERS_INTERVAL).await;
+        assert_eq!(store.lists(), 1);
+        // What others wrap with a key that is not here is noticed by that.
+        let newer = KeyFile::add(lab.key_file(), NOW).unwrap();
+        keyring.create(&environment("e1"), NOW).await.unwrap();
+        let mut trouble = old.keyring.trouble();
+        timeout(2 * PROVE_INTERVAL, trouble.changed()).await.unwrap().unwrap();
+        let said = trouble.borrow_and_update().clone().unwrap();
+        assert!(said.contains(&format!("{newer} is needed")), "{said}");
+        // Another key file is, at once, and so is a rotation.
+        fs::copy(lab.key_file(), &old.file).unwrap();
+        timeout(2 * MASTERS_INTERVAL, trouble.changed()).await.unwrap().unwrap();
+        assert_eq!(*trouble.borrow_and_update(), None);
+        KeyFile::add(lab.key_file(), NOW).unwrap();
+        keyring.rewrap().await.unwrap();
+        timeout(2 * MASTERS_INTERVAL, trouble.changed()).await.unwrap().unwrap();
+        assert!(trouble.borrow().is_some());
+        // Nothing is known of what is not answered, and what was there then is proved afterwards.
+        fs::copy(lab.key_file(), &old.file).unwrap();
+        store.set_down(true);
+        sleep(2 * MASTERS_INTERVAL).await;
+        assert!(trouble.borrow().is_some());
+        store.set_down(false);
+        timeout(2 * MASTERS_INTERVAL, trouble.changed()).await.unwrap().unwrap();
+        assert_eq!(*trouble.borrow_and_update(), None);
+    };
+    tokio::select! {
+        never = follow => match never {},
+        () = look => {}
+    }
 }

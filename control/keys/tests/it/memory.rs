@@ -32,6 +32,7 @@ struct Inside {
     commits: usize,
     fault: Option<(usize, Fault)>,
     faster: Option<Transaction>,
+    lists: usize,
     down: bool,
     deaf: bool,
 }
@@ -63,6 +64,11 @@ impl Memory {
         let happened = inside.fault.is_none();
         inside.fault = None;
         happened
+    }
+
+    /// How often something was listed since this was asked last.
+    pub(crate) fn lists(&self) -> usize {
+        std::mem::take(&mut self.inside().lists)
     }
 
     /// Whether nothing answers.
@@ -140,8 +146,9 @@ impl Store for Memory {
         after: Option<&Key>,
         len_max: usize,
     ) -> Result<Page, StoreError> {
-        let inside = self.inside();
+        let mut inside = self.inside();
         inside.up()?;
+        inside.lists += 1;
         let mut entries: Vec<Entry> = inside
             .entries
             .values()

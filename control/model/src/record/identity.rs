@@ -67,6 +67,35 @@ impl Record for OrganisationName {
     }
 }
 
+/// What is gone, and something of it may be left: it is found by this, which goes last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Remains {
+    /// An environment.
+    Environment {
+        /// Which.
+        id: EnvironmentId,
+        /// Whose it was.
+        organisation: OrganisationId,
+    },
+    /// An organisation.
+    Organisation {
+        /// Which.
+        id: OrganisationId,
+    },
+}
+
+impl Record for Remains {
+    const KIND: &'static str = "remains";
+
+    fn path(&self) -> String {
+        match self {
+            Self::Environment { id, .. } => id.to_string(),
+            Self::Organisation { id } => id.to_string(),
+        }
+    }
+}
+
 /// Which environment of an organisation has a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

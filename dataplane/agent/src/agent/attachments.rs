@@ -73,16 +73,17 @@ impl Agent {
         let ends = |r: &Release| {
             r.environment == *environment && r.name == *name && r.generation == generation
         };
-        (!self.ended.iter().any(ends)).then_some(generation)
+        (!self.bindings.ended.iter().any(ends)).then_some(generation)
     }
 
-    /// Ends that were told, and of which it is heard by now.
-    pub(super) fn forget_ended(&mut self) {
-        let documents = &self.documents;
-        self.ended.retain(|ended| {
+    /// Ends that were told, and of which it is heard by now; whether there were any.
+    pub(super) fn forget_ended(&mut self) -> bool {
+        let (documents, before) = (&self.documents, self.bindings.ended.len());
+        self.bindings.ended.retain(|ended| {
             let known = documents.attachment(&ended.environment, &ended.name);
             known.is_some_and(|known| known.generation == ended.generation)
         });
+        self.bindings.ended.len() < before
     }
 
     /// What can be said before the control plane is asked.
@@ -162,7 +163,7 @@ impl Agent {
             return false;
         }
         self.bindings.releases.retain(|other| other != release);
-        self.ended.push(release.clone());
+        self.bindings.ended.push(release.clone());
         self.forget_ended();
         self.keep_places().await;
         true

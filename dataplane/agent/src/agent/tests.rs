@@ -1,6 +1,6 @@
 //! What the agent decides by itself.
 
-use std::{fs, process::Command, thread};
+use std::{fs, path::Path, process::Command, thread};
 
 use tempfile::TempDir;
 use tonic::transport::Endpoint;
@@ -16,11 +16,17 @@ use crate::{
     connection::{CONNECT_MAX, SILENCE_MAX},
     documents::tests::{answer, attachment, environment},
     seal::Seal,
+    state::Release,
 };
 
 fn agent() -> (Agent, TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let state = State::new(folder.path(), Seal::beside(&State::key_file(folder.path())).unwrap());
+    (agent_in(folder.path()), folder)
+}
+
+/// Of a daemon that begins with what is kept there.
+fn agent_in(folder: &Path) -> Agent {
+    let state = State::new(folder, Seal::beside(&State::key_file(folder)).unwrap());
     let settings = Settings {
         url: "https://192.0.2.9:7443".parse().unwrap(),
         lookup: Lookup::Name,
@@ -29,7 +35,7 @@ fn agent() -> (Agent, TempDir) {
         endpoints: vec!["192.0.2.1:5820".parse().unwrap()],
         version: "0.1.0".to_owned(),
     };
-    (Agent::open(settings, state).unwrap(), folder)
+    Agent::open(settings, state).unwrap()
 }
 
 fn live() -> Live {
@@ -95,6 +101,20 @@ async fn what_has_ended_is_not_there_whether_or_not_it_is_heard_that_it_is_gone(
 }
 
 #[tokio::test]
+async fn what_has_ended_is_not_there_for_the_next_daemon_either() {
+    let (mut agent, folder) = agent();
+    let known = || answer(1, vec![environment("acme"), attachment("acme", "web", "10.40.0.2")]);
+    agent.documents.take(known());
+    let release = Release { environment: acme(), name: web(), generation: 1 };
+    assert!(agent.released(&release, &Ok(())).await);
+    drop(agent);
+    let mut next = agent_in(folder.path());
+    next.documents.take(known());
+    let mut live = live();
+    assert_eq!(next.may_ask(&wanted(), &mut live).await, Ok(true));
+}
+
+#[tokio::test]
 async fn what_has_ended_is_forgotten_when_it_is_heard_that_it_is_gone() {
     let (mut agent, _folder) = agent();
     agent
@@ -102,15 +122,15 @@ async fn what_has_ended_is_forgotten_when_it_is_heard_that_it_is_gone() {
         .take(answer(1, vec![environment("acme"), attachment("acme", "web", "10.40.0.2")]));
     let release = Release { environment: acme(), name: web(), generation: 1 };
     assert!(agent.released(&release, &Ok(())).await);
-    assert_eq!(agent.ended.len(), 1);
+    assert_eq!(agent.bindings.ended.len(), 1);
     let what = Some(removed::What::Attachment("web".to_owned()));
     let gone = v1::Removed { environment: "acme".to_owned(), what };
     agent.documents.take(answer(2, vec![host_update::Update::Removed(gone)]));
-    agent.forget_ended();
-    assert_eq!(agent.ended, []);
+    assert!(agent.forget_ended());
+    assert_eq!(agent.bindings.ended, []);
     // Of what is not there nothing is to be heard.
     assert!(agent.released(&release, &Ok(())).await);
-    assert_eq!(agent.ended, []);
+    assert_eq!(agent.bindings.ended, []);
 }
 
 /// What writes into a pipe waits until somebody reads, as for a slow disk.

@@ -1,0 +1,138 @@
+//! What goes with an environment and its organisation, whenever the process ends that removes it.
+
+use std::time::Duration;
+
+use weft_control::{
+    AppError, Clock,
+    app::{AttachWish, EnvironmentReference, HostWish, NewToken, StateChange},
+};
+use weft_control_api::v1::{
+    self, EnvironmentRole, OrganisationRole, secrets_client::SecretsClient,
+    services_client::ServicesClient,
+};
+use weft_model::{
+    SlotName, access,
+    record::{Share, SlotKey},
+};
+use weft_store::{Fault, Store};
+use weft_types::HostId;
+
+use crate::site::{PASSWORD, Site, name, proof, with};
+
+const GRACE: Duration = Duration::from_secs(60);
+
+/// What was made, and must leave nothing.
+struct Made {
+    owner: String,
+    environment: String,
+    organisation: String,
+}
+
+/// An organisation with people, and an environment with something of everything.
+async fn fill(site: &Site, called: &str, host: &HostId) -> Made {
+    let owner = site.organisation(called).await;
+    let made = site.environment(&owner, called, "shop").await;
+    let shop = format!("{called}/shop");
+    let email = format!("m@{called}.example");
+    site.member(&owner, called, &email, OrganisationRole::Member).await;
+    site.give(&owner, &shop, &email, EnvironmentRole::Viewer).await.unwrap();
+    let invited = format!("x@{called}.example");
+    site.invite(&owner, called, &invited, OrganisationRole::Member).await.unwrap();
+    site.allow(&shop, host.as_str()).await;
+
+    let caller = site.caller(site.app.actor_of(&owner).await.unwrap());
+    let reference: EnvironmentReference = shop.parse().unwrap();
+    let token = NewToken {
+        name: "robot".to_owned(),
+        role: access::EnvironmentRole::Viewer,
+        uses: Default::default(),
+        seconds: 3_600,
+    };
+    site.app.create_token(&caller, &reference, &token, proof(PASSWORD)).await.unwrap();
+    let wish = AttachWish {
+        name: "web-1".parse().unwrap(),
+        slot: SlotKey { service: "web".parse().unwrap(), slot: SlotName::Stable(0) },
+        host: HostWish { id: host.clone(), grant: None },
+        addresses: Vec::new(),
+        share: Share::default(),
+    };
+    site.app.create_attachment(&caller, &reference, &wish).await.unwrap();
+    let channel = site.connect(None).await;
+    let put = v1::PutServiceRequest {
+        environment: name(&shop),
+        name: "web".to_owned(),
+        ..Default::default()
+    };
+    ServicesClient::new(channel.clone()).put_service(with(put, &owner)).await.unwrap();
+    let put = v1::PutSecretRequest {
+        environment: name(&shop),
+        name: "DB_PASSWORD".to_owned(),
+        value: Some(v1::SecretValue { data: b"value".to_vec() }),
+        ..Default::default()
+    };
+    SecretsClient::new(channel).put_secret(with(put, &owner)).await.unwrap();
+    Made { owner, environment: made.id, organisation: made.organisation }
+}
+
+/// How many keys there are, and those in which one of these is, or in whose values.
+async fn keys(site: &Site, of: &[&str]) -> (usize, Vec<String>) {
+    let page = site.store.list("", None, 1_000).await.unwrap();
+    assert!(!page.more);
+    // Each process has a log of its own.
+    let entries = page.entries.into_iter().filter(|entry| !entry.key.has_prefix("audit"));
+    let entries: Vec<_> = entries.collect();
+    let len = entries.len();
+    let with = entries.into_iter().filter(|entry| {
+        let text = format!("{} {}", entry.key, String::from_utf8_lossy(&entry.value));
+        of.iter().any(|of| text.contains(of))
+    });
+    (len, with.map(|entry| entry.key.to_string()).collect())
+}
+
+#[tokio::test]
+async fn whenever_the_process_ends_that_purges_another_one_leaves_nothing() {
+    let clock = Clock::manual(Clock::default().now());
+    let site = Site::start_at(clock.clone()).await;
+    let host: HostId = site.enrol("host-a").await.id.parse().unwrap();
+    let mut before = keys(&site, &[]).await.0;
+    let mut steps = 0;
+    for step in 1.. {
+        let made = fill(&site, "acme", &host).await;
+        let owner = site.caller(site.app.actor_of(&made.owner).await.unwrap());
+        let shop = "acme/shop".parse().unwrap();
+        let delete = StateChange::Delete { grace: GRACE };
+        site.app.set_environment_state(&owner, &shop, delete).await.unwrap();
+        site.app.delete_organisation(&owner, "acme", GRACE).await.unwrap();
+        clock.advance(2 * GRACE);
+        site.tidy().await;
+
+        let turn = site.turn(&site.app).await;
+        site.store.fail_commit(step, Fault::Unavailable);
+        let ended = site.app.tidy(&turn).await;
+        site.app.end_turn(turn).await.unwrap();
+        if ended.is_ok() {
+            break;
+        }
+        assert!(matches!(ended, Err(AppError::Unavailable)), "{ended:?} at step {step}");
+        steps = step;
+        // Another process, with what it has read of the store.
+        let other = site.another_process().await;
+        let turn = site.turn(&other).await;
+        other.tidy(&turn).await.unwrap();
+        other.tidy(&turn).await.unwrap();
+        other.end_turn(turn).await.unwrap();
+
+        let (len, left) = keys(&site, &[&made.environment, &made.organisation]).await;
+        assert_eq!(left, Vec::<String>::new(), "after step {step}");
+        // Two people are left, with an address, a place where they signed in, and a session each.
+        let people = len - before;
+        assert_eq!(people, 8, "after step {step}");
+        // So that the next ones have their addresses.
+        for email in ["owner@acme.example", "m@acme.example"] {
+            let operator = site.caller(site.app.actor_of(&site.operator).await.unwrap());
+            site.app.remove_user(&operator, email).await.unwrap();
+        }
+        before = keys(&site, &[]).await.0;
+    }
+    assert!(steps > 15, "{steps} steps were ended");
+}
