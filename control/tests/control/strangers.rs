@@ -312,8 +312,13 @@ async fn a_foreign_organisation_answers_as_one_that_is_not_there() {
     let own = every_call_about_an_organisation(&site, &Caller::Token(owner), &id).await;
     let refused: Vec<_> = own.iter().filter(|(_, answer)| answer.0 != Code::Ok).collect();
     let said: Vec<_> = refused.iter().map(|(call, answer)| (*call, answer.0)).collect();
-    let last = |call| (call, Code::FailedPrecondition);
-    let expected = ["set_member_role", "delete_organisation", "remove_member"].map(last);
+    let expected = [
+        ("set_member_role", Code::FailedPrecondition),
+        // For operators alone.
+        ("set_organisation_quotas", Code::PermissionDenied),
+        ("delete_organisation", Code::FailedPrecondition),
+        ("remove_member", Code::FailedPrecondition),
+    ];
     assert_eq!(said, expected, "{refused:?}");
 }
 
