@@ -58,6 +58,14 @@ pub(crate) trait Comer: Eq + Hash + Clone {
     fn owner(&self) -> &Self::Owner;
 }
 
+impl Comer for Source {
+    type Owner = Self;
+
+    fn owner(&self) -> &Self {
+        self
+    }
+}
+
 /// So many at once, each of somebody.
 #[derive(Debug)]
 pub(crate) struct Crowd<W>(Arc<Mutex<Places<W>>>);

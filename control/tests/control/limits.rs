@@ -20,7 +20,7 @@ use weft_model::{
 };
 use weft_store::Store;
 
-use crate::site::{Site, code, name, next, said, with};
+use crate::site::{Site, code, deletion, name, next, said, with};
 
 /// Lines of the audit.
 fn lines(site: &Site) -> usize {
@@ -224,8 +224,7 @@ async fn an_organisation_has_so_many_environments_and_those_that_go_count_until_
     let full = (Code::ResourceExhausted, full.to_owned());
     assert_eq!(said(make().await), full);
     let keys = site.keys.list("", None, 1_000).await.unwrap().entries.len();
-    let (environment, grace_seconds) = (name("acme/shop"), Some(60));
-    let delete = v1::DeleteEnvironmentRequest { environment, grace_seconds };
+    let delete = deletion("acme/shop", 60);
     let mut environments = EnvironmentsClient::new(channel.clone());
     environments.delete_environment(with(delete, &owner)).await.unwrap();
     assert_eq!(said(make().await), full);

@@ -93,6 +93,7 @@ fn record(kind: u8, n: u8, end: Option<UnixMs>) -> Change {
             name: "acme".parse().unwrap(),
             created: CREATED,
             purge: end,
+            environments_max: None,
         }),
         _ => put(&Environment {
             id: environment,
@@ -102,6 +103,7 @@ fn record(kind: u8, n: u8, end: Option<UnixMs>) -> Change {
                 Some(purge) => EnvironmentState::Deleting { purge },
                 None => EnvironmentState::Suspended,
             },
+            held: false,
             subnets: Vec::new(),
             quotas: Quotas::default(),
             lifetimes: Lifetimes::default(),
