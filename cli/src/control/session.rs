@@ -114,7 +114,7 @@ pub(crate) enum OrgCommand {
         output: Output,
     },
     /// Change what one may use (operators); what it has stays
-    SetQuota {
+    SetQuotas {
         /// Its name or id
         organisation: String,
         /// Most environments that it may have, 1 to 1024, those that are being deleted among them
@@ -154,7 +154,7 @@ impl OrgCommand {
             Self::Create { output, .. }
             | Self::List(output)
             | Self::Rename { output, .. }
-            | Self::SetQuota { output, .. }
+            | Self::SetQuotas { output, .. }
             | Self::Delete { output, .. }
             | Self::Restore { output, .. } => *output,
         }
@@ -311,7 +311,7 @@ pub(super) async fn org(connection: Connection, command: OrgCommand) -> Result<S
             let sentence = format!("the organisation is {} now", renamed.name);
             Ok(Shown::Done(sentence, organisation_item(renamed)))
         }
-        OrgCommand::SetQuota { organisation, environments, .. } => {
+        OrgCommand::SetQuotas { organisation, environments, .. } => {
             let environments_max = environments;
             let request = v1::SetOrganisationQuotasRequest { organisation, environments_max };
             let set =

@@ -199,12 +199,12 @@ fn an_account_from_its_password_to_its_end() {
 #[test]
 fn an_operator_says_how_many_environments_an_organisation_has() {
     let desk = acme();
-    let refused = desk.refused("org set-quota acme --environments 2");
+    let refused = desk.refused("org set-quotas acme --environments 2");
     assert_eq!(refused, "weft: this is not yours to do");
     desk.login("operator@weft.example");
-    let said = desk.ok("org set-quota acme --environments 1");
+    let said = desk.ok("org set-quotas acme --environments 1");
     assert_eq!(said, "organisation acme may have 1 environments\n");
-    let refused = desk.refused("org set-quota acme --environments 2000");
+    let refused = desk.refused("org set-quotas acme --environments 2000");
     assert_eq!(refused, "weft: environments_max: 2000; expected 1 to 1024");
     assert_eq!(desk.json("org list")[0]["environments_max"], 1);
     desk.login("owner@acme.example");

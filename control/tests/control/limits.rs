@@ -224,9 +224,8 @@ async fn an_organisation_has_so_many_environments_and_those_that_go_count_until_
     let full = (Code::ResourceExhausted, full.to_owned());
     assert_eq!(said(make().await), full);
     let keys = site.keys.list("", None, 1_000).await.unwrap().entries.len();
-    let delete = deletion("acme/shop", 60);
     let mut environments = EnvironmentsClient::new(channel.clone());
-    environments.delete_environment(with(delete, &owner)).await.unwrap();
+    environments.delete_environment(with(deletion("acme/shop", 60), &owner)).await.unwrap();
     assert_eq!(said(make().await), full);
     let now = site.keys.list("", None, 1_000).await.unwrap().entries.len();
     assert_eq!(now, keys, "no key is made for what is refused");
