@@ -60,8 +60,9 @@ pub async fn open(
     let signer = signer(&**store, installation, key, clock).await?;
     let anchors = StoreAnchors::new(Arc::clone(store));
     let reader = Reader::new(place.folder.clone(), anchors.clone(), signer.public_key());
+    let public_key = signer.public_key();
     let mut options = Options::new(place.own(), place.process.clone(), signer, Arc::new(anchors));
-    options.replica = place.replica.clone().map(|folder| Arc::new(FolderReplica::new(folder)) as _);
+    options.replica = place.replica.clone().map(|folder| Arc::new(FolderReplica::new(folder, vec![public_key])) as _);
     let clock = clock.clone();
     options.clock = Arc::new(move || clock.system_time());
     let (audit, running) = Audit::open(options).await.context("the audit log")?;
