@@ -13,6 +13,7 @@
 mod bounds;
 mod installed;
 mod reader;
+mod turns;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,8 +27,9 @@ use weft_types::EnvironmentId;
 use self::bounds::Bounds;
 pub use self::{
     bounds::{ACTOR_REFUSALS_MAX, ADDRESS_REFUSALS_MAX, BOUNDS_INTERVAL, STRANGERS_REFUSALS_MAX},
-    installed::{AuditPlace, Log, open},
-    reader::{Checked, Reader},
+    installed::{AuditPlace, Log, machine, open},
+    reader::{Checked, Part, Reader, Source},
+    turns::{OPERATORS_READERS_MAX, ORGANISATIONS_READERS_MAX, Party},
 };
 use crate::{clock::Clock, error::AppError};
 

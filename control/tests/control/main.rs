@@ -15,6 +15,7 @@ mod hosts;
 mod lasting;
 mod lists;
 mod lockout;
+mod logs;
 mod lost;
 mod master_keys;
 mod members;
