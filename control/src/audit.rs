@@ -15,6 +15,7 @@ mod bounds;
 mod installed;
 mod payers;
 mod reader;
+mod turns;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -38,9 +39,10 @@ pub use self::{
         ACTOR_REFUSALS_MAX, ADDRESS_REFUSALS_MAX, BOUNDS_INTERVAL, PART_REFUSALS_MAX,
         STRANGERS_REFUSALS_MAX,
     },
-    installed::{AuditPlace, Log, open},
+    installed::{AuditPlace, Log, machine, open},
     payers::{ACTOR_RATE, ADDRESS_RATE, ORGANISATION_RATE, PART_RATE, Standing},
-    reader::{Checked, Reader},
+    reader::{Checked, Part, Reader, Source},
+    turns::{OPERATORS_READERS_MAX, ORGANISATIONS_READERS_MAX, Party},
 };
 use crate::{clock::Clock, error::AppError};
 

@@ -11,7 +11,7 @@ use weft_audit::TextError;
 use weft_pki::installation::ServerName;
 use weft_store::{EtcdTls, StoreUrl};
 
-use crate::audit::AuditPlace;
+use crate::audit::{AuditPlace, machine};
 
 /// Where the API is unless the file says otherwise.
 const LISTEN_DEFAULT: &str = "0.0.0.0:7443";
@@ -110,7 +110,7 @@ impl AuditTable {
         let process = self.process.as_deref().unwrap_or(AUDIT_PROCESS).parse();
         let process =
             process.map_err(|problem: TextError| ("audit.process", problem.to_string()))?;
-        Ok(AuditPlace { folder, replica: self.replica, process })
+        Ok(AuditPlace { folder, replica: self.replica, machine: machine(), process })
     }
 }
 

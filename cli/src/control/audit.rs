@@ -1,7 +1,7 @@
 //! The audit: what was done, and whether its log is what was written.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use weft_audit::{ProcessId, PublicKey, Signed, SignedHead, Timestamp};
+use weft_audit::{Compared, Finding, ProcessId, PublicKey, Signed, SignedHead, Timestamp, compare};
 use weft_control_api::v1::{self, audit_client::AuditClient};
 
 use super::{
@@ -79,6 +79,9 @@ pub(crate) struct Verify {
     /// Heads that were anchored, as --save-heads has written them
     #[arg(long, requires = "folder", value_name = "FILE")]
     head: Vec<PathBuf>,
+    /// The second host's copy of the log: whatever it lacks, has otherwise, or alone is a fault
+    #[arg(long, requires = "folder", value_name = "FOLDER")]
+    replica: Option<PathBuf>,
     /// Write the last head of each log to a file of this folder, to be kept where the logs are not
     #[arg(long, conflicts_with = "folder", value_name = "FOLDER")]
     save_heads: Option<PathBuf>,
@@ -194,17 +197,38 @@ fn request(list: &List, size: usize, after: String) -> v1::ListAuditRecordsReque
 async fn list(connection: &Connection, list: List) -> Result<Shown> {
     let mut audit = AuditClient::new(connection.channel());
     let (mut items, mut after) = (Vec::new(), String::new());
+    let (mut is_partial, mut missing) = (false, BTreeSet::new());
     while items.len() < list.limit {
         let size = (list.limit - items.len()).min(PAGE_LEN_MAX);
         let request = connection.request(request(&list, size, after));
         let part = answer(audit.list_audit_records(request).await)?;
         items.extend(part.records.into_iter().map(item));
+        is_partial |= part.partial;
+        missing.extend(part.missing);
         after = part.page.unwrap_or_default().next;
         if after.is_empty() {
             break;
         }
     }
+    if is_partial {
+        note(&not_all(&missing));
+    }
     Ok(Shown::Many { items, empty: "no records" })
+}
+
+/// What is said beside an answer.
+fn note(text: &str) {
+    eprintln!("weft: note: {text}");
+}
+
+fn not_all(missing: &BTreeSet<String>) -> String {
+    let whose = match missing.is_empty() {
+        true => "some processes".to_owned(),
+        false => missing.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
+    };
+    format!(
+        "these are not all records: the server that answered has no log of {whose}; ask another one"
+    )
 }
 
 pub(super) async fn run(connection: Connection, command: AuditCommand) -> Result<Shown> {
@@ -218,6 +242,12 @@ async fn verify_there(connection: &Connection, asked: &Verify) -> Result<Shown> 
     let mut audit = AuditClient::new(connection.channel());
     let verify = connection.request(v1::VerifyAuditRequest {});
     let v1::VerifyAuditResponse { logs, public_key } = answer(audit.verify_audit(verify).await)?;
+    for log in logs.iter().filter(|log| !log.elsewhere.is_empty()) {
+        let (process, place) = (&log.process, &log.elsewhere);
+        note(&format!(
+            "the log of {process} was not verified: it is not at this server but in {place}"
+        ));
+    }
     let faults = logs.iter().filter(|log| !log.fault.is_empty());
     let faults: Vec<_> = faults.map(|log| not_as_written(&log.process, &log.fault)).collect();
     if !faults.is_empty() {
@@ -227,13 +257,21 @@ async fn verify_there(connection: &Connection, asked: &Verify) -> Result<Shown> 
         save_heads(folder, &logs)?;
     }
     let items = logs.into_iter().map(|log| {
+        let read = match log.source() {
+            v1::AuditLogSource::Log => "log",
+            v1::AuditLogSource::Copy => "copy",
+            v1::AuditLogSource::Unspecified => "nothing",
+        };
         Item::new()
             .with("process", log.process)
+            .with("read", read)
             .with("segments", log.segments)
             .with("lines", log.lines)
             .with("expired", log.expired)
             .with("last", log.last)
             .with("anchored", log.anchored)
+            .with("compared", log.compared)
+            .with_some("elsewhere", log.elsewhere)
             .with("key", public_key.clone())
     });
     Ok(Shown::Many { items: items.collect(), empty: "no logs" })
@@ -264,15 +302,24 @@ fn verify_here(folder: &Path, asked: &Verify) -> Result<Shown> {
         name.parse().map_err(|problem| anyhow!("--folder: {name:?}: {problem}"))?;
     let heads = asked.head.iter().map(|path| read_head(path));
     let heads = heads.collect::<Result<Vec<_>>>()?;
-    let verified = weft_audit::verify(folder, &process, &heads, &asked.key);
-    let found = verified.map_err(|finding| anyhow!(not_as_written(&name, &finding.to_string())))?;
+    let wrong = |finding: Finding| anyhow!(not_as_written(&name, &finding.to_string()));
+    let found = weft_audit::verify(folder, &process, &heads, &asked.key).map_err(wrong)?;
+    let compared = match &asked.replica {
+        Some(copy) => {
+            let compared = compare(folder, copy, &process, &asked.key, found.last.seq);
+            let Compared { through, ahead } = compared.map_err(wrong)?;
+            ahead.map_or(Ok(through), |finding| Err(wrong(finding)))?
+        }
+        None => 0,
+    };
     let item = Item::new()
-        .with("process", name)
+        .with("process", name.as_str())
         .with("segments", found.segments)
         .with("lines", found.lines)
         .with("expired", found.expired)
         .with("last", found.last.seq)
         .with("anchored", found.anchored)
+        .with("compared", compared)
         .with("unfinished_bytes", found.unfinished);
     Ok(Shown::Many { items: vec![item], empty: "no logs" })
 }

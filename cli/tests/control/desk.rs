@@ -36,7 +36,12 @@ impl Desk {
         let (stop, stopped) = oneshot::channel();
         let master = folder.path().join("master.key");
         let process = "control".parse().unwrap();
-        let audit = AuditPlace { folder: folder.path().join("audit"), replica: None, process };
+        let audit = AuditPlace {
+            folder: folder.path().join("audit"),
+            replica: None,
+            process,
+            machine: "host-a".to_owned(),
+        };
         std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -89,6 +94,13 @@ impl Desk {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "weft {order}: {said}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What is said beside the answer.
+    pub(crate) fn noted(&self, order: &str) -> String {
+        let output = self.run(&order.split(' ').collect::<Vec<_>>());
+        assert!(output.status.success(), "weft {order}");
+        String::from_utf8(output.stderr).unwrap()
     }
 
     pub(crate) fn ok_with_input(&self, order: &str, input: &[u8]) -> Vec<u8> {

@@ -261,6 +261,22 @@ fn what_was_done_is_listed_and_its_log_verified_here_and_there() {
     let verified = desk.json(&here);
     assert_eq!(verified[0]["anchored"], there[0]["anchored"]);
     assert!(verified[0]["lines"].as_u64() >= there[0]["lines"].as_u64());
+    assert_eq!(desk.noted("audit list --since 2020-01-01 --until 2020-01-02"), "");
+    // Beside a copy, as a second host has one.
+    let copy = desk.path("copy/control");
+    fs::create_dir_all(&copy).unwrap();
+    let name = "0000000001.jsonl";
+    fs::copy(log.join(name), copy.join(name)).unwrap();
+    let beside = format!("{here} --replica {}", copy.display());
+    let compared = desk.json(&beside);
+    assert_eq!(compared[0]["compared"], compared[0]["last"]);
+    let whole = fs::read(copy.join(name)).unwrap();
+    fs::write(copy.join(name), &whole[..whole.len() - 1]).unwrap();
+    let last = compared[0]["last"].as_u64().unwrap();
+    let lacks = format!("the second host's copy lacks line {last}");
+    assert!(desk.refused(&beside).contains(&lacks));
+    fs::write(copy.join(name), [&whole[..], &whole[..]].concat()).unwrap();
+    assert!(desk.refused(&beside).contains(&format!("goes on with line {}", last + 1)));
     // Another's key, and a log that was changed.
     let other = here.replace(there[0]["key"].as_str().unwrap(), &"0".repeat(64));
     assert!(desk.refused(&other).contains("which is not trusted"));
@@ -272,7 +288,13 @@ fn what_was_done_is_listed_and_its_log_verified_here_and_there() {
         let refused = desk.refused(order);
         assert!(refused.contains("the log of control is not what was written: "), "{refused}");
     }
+    fs::remove_dir_all(&log).unwrap();
+    assert!(desk.refused("audit verify").contains("audit/control: the log is not there"));
+    let noted = desk.noted("audit list");
+    assert!(noted.contains("not all records: the server that answered has no log of control;"));
     desk.accept(owner["invitation"].as_str().unwrap(), "owner@acme.example");
+    let noted = desk.noted("audit list --org acme");
+    assert!(noted.contains("has no log of some processes;"), "{noted}");
     assert_eq!(desk.refused("audit verify"), "weft: this is not yours to do");
     assert_eq!(desk.refused("audit list"), "weft: this is not yours to do");
 }

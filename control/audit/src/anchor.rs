@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use weft_store::{CommitError, Key, LIST_LEN_MAX, Revision, Store, StoreError, Transaction};
 
 use crate::{
+    home::Home,
     signed::{Signed, SignedHead},
     text::ProcessId,
 };
@@ -82,6 +83,7 @@ pub trait Anchors: fmt::Debug + Send + Sync {
 /// ```text
 ///  audit/v1/head/control-a             the last head, by compare-and-swap
 ///  audit/v1/day/control-a/2026-11-30   the last head of this day
+///  audit/v1/home/control-a             where this log is
 /// ```
 #[derive(Debug, Clone)]
 pub struct StoreAnchors {
@@ -93,6 +95,54 @@ impl StoreAnchors {
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self { store }
+    }
+
+    /// All processes that have anchored a head, in their order.
+    ///
+    /// # Errors
+    /// [`AnchorError`].
+    pub async fn processes(&self) -> Result<Vec<ProcessId>, AnchorError> {
+        let prefix = format!("{ANCHOR_PREFIX}head/");
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.store.list(&prefix, after.as_ref(), LIST_LEN_MAX).await?;
+            for entry in &page.entries {
+                let name = entry.key.as_str().strip_prefix(&prefix).unwrap_or_default();
+                let process = name.parse();
+                found.push(process.map_err(|_| AnchorError::Malformed(entry.key.clone()))?);
+            }
+            after = page.entries.last().map(|entry| entry.key.clone());
+            if !page.more || after.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Where the log of a process is, if it has said so; not yet believed.
+    ///
+    /// # Errors
+    /// [`AnchorError`].
+    pub async fn home(&self, process: &ProcessId) -> Result<Option<Signed<Home>>, AnchorError> {
+        let Some(entry) = self.store.get(&home_key(process)).await? else { return Ok(None) };
+        let home = Signed::parse(&entry.value);
+        Ok(Some(home.map_err(|_| AnchorError::Malformed(entry.key))?))
+    }
+
+    /// Says where the log of a process is.
+    ///
+    /// # Errors
+    /// [`AnchorError`].
+    pub async fn set_home(&self, home: &Signed<Home>) -> Result<(), AnchorError> {
+        let key = home_key(&home.unverified().process);
+        let before = self.store.get(&key).await?;
+        if before.is_some_and(|before| before.value == home.encode()) {
+            return Ok(());
+        }
+        match self.store.commit(Transaction::new().put(key, home.encode())).await {
+            Ok(_) => Ok(()),
+            Err(CommitError::Store(error)) => Err(error.into()),
+            Err(other) => Err(AnchorError::Unknown(other.to_string())),
+        }
     }
 
     /// The days of a process in their order, with the revision of each.
@@ -170,6 +220,10 @@ fn parse(key: &Key, value: &[u8]) -> Result<SignedHead, AnchorError> {
 
 fn head_key(process: &ProcessId) -> Key {
     key(&format!("{ANCHOR_PREFIX}head/{process}"))
+}
+
+fn home_key(process: &ProcessId) -> Key {
+    key(&format!("{ANCHOR_PREFIX}home/{process}"))
 }
 
 fn day_key(process: &ProcessId, date: &str) -> Key {

@@ -8,7 +8,6 @@
 //! ```
 
 use std::{
-    collections::VecDeque,
     fmt,
     path::PathBuf,
     sync::{
@@ -228,10 +227,10 @@ impl Audit {
             None => None,
         };
         let (now, max) = (Timestamp::of(clock()), options.segment_len_max);
-        let of = process.clone();
+        let (of, keys) = (process.clone(), trusted.clone());
         let log = spawn_blocking(move || {
             let io = folder.clone();
-            let mut log = recover(&folder, &of, disk, max, known.as_ref(), now)?;
+            let mut log = recover(&folder, &of, disk, max, known.as_ref(), &keys, now)?;
             log.prepare(now).map_err(|cause| RecoverError::Io { folder: io, cause })?;
             Ok::<_, RecoverError>(log)
         });
@@ -247,19 +246,17 @@ impl Audit {
         let (heads, heads_seen) = watch::channel(last);
         let version = newest.map(|newest| newest.version);
         let mut anchoring = Anchoring {
+            folder: log.folder().to_owned(),
             process: process.clone(),
             signer: signer.clone(),
             anchors: Arc::clone(&anchors),
             clock: Arc::clone(&clock),
             shared: Arc::clone(&shared),
             version,
-            tried: VecDeque::new(),
+            is_uncertain: false,
         };
-        anchoring.anchor(last).await?;
-        let anchoring = tokio::spawn(anchoring.run(heads_seen, options.anchor_interval));
-        let (requests, queue) = mpsc::channel(QUEUE_LEN_MAX);
-        let shipper = replica.map(Shipper::new);
-        let writer = Writer {
+        let shipper = replica.map(|replica| Shipper::new(replica, trusted, log.anchored));
+        let mut writer = Writer {
             log: Some(log),
             process,
             signer,
@@ -269,6 +266,13 @@ impl Audit {
             shared: Arc::clone(&shared),
             heads,
         };
+        // What is anchored is on two hosts, unless one is away: then nothing is recorded either.
+        if let Err(why) = writer.ship().await {
+            tracing::warn!(%why, "the audit's second host lacks what this process has written before");
+        }
+        anchoring.anchor(last).await?;
+        let anchoring = tokio::spawn(anchoring.run(heads_seen, options.anchor_interval));
+        let (requests, queue) = mpsc::channel(QUEUE_LEN_MAX);
         let writer = tokio::spawn(writer.run(queue));
         Ok((Self { requests, shared }, Running { writer, anchoring }))
     }

@@ -1,11 +1,18 @@
 //! SHA-256.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    io::{self, Read},
+    str::FromStr,
+};
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256, digest};
 use data_encoding::HEXLOWER;
 
 use crate::text::{TextError, json_as_text};
+
+/// How much is read at once, bytes.
+const READ_LEN: usize = 64 << 10;
 
 /// A SHA-256 hash; 64 hexadecimal digits as text, as sha256sum(1) has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,6 +27,20 @@ impl Digest {
     pub fn of(bytes: &[u8]) -> Self {
         let hash = digest(&SHA256, bytes);
         Self(hash.as_ref().try_into().expect("a SHA-256 hash"))
+    }
+
+    /// The hash of everything that is read.
+    pub(crate) fn of_all(mut from: impl Read) -> io::Result<Self> {
+        let (mut context, mut piece) = (Context::new(&SHA256), vec![0; READ_LEN]);
+        loop {
+            match from.read(&mut piece) {
+                Ok(0) => break,
+                Ok(len) => context.update(&piece[..len]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self(context.finish().as_ref().try_into().expect("a SHA-256 hash")))
     }
 }
 

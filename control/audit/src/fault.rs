@@ -60,6 +60,18 @@ pub enum Fault {
     /// A stub that says that segments expired before their time.
     #[error("segments were removed before they expired")]
     ExpiredEarly,
+    /// Nothing is where the log should be.
+    #[error("the log is not there")]
+    Absent,
+    /// The second host's copy has not all lines.
+    #[error("the second host's copy lacks line {0}")]
+    Lacks(u64),
+    /// The second host's copy has other bytes.
+    #[error("the second host's copy has another line {0} than the log")]
+    Differs(u64),
+    /// The second host's copy has what the log has not: it was taken from the log.
+    #[error("the second host's copy goes on with line {0}, which is missing in the log")]
+    Ahead(u64),
     /// The operating system refused.
     #[error("cannot be read: {0}")]
     Io(String),

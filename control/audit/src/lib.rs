@@ -25,11 +25,13 @@
 mod anchor;
 mod audit;
 mod chain;
+mod compare;
 mod copy;
 mod digest;
 mod disk;
 mod event;
 mod fault;
+mod home;
 mod line;
 mod log;
 mod query;
@@ -37,6 +39,7 @@ mod recover;
 mod replica;
 mod segment;
 mod signed;
+mod stub;
 mod text;
 mod time;
 mod verify;
@@ -48,17 +51,19 @@ pub use self::{
         QUEUE_LEN_MAX, Refused, Running, Status,
     },
     chain::Position,
+    compare::{Compared, compare},
     copy::copy,
     digest::Digest,
     event::{Actor, Event, FACTS_MAX, Fact, Facts, Origin, Outcome, RequestId},
     fault::{Fault, Finding},
+    home::Home,
     line::{Body, Close, Cut, LINE_LEN_MAX, Line, LineError, Open},
     log::{Place, RETENTION_DAYS, SEGMENT_LEN_MAX},
     query::{
         Cursor, Found, PAGE_LEN_MAX, PAGE_LINES_MAX, PROCESSES_MAX, Page, Query, QueryError, query,
     },
     recover::RecoverError,
-    replica::{FolderReplica, Held, PIECE_LEN_MAX, Replica, ReplicaError},
+    replica::{FolderReplica, Held, PIECE_LEN_MAX, Replica, ReplicaError, TAIL_LEN_MAX},
     signed::{
         Expired, Head, PublicKey, SIGNED_LEN_MAX, Signed, SignedError, SignedHead, Signer,
         SignerError, Statement,

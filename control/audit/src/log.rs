@@ -63,6 +63,8 @@ pub(crate) struct Log {
     pub(crate) current: Option<Current>,
     /// The last line that counts.
     pub(crate) last: Position,
+    /// Where the line ends that was anchored when it was opened.
+    pub(crate) anchored: Place,
     /// Keeps others out.
     pub(crate) _lock: File,
 }

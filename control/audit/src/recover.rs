@@ -22,10 +22,11 @@ use crate::{
     digest::Digest,
     disk::{Disk, put},
     fault::{Fault, Finding},
-    line::{Body, Cut},
-    log::{Current, Log, len_of, remove_expired},
-    segment::{Lines, UNFINISHED, last_line, list, path_of, read_stub},
-    signed::Head,
+    line::{Body, Cut, LINE_LEN_MAX},
+    log::{Current, Log, Place, len_of, remove_expired},
+    segment::{Lines, UNFINISHED, last_line, list, path_of},
+    signed::{Head, PublicKey},
+    stub::believed,
     text::ProcessId,
     time::Timestamp,
 };
@@ -78,20 +79,22 @@ struct Note {
     cut: Cut,
 }
 
-/// Opens the log of `process` in `folder`, which is made if it is missing.
+/// Opens the log of `process` in `folder`, which is made if it is missing. Nothing is removed for a stub that none of
+/// `trusted` signed.
 pub(crate) fn recover(
     folder: &Path,
     process: &ProcessId,
     disk: Box<dyn Disk>,
     segment_len_max: u64,
     anchored: Option<&Head>,
+    trusted: &[PublicKey],
     now: Timestamp,
 ) -> Result<Log, RecoverError> {
     let io = |cause| RecoverError::Io { folder: folder.to_owned(), cause };
     make(folder, &*disk).map_err(io)?;
     let lock = lock(folder)?;
     remove_unfinished(folder, &*disk).map_err(io)?;
-    let expired = read_stub(folder)?.map(|stub| stub.unverified().position());
+    let expired = believed(folder, process, trusted)?.map(|expired| expired.position());
     if let Some(expired) = expired {
         remove_expired(&*disk, folder, expired.segment).map_err(io)?;
     }
@@ -109,6 +112,7 @@ pub(crate) fn recover(
         segment_len_max,
         current: None,
         last: begin,
+        anchored: Place::default(),
         _lock: lock,
     };
     if let Some(last) = segments.last() {
@@ -119,7 +123,7 @@ pub(crate) fn recover(
         log.resume(*last, before, now)?;
     }
     if let Some(anchored) = anchored {
-        check_anchor(&log, &segments, begin, anchored)?;
+        log.anchored = check_anchor(&log, begin, anchored)?;
     }
     Ok(log)
 }
@@ -262,13 +266,8 @@ impl Log {
     }
 }
 
-/// Whether the line that was anchored is there.
-fn check_anchor(
-    log: &Log,
-    segments: &[u64],
-    begin: Position,
-    anchored: &Head,
-) -> Result<(), RecoverError> {
+/// Where the line ends that was anchored, if it is there.
+fn check_anchor(log: &Log, begin: Position, anchored: &Head) -> Result<Place, RecoverError> {
     let wrong = || RecoverError::NotAnchored {
         folder: log.folder.clone(),
         found: log.last.seq,
@@ -277,24 +276,35 @@ fn check_anchor(
     if anchored.seq <= begin.seq {
         // It expired, and the stub's own line is all that is left to compare.
         let same = anchored.seq < begin.seq || anchored.position() == begin;
-        return if same { Ok(()) } else { Err(wrong()) };
+        let end = Place { segment: begin.segment, len: 0 };
+        return if same { Ok(end) } else { Err(wrong()) };
     }
-    if anchored.seq > log.last.seq || !segments.contains(&anchored.segment) {
+    if anchored.seq > log.last.seq {
         return Err(wrong());
     }
-    let path = path_of(&log.folder, anchored.segment);
+    find_line(&log.folder, anchored)?.ok_or_else(wrong)
+}
+
+/// Where the line of a head ends; `None` when that line is not in this log.
+pub(crate) fn find_line(folder: &Path, head: &Head) -> Result<Option<Place>, Finding> {
+    let path = path_of(folder, head.segment);
+    if !path.exists() {
+        return Ok(None);
+    }
     let mut lines = Lines::open(&path, 0)?;
-    let mut checker = Checker::anywhere(log.process.clone());
-    checker.begin(anchored.segment).map_err(|fault| Finding::in_file(&path, 0, fault))?;
+    let mut checker = Checker::anywhere(head.process.clone());
+    checker.begin(head.segment).map_err(|fault| Finding::in_file(&path, 0, fault))?;
     loop {
         let line = lines.next()?.to_vec();
-        if line.is_empty() {
-            return Err(wrong());
+        if !line.ends_with(b"\n") && line.len() <= LINE_LEN_MAX {
+            return Ok(None);
         }
         checker.accept(&line).map_err(|fault| lines.blame(fault))?;
         match checker.last() {
-            Some(last) if last == anchored.position() => return Ok(()),
-            Some(last) if last.seq >= anchored.seq => return Err(wrong()),
+            Some(last) if last == head.position() => {
+                return Ok(Some(Place { segment: head.segment, len: lines.offset() }));
+            }
+            Some(last) if last.seq >= head.seq => return Ok(None),
             _ => {}
         }
     }

@@ -5,9 +5,9 @@ use std::path::Path;
 use crate::{
     chain::{Checker, Position},
     fault::{Fault, Finding},
-    log::kept_long_enough,
-    segment::{Lines, list, path_of, read_stub, stub_path},
+    segment::{Lines, list, path_of, stub_path},
     signed::{Head, PublicKey, SignedHead},
+    stub::believed as believed_stub,
     text::ProcessId,
 };
 
@@ -40,8 +40,13 @@ pub fn verify(
     anchors: &[SignedHead],
     trusted: &[PublicKey],
 ) -> Result<Verified, Finding> {
+    if !folder.is_dir() {
+        return Err(Finding::in_file(folder, 0, Fault::Absent));
+    }
     let mut heads = believed(process, anchors, trusted)?;
-    let begin = begin(folder, process, trusted)?;
+    let begin = believed_stub(folder, process, trusted)?;
+    // The line before the first that is kept.
+    let begin = begin.map_or(Position::START, |expired| expired.position());
     heads.retain(|head| head.seq >= begin.seq);
     let mut anchored = 0;
     let mut check = |heads: &mut Vec<&Head>, last: Position| -> Result<(), Fault> {
@@ -117,19 +122,4 @@ fn believed<'a>(
     }
     heads.sort_by_key(|head| std::cmp::Reverse(head.seq));
     Ok(heads)
-}
-
-/// The line before the first that is kept.
-fn begin(folder: &Path, process: &ProcessId, trusted: &[PublicKey]) -> Result<Position, Finding> {
-    let Some(stub) = read_stub(folder)? else { return Ok(Position::START) };
-    let path = stub_path(folder);
-    let wrong = |what: String| Finding::in_file(&path, 0, Fault::Statement(what));
-    let expired = stub.verify(trusted).map_err(|error| wrong(error.to_string()))?;
-    if expired.process != *process {
-        return Err(wrong(format!("it is of process {}, not {process}", expired.process)));
-    }
-    if !kept_long_enough(expired.latest, expired.at) {
-        return Err(Finding::in_file(&path, 0, Fault::ExpiredEarly));
-    }
-    Ok(expired.position())
 }

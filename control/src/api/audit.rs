@@ -9,7 +9,7 @@ use weft_control_api::v1::{self, audit_server::Audit};
 use super::{Answer, Api, convert};
 use crate::{
     app::{AuditScope, Seen},
-    audit::{COUNT, Checked, MADE},
+    audit::{COUNT, Checked, MADE, Source},
     error::AppError,
 };
 
@@ -89,17 +89,23 @@ fn record(seen: Seen, reads_all: bool) -> v1::AuditRecord {
 
 fn log(checked: Checked) -> v1::AuditLog {
     let head = checked.head.map(|head| String::from_utf8_lossy(&head.encode()).into_owned());
+    let source = match checked.source {
+        Source::Log => v1::AuditLogSource::Log,
+        Source::Copy => v1::AuditLogSource::Copy,
+        Source::None => v1::AuditLogSource::Unspecified,
+    };
     let mut log = v1::AuditLog {
         process: checked.process.to_string(),
+        fault: checked.fault.map(|finding| finding.to_string()).unwrap_or_default(),
         head: head.unwrap_or_default(),
+        source: source.into(),
+        elsewhere: checked.elsewhere.unwrap_or_default(),
+        compared: checked.compared,
         ..Default::default()
     };
-    match checked.found {
-        Ok(found) => {
-            (log.segments, log.lines, log.expired) = (found.segments, found.lines, found.expired);
-            (log.last, log.anchored) = (found.last.seq, found.anchored);
-        }
-        Err(finding) => log.fault = finding.to_string(),
+    if let Some(found) = checked.found {
+        (log.segments, log.lines, log.expired) = (found.segments, found.lines, found.expired);
+        (log.last, log.anchored) = (found.last.seq, found.anchored);
     }
     log
 }
@@ -116,8 +122,13 @@ impl Audit for Api {
             let page = self.app.audit_records(&caller, &scope, asked, after, len_max).await?;
             let reads_all = page.reads_all;
             let records = page.found.into_iter().map(|seen| record(seen, reads_all)).collect();
-            let page = Some(v1::PageInfo { next: page.next.unwrap_or_default() });
-            Ok(v1::ListAuditRecordsResponse { records, page })
+            let missing = page.missing.iter().filter(|_| reads_all).map(ToString::to_string);
+            Ok(v1::ListAuditRecordsResponse {
+                records,
+                partial: page.is_partial,
+                missing: missing.collect(),
+                page: Some(v1::PageInfo { next: page.next.unwrap_or_default() }),
+            })
         })
         .await
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use data_encoding::BASE64URL_NOPAD;
-use weft_audit::{Actor as Who, Cursor, Found, Name, Object, Query};
+use weft_audit::{Actor as Who, Cursor, Found, Name, Object, ProcessId, Query};
 use weft_keys::{Owner, Purpose};
 use weft_model::{
     Decoded, OrganisationId, RecordError,
@@ -12,7 +12,7 @@ use weft_model::{
 };
 
 use super::{App, AppError, Caller, EnvironmentReference};
-use crate::audit::{self, Checked, Reader};
+use crate::audit::{self, Checked, Party, Reader};
 
 /// Of what records are asked for.
 #[derive(Debug, Clone)]
@@ -41,6 +41,10 @@ pub struct AuditPage {
     pub found: Vec<Seen>,
     /// For the next part; `None` after the last.
     pub next: Option<String>,
+    /// Whether the logs of some processes were not read.
+    pub is_partial: bool,
+    /// Of which it is known that they were not.
+    pub missing: Vec<ProcessId>,
     /// Whether the reader may see what says something of others: places in logs, addresses of the platform.
     pub reads_all: bool,
 }
@@ -75,18 +79,21 @@ impl App {
             Some(after) => Some(self.open_cursor(&context, after).await?),
             None => None,
         };
-        let page = self.reader.page(Query { object: within, ..asked }, after, len_max).await?;
+        let of = of.filter(|_| !reads_all);
+        let party = of.clone().map_or(Party::Operators, Party::Organisation);
+        let asked = Query { object: within, ..asked };
+        let part = self.reader.page(&party, asked, after, len_max).await?;
+        let (page, is_partial, missing) = (part.page, part.is_partial, part.missing);
         let next = match &page.next {
             Some(next) => Some(self.seal_cursor(&context, next).await?),
             None => None,
         };
-        let of = of.filter(|_| !reads_all);
         let sources = of.map(|of| self.own_actors(&of, &page.found)).transpose()?;
         let seen = page.found.into_iter().map(|found| {
             let tells_source = sources.as_ref().is_none_or(|own| own.contains(&found.event.who));
             Seen { found, tells_source }
         });
-        Ok(AuditPage { found: seen.collect(), next, reads_all })
+        Ok(AuditPage { found: seen.collect(), next, is_partial, missing, reads_all })
     }
 
     /// Who of these is of the organisation: its people, and tokens of its environments. Where an operator is, or a

@@ -1,10 +1,12 @@
 //! The log of an installation: where it is, and who signs it.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use data_encoding::BASE64;
-use weft_audit::{Audit, FolderReplica, Options, ProcessId, Running, Signer, StoreAnchors};
+use weft_audit::{
+    Audit, FolderReplica, Home, Options, ProcessId, Running, SIGNED_LEN_MAX, Signer, StoreAnchors,
+};
 use weft_keys::{OwnerKey, Purpose};
 use weft_model::{
     Decoded, Record,
@@ -22,6 +24,8 @@ pub struct AuditPlace {
     pub folder: PathBuf,
     /// The same on a second host, where there is one.
     pub replica: Option<PathBuf>,
+    /// This machine, as it calls itself.
+    pub machine: String,
     /// Which process this is: no two have one id at the same time.
     pub process: ProcessId,
 }
@@ -32,6 +36,22 @@ impl AuditPlace {
     pub fn own(&self) -> PathBuf {
         self.folder.join(self.process.as_str())
     }
+
+    /// What others are told of it.
+    fn home(&self) -> Home {
+        let (process, machine) = (self.process.clone(), self.machine.clone());
+        let folder = self.own().display().to_string();
+        let copy = self.replica.as_ref().map(|replica| replica.join(process.as_str()));
+        let replica = copy.map(|copy| copy.display().to_string());
+        Home { process, machine, folder, replica }
+    }
+}
+
+/// What this machine calls itself; empty where the kernel does not say.
+#[must_use]
+pub fn machine() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
 }
 
 /// The log of this process, and what reads those of all.
@@ -59,12 +79,18 @@ pub async fn open(
 ) -> anyhow::Result<(Log, Running)> {
     let signer = signer(&**store, installation, key, clock).await?;
     let anchors = StoreAnchors::new(Arc::clone(store));
-    let reader = Reader::new(place.folder.clone(), anchors.clone(), signer.public_key());
-    let mut options = Options::new(place.own(), place.process.clone(), signer, Arc::new(anchors));
-    options.replica = place.replica.clone().map(|folder| Arc::new(FolderReplica::new(folder)) as _);
+    let public_key = signer.public_key();
+    let home = signer.sign(place.home());
+    ensure!(home.encode().len() <= SIGNED_LEN_MAX, "audit.folder or audit.replica: is too long");
+    let own = Arc::new(anchors.clone());
+    let mut options = Options::new(place.own(), place.process.clone(), signer, own);
+    let replica = |folder| Arc::new(FolderReplica::new(folder, vec![public_key])) as _;
+    options.replica = place.replica.clone().map(replica);
     let clock = clock.clone();
     options.clock = Arc::new(move || clock.system_time());
     let (audit, running) = Audit::open(options).await.context("the audit log")?;
+    anchors.set_home(&home).await.context("where the audit log is")?;
+    let reader = Reader::new(place.clone(), audit.clone(), anchors, public_key);
     Ok((Log { audit, reader, process: place.process.clone() }, running))
 }
 

@@ -667,6 +667,7 @@ async fn what_was_changed_on_the_disk_is_found() {
     assert_eq!((log.process.as_str(), log.fault.as_str()), ("control", ""));
     assert!(log.last > 5 && log.lines == log.last && log.anchored > 0, "{log:?}");
     assert!(log.head.contains(&whole.public_key), "{log:?}");
+    assert_eq!((log.source(), log.compared), (v1::AuditLogSource::Log, 0));
 
     let segment = site.audit.own().join("0000000001.jsonl");
     let text = fs::read_to_string(&segment).unwrap();

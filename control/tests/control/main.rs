@@ -18,6 +18,7 @@ mod lasting;
 mod limits;
 mod lists;
 mod lockout;
+mod logs;
 mod lost;
 mod master_keys;
 mod members;

@@ -89,7 +89,12 @@ impl Site {
         opened.create(&"weft".parse().unwrap(), &clock).await.unwrap();
         let process = "control".parse().unwrap();
         let replica = is_replicated.then(|| folder.path().join("replica"));
-        let audit = AuditPlace { folder: folder.path().join("audit"), replica, process };
+        let audit = AuditPlace {
+            folder: folder.path().join("audit"),
+            replica,
+            process,
+            machine: "host-a".to_owned(),
+        };
         let (app, _) = opened.app(clock, &audit).await.unwrap();
         let app = Arc::new(app);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

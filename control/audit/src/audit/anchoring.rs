@@ -1,9 +1,10 @@
 //! Signs how far the log has come and anchors it.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{mem, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
+    task::spawn_blocking,
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -11,6 +12,7 @@ use super::{Clock, Shared};
 use crate::{
     anchor::{AnchorError, AnchorVersion, Anchors},
     chain::Position,
+    recover::find_line,
     signed::{Head, SignedHead, Signer},
     text::ProcessId,
     time::Timestamp,
@@ -18,6 +20,7 @@ use crate::{
 
 /// See the module's text.
 pub(super) struct Anchoring {
+    pub(super) folder: PathBuf,
     pub(super) process: ProcessId,
     pub(super) signer: Signer,
     pub(super) anchors: Arc<dyn Anchors>,
@@ -25,13 +28,10 @@ pub(super) struct Anchoring {
     pub(super) shared: Arc<Shared>,
     /// Of the head that was anchored last.
     pub(super) version: Option<AnchorVersion>,
-    /// Heads that may have been anchored since, though nobody said so.
-    pub(super) tried: VecDeque<SignedHead>,
+    /// Whether one may have been anchored since, though nobody said so.
+    pub(super) is_uncertain: bool,
 }
 
-/// Most heads of which that is remembered: an hour without a word of the store. After that it is taken for
-/// another process that anchors.
-const TRIED_MAX: usize = 60;
 /// Who asks the store does not wait longer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
@@ -75,17 +75,20 @@ impl Anchoring {
         let at = Timestamp::of((self.clock)());
         let process = self.process.clone();
         let head = self.signer.sign(Head { process, segment, seq, hash, at });
-        if self.tried.len() >= TRIED_MAX {
-            self.tried.pop_front();
-        }
-        self.tried.push_back(head.clone());
+        // Also when nobody waits for the end of this.
+        let was_uncertain = mem::replace(&mut self.is_uncertain, true);
         let version = match self.anchors.anchor(&head, self.version).await {
-            Err(AnchorError::Unknown(why)) => self.settle(&head, AnchorError::Unknown(why)).await?,
-            Err(AnchorError::Superseded) => self.settle(&head, AnchorError::Superseded).await?,
-            anchored => anchored?,
+            Ok(version) => version,
+            Err(why @ (AnchorError::Unknown(_) | AnchorError::Superseded)) => {
+                self.settle(&head, why, was_uncertain).await?
+            }
+            Err(certain) => {
+                self.is_uncertain = was_uncertain;
+                return Err(certain);
+            }
         };
         self.version = Some(version);
-        self.tried.clear();
+        self.is_uncertain = false;
         let mut status = self.shared.status();
         status.anchored = seq;
         status.unanchored = None;
@@ -93,20 +96,35 @@ impl Anchoring {
     }
 
     /// An answer was lost, this one or one before: what is there now says whether it was done. Where it is a
-    /// head of before, this one is anchored in its place.
+    /// head of before, this one is anchored in its place: one whose answer was lost, however long ago, is of a line
+    /// of this log.
     async fn settle(
         &self,
         head: &SignedHead,
         why: AnchorError,
+        was_uncertain: bool,
     ) -> Result<AnchorVersion, AnchorError> {
         match self.anchors.newest(&self.process).await? {
             Some(newest) if newest.head == *head => Ok(newest.version),
-            Some(newest) if self.tried.contains(&newest.head) => {
+            newest if newest.as_ref().map(|newest| newest.version) == self.version => Err(why),
+            Some(newest) if was_uncertain && self.is_own(&newest.head).await? => {
                 self.anchors.anchor(head, Some(newest.version)).await
             }
-            newest if newest.as_ref().map(|newest| newest.version) == self.version => Err(why),
             _ => Err(AnchorError::Superseded),
         }
+    }
+
+    /// Whether a head was signed here, of a line of this log.
+    async fn is_own(&self, head: &SignedHead) -> Result<bool, AnchorError> {
+        let Ok(head) = head.verify(&[self.signer.public_key()]) else { return Ok(false) };
+        if head.process != self.process {
+            return Ok(false);
+        }
+        let (folder, head) = (self.folder.clone(), head.clone());
+        let found = spawn_blocking(move || find_line(&folder, &head));
+        let unknown = |error: &dyn std::fmt::Display| AnchorError::Unknown(error.to_string());
+        let found = found.await.map_err(|error| unknown(&error))?;
+        Ok(found.map_err(|finding| unknown(&finding))?.is_some())
     }
 }
 

@@ -6,10 +6,12 @@ mod memory;
 
 mod anchored;
 mod broken_disk;
+mod compared;
 mod copied;
 mod crashes;
 mod kept;
 mod replicated;
+mod torn;
 mod verified;
 
 use std::sync::atomic::AtomicU64;

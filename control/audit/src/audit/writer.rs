@@ -99,7 +99,8 @@ impl Writer {
         Ok(positions)
     }
 
-    async fn ship(&mut self) -> Result<(), Refused> {
+    /// Sends the second host what it lacks.
+    pub(super) async fn ship(&mut self) -> Result<(), Refused> {
         let (Some(shipper), Some(log)) = (&mut self.shipper, &self.log) else { return Ok(()) };
         let place = log.place().map_err(|error| Refused::Unwritable(error.to_string()))?;
         let shipped = timeout(REPLICA_ANSWER_MAX, shipper.ship(&self.process, log.folder(), place));

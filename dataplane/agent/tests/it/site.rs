@@ -69,7 +69,9 @@ impl Site {
         let opened = Opened::new(Arc::clone(&store) as Arc<dyn Store>, Arc::new(keyring));
         opened.create(&"weft".parse().unwrap(), &clock).await.unwrap();
         let process = "control".parse().unwrap();
-        let audit = AuditPlace { folder: folder.path().join("audit"), replica: None, process };
+        let machine = "control-host".to_owned();
+        let folder_of_audit = folder.path().join("audit");
+        let audit = AuditPlace { folder: folder_of_audit, replica: None, machine, process };
         let app = Arc::new(opened.app(clock, &audit).await.unwrap().0);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -144,11 +144,22 @@ struct Deaf {
     inner: Arc<dyn Anchors>,
     deaf: AtomicBool,
     hangs: AtomicBool,
+    /// Nothing is done any more, and nobody knows.
+    away: AtomicBool,
 }
 
 impl Deaf {
+    fn new(lab: &Lab) -> Arc<Self> {
+        let (deaf, hangs) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { inner: lab.anchors(), deaf, hangs, away: AtomicBool::new(false) })
+    }
+
+    fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
     fn is_deaf(&self) -> bool {
-        self.deaf.load(Ordering::Relaxed)
+        self.deaf.load(Ordering::Relaxed) || self.is_away()
     }
 }
 
@@ -166,6 +177,9 @@ impl Anchors for Deaf {
         head: &SignedHead,
         replaces: Option<AnchorVersion>,
     ) -> Result<AnchorVersion, AnchorError> {
+        if self.is_away() {
+            return Err(AnchorError::Unknown("a test".to_owned()));
+        }
         let anchored = self.inner.anchor(head, replaces).await;
         if self.hangs.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
@@ -186,8 +200,7 @@ impl Anchors for Deaf {
 #[tokio::test(start_paused = true)]
 async fn lost_answers_are_not_taken_for_another_process() {
     let lab = Lab::new();
-    let (deaf, hangs) = (AtomicBool::new(false), AtomicBool::new(false));
-    let anchors = Arc::new(Deaf { inner: lab.anchors(), deaf, hangs });
+    let anchors = Deaf::new(&lab);
     let mut options = lab.options();
     options.anchors = anchors.clone();
     let log = Audit::open_on(options, Box::new(lab.disk.clone())).await.unwrap();
@@ -206,4 +219,60 @@ async fn lost_answers_are_not_taken_for_another_process() {
     }
     lab.close(log).await;
     lab.verify().await;
+}
+
+/// However long the store was away after the lost answer: what is there is of this log.
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_and_hours_without_the_store_are_not_another_process() {
+    let lab = Lab::new();
+    let anchors = Deaf::new(&lab);
+    let mut options = lab.options();
+    options.anchors = anchors.clone();
+    let log = Audit::open_on(options, Box::new(lab.disk.clone())).await.unwrap();
+    for flag in [&anchors.deaf, &anchors.hangs] {
+        log.0.record(event("a")).await.unwrap();
+        flag.store(true, Ordering::Relaxed);
+        tokio::time::sleep(ANCHOR_INTERVAL * 3 / 2).await;
+        anchors.away.store(true, Ordering::Relaxed);
+        for _ in 0..3 {
+            log.0.record(event("b")).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(3_600)).await;
+        }
+        flag.store(false, Ordering::Relaxed);
+        anchors.away.store(false, Ordering::Relaxed);
+        tokio::time::sleep(2 * ANCHOR_INTERVAL).await;
+        log.0.record(event("c")).await.unwrap();
+        tokio::time::sleep(2 * ANCHOR_INTERVAL).await;
+        assert_eq!(log.0.status().anchored, log.0.status().last.seq);
+    }
+    lab.close(log).await;
+    lab.verify().await;
+}
+
+/// Nor is a copy of the log taken for this process because of a lost answer.
+#[tokio::test(start_paused = true)]
+async fn another_process_is_noticed_after_a_lost_answer_too() {
+    let lab = Lab::new();
+    lab.close(lab.open().await).await;
+    let anchors = Deaf::new(&lab);
+    let mut options = lab.options();
+    options.anchors = anchors.clone();
+    let one = Audit::open_on(options, Box::new(lab.disk.clone())).await.unwrap();
+    let folder = lab.folder.with_extension("copy");
+    crate::copy(&lab.folder, &folder).unwrap();
+    let (store, signer) = (lab.store.clone(), lab.signer.clone());
+    let copied = Lab { folder, store, signer, ..Lab::new() };
+    let two = copied.open().await;
+    anchors.away.store(true, Ordering::Relaxed);
+    one.0.record(event("a")).await.unwrap();
+    tokio::time::sleep(2 * ANCHOR_INTERVAL).await;
+    two.0.record(event("b")).await.unwrap();
+    tokio::time::sleep(2 * ANCHOR_INTERVAL).await;
+    anchors.away.store(false, Ordering::Relaxed);
+    tokio::time::sleep(2 * ANCHOR_INTERVAL).await;
+    assert_eq!(one.0.record(event("c")).await, Err(Refused::Superseded));
+    two.0.record(event("d")).await.unwrap();
+    lab.close(one).await;
+    copied.close(two).await;
+    copied.verify().await;
 }

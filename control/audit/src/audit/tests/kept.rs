@@ -111,3 +111,55 @@ async fn a_stub_is_believed_only_if_it_is_signed_and_in_time() {
 fn read_stub_of(bytes: &[u8]) -> Expired {
     Signed::<Expired>::parse(bytes).unwrap().unverified().clone()
 }
+
+/// Stubs that say that segments 1 and 2 have expired: of nobody who is trusted, and before their time.
+fn wrong_stubs(lab: &Lab) -> [Signed<Expired>; 2] {
+    let at: Timestamp = "2026-11-30T06:48:10.000000Z".parse().unwrap();
+    let latest = "2001-01-01T00:00:00.000000Z".parse().unwrap();
+    let hash = crate::digest::Digest::of(b"x");
+    let forged = Expired { process: process(), segment: 2, seq: 6, hash, latest, at };
+    let early = Expired { latest: at, ..forged.clone() };
+    let other = Signer::from_pkcs8(&Signer::generate()).unwrap();
+    [other.sign(forged), lab.signer.sign(early)]
+}
+
+#[tokio::test]
+async fn a_stub_that_is_not_believed_removes_nothing() {
+    let lab = Lab::new();
+    lab.close(aged(&lab, 4, 0).await).await;
+    let before = list(&lab.folder).unwrap();
+    assert_eq!(before.len(), 4);
+    for stub in wrong_stubs(&lab) {
+        fs::write(stub_path(&lab.folder), stub.encode()).unwrap();
+        let error = lab.try_open().await.unwrap_err();
+        assert!(matches!(error, OpenError::Recover(RecoverError::Damaged(_))), "{error}");
+        assert_eq!(list(&lab.folder).unwrap(), before);
+    }
+    fs::remove_file(stub_path(&lab.folder)).unwrap();
+    lab.close(lab.open().await).await;
+}
+
+#[tokio::test]
+async fn nor_does_it_on_the_second_host() {
+    let mut lab = Lab::new();
+    let replica =
+        crate::FolderReplica::new(lab.folder.with_extension("replica"), lab.trusted().to_vec());
+    let replica = Arc::new(replica);
+    lab.replica = Some(replica.clone());
+    let log = aged(&lab, 4, 0).await;
+    let there = replica.folder_of(&process());
+    let before = list(&there).unwrap();
+    for stub in wrong_stubs(&lab) {
+        assert!(replica.expire(&stub).await.is_err());
+        assert_eq!(list(&there).unwrap(), before);
+        // Nor when it lies there already, or here.
+        for folder in [&there, &lab.folder] {
+            fs::write(stub_path(folder), stub.encode()).unwrap();
+            let _ = log.0.record(event("b")).await;
+            assert_eq!(list(&there).unwrap()[..4], before[..4]);
+            fs::remove_file(stub_path(folder)).unwrap();
+        }
+    }
+    log.0.record(event("c")).await.unwrap();
+    lab.close(log).await;
+}

@@ -13,9 +13,9 @@ use crate::{
 
 /// A replica whose host is away at times.
 #[derive(Debug)]
-struct Host {
-    folder: FolderReplica,
-    away: AtomicBool,
+pub(super) struct Host {
+    pub(super) folder: FolderReplica,
+    pub(super) away: AtomicBool,
     silent: AtomicBool,
     refuses_stubs: AtomicBool,
     appends: AtomicUsize,
@@ -51,6 +51,16 @@ impl Replica for Host {
         self.folder.append(process, at, bytes).await
     }
 
+    async fn read(&self, process: &ProcessId, from: Place) -> Result<Bytes, ReplicaError> {
+        self.up()?;
+        self.folder.read(process, from).await
+    }
+
+    async fn cut(&self, process: &ProcessId, from: Held, to: Held) -> Result<(), ReplicaError> {
+        self.up()?;
+        self.folder.cut(process, from, to).await
+    }
+
     async fn expire(&self, stub: &Signed<Expired>) -> Result<(), ReplicaError> {
         self.up()?;
         if self.refuses_stubs.load(Ordering::Relaxed) {
@@ -60,8 +70,8 @@ impl Replica for Host {
     }
 }
 
-fn with_host(mut lab: Lab) -> (Lab, Arc<Host>) {
-    let folder = FolderReplica::new(lab.folder.with_extension("replica"));
+pub(super) fn with_host(mut lab: Lab) -> (Lab, Arc<Host>) {
+    let folder = FolderReplica::new(lab.folder.with_extension("replica"), lab.trusted().to_vec());
     let (away, silent) = (AtomicBool::new(false), AtomicBool::new(false));
     let (refuses_stubs, appends) = (AtomicBool::new(false), AtomicUsize::new(0));
     let host = Arc::new(Host { folder, away, silent, refuses_stubs, appends });
@@ -69,7 +79,7 @@ fn with_host(mut lab: Lab) -> (Lab, Arc<Host>) {
     (lab, host)
 }
 
-fn same(lab: &Lab, host: &Host) {
+pub(super) fn same(lab: &Lab, host: &Host) {
     let folder = host.folder.folder_of(&process());
     assert_eq!(list(&folder).unwrap(), list(&lab.folder).unwrap());
     for segment in list(&folder).unwrap() {
@@ -200,7 +210,7 @@ async fn what_expires_here_expires_there() {
 #[tokio::test]
 async fn a_replica_takes_only_what_comes_next() {
     let folder = tempfile::tempdir().unwrap();
-    let replica = FolderReplica::new(folder.path().to_owned());
+    let replica = FolderReplica::new(folder.path().to_owned(), Vec::new());
     let append = async |segment, len, bytes: &'static [u8]| {
         replica.append(&process(), Place { segment, len }, Bytes::from_static(bytes)).await.is_ok()
     };

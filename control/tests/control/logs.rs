@@ -1,0 +1,152 @@
+//! The logs of several processes, on several machines.
+
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
+
+use tonic::Status;
+use weft_control::{App, audit::AuditPlace, init::Opened};
+use weft_control_api::v1::{self, AuditLogSource, audit_client::AuditClient};
+use weft_store::Store;
+
+use crate::site::{Site, with};
+
+async fn verify(site: &Site) -> BTreeMap<String, v1::AuditLog> {
+    let mut audit = AuditClient::new(site.connect(None).await);
+    let verify = with(v1::VerifyAuditRequest {}, &site.operator);
+    let logs = audit.verify_audit(verify).await.unwrap().into_inner().logs;
+    logs.into_iter().map(|log| (log.process.clone(), log)).collect()
+}
+
+async fn list(
+    site: &Site,
+    token: &str,
+    organisation: &str,
+) -> Result<v1::ListAuditRecordsResponse, Status> {
+    let organisation = organisation.to_owned();
+    let asked = v1::ListAuditRecordsRequest { organisation, ..Default::default() };
+    let mut audit = AuditClient::new(site.connect(None).await);
+    Ok(audit.list_audit_records(with(asked, token)).await?.into_inner())
+}
+
+/// Which processes an answer has records of.
+fn told(answer: &v1::ListAuditRecordsResponse) -> Vec<&str> {
+    let mut told: Vec<_> = answer.records.iter().map(|record| record.process.as_str()).collect();
+    told.sort_unstable();
+    told.dedup();
+    told
+}
+
+/// A process on another machine; it has written something.
+async fn process_on(
+    site: &Site,
+    machine: &str,
+    process: &str,
+    folder: PathBuf,
+    replica: Option<PathBuf>,
+) -> Arc<App> {
+    let (process, machine) = (process.parse().unwrap(), machine.to_owned());
+    let place = AuditPlace { folder, replica, machine, process };
+    let store = Arc::clone(&site.store) as Arc<dyn Store>;
+    let opened = Opened::new(store, Arc::clone(&site.keyring));
+    let app = Arc::new(opened.app(site.app.clock().clone(), &place).await.unwrap().0);
+    app.invite_operator(&format!("{}@weft.example", place.process)).await.unwrap();
+    app
+}
+
+#[tokio::test]
+async fn a_log_that_is_gone_is_a_fault_and_what_is_read_without_it_is_a_part() {
+    let site = Site::start().await;
+    let owner = site.organisation("acme").await;
+    let other = site.another_process().await;
+    other.invite_operator("second@weft.example").await.unwrap();
+    let all = list(&site, &site.operator, "").await.unwrap();
+    assert_eq!((told(&all), all.partial), (vec!["control", "control-2"], false));
+    assert!(verify(&site).await.values().all(|log| log.fault.is_empty() && log.last > 0));
+
+    fs::remove_dir_all(site.audit.folder.join("control-2")).unwrap();
+    let logs = verify(&site).await;
+    assert_eq!((logs.len(), logs["control"].fault.as_str()), (2, ""));
+    let gone = &logs["control-2"];
+    assert!(gone.fault.ends_with("audit/control-2: the log is not there"), "{gone:?}");
+    assert_eq!((gone.source(), gone.last), (AuditLogSource::Unspecified, 0));
+    let part = list(&site, &site.operator, "").await.unwrap();
+    assert_eq!((told(&part), part.partial), (vec!["control"], true));
+    assert_eq!(part.missing, ["control-2"]);
+    // An organisation is told that these are not all, and not of which processes there are.
+    let part = list(&site, &owner, "acme").await.unwrap();
+    assert!(part.partial && part.missing.is_empty() && !part.records.is_empty(), "{part:?}");
+
+    // Also that of the process that is asked, and when all of them are.
+    fs::remove_dir_all(&site.audit.folder).unwrap();
+    let logs = verify(&site).await;
+    assert_eq!(logs.len(), 2);
+    assert!(logs.values().all(|log| log.fault.ends_with("the log is not there")), "{logs:?}");
+    let part = list(&site, &site.operator, "").await.unwrap();
+    assert_eq!((part.missing, part.partial), (vec!["control".into(), "control-2".into()], true));
+}
+
+#[tokio::test]
+async fn a_log_of_another_machine_is_read_where_a_copy_is_here_and_named_otherwise() {
+    let site = Site::start_replicated().await;
+    let owner = site.organisation("acme").await;
+    let (here, mounted) = (site.audit.folder.clone(), site.audit.replica.clone().unwrap());
+    let away = here.with_file_name("away");
+    // One sends its copy here, one has its log where this one's copy is, one has nothing to do with this one.
+    let _b = process_on(&site, "host-b", "control-b", away.join("b"), Some(here)).await;
+    let _c = process_on(&site, "host-c", "control-c", mounted, None).await;
+    let all = list(&site, &site.operator, "").await.unwrap();
+    let expected = vec!["control", "control-b", "control-c"];
+    assert_eq!((told(&all), all.partial), (expected.clone(), false));
+    let d = process_on(&site, "host-d", "control-d", away.join("d"), None).await;
+    let part = list(&site, &site.operator, "").await.unwrap();
+    assert_eq!((told(&part), part.partial), (expected, true));
+    assert_eq!(part.missing, ["control-d"]);
+    assert!(list(&site, &owner, "acme").await.unwrap().partial);
+
+    let logs = verify(&site).await;
+    assert!(logs.values().all(|log| log.fault.is_empty()), "{logs:?}");
+    let read = |process: &str| (logs[process].source(), logs[process].last > 0);
+    assert_eq!(read("control"), (AuditLogSource::Log, true));
+    assert_eq!(read("control-b"), (AuditLogSource::Log, true));
+    assert_eq!(read("control-c"), (AuditLogSource::Copy, true));
+    assert_eq!(read("control-d"), (AuditLogSource::Unspecified, false));
+    let elsewhere = format!("host-d:{}", away.join("d/control-d").display());
+    assert_eq!(logs["control-d"].elsewhere, elsewhere);
+    assert!(logs.values().filter(|log| !log.elsewhere.is_empty()).count() == 1, "{logs:?}");
+    assert!(logs["control"].compared > 0 && logs["control-b"].compared == 0, "{logs:?}");
+
+    // Whoever writes to the store does not send anybody elsewhere.
+    drop(d);
+    let at = weft_store::Key::new("audit/v1/home/control-d").unwrap();
+    let home = site.store.get(&at).await.unwrap().unwrap().value;
+    let home = String::from_utf8(home.to_vec()).unwrap().replace("host-d", "host-e");
+    let forged = weft_store::Transaction::new().put(at, home.into_bytes());
+    site.store.commit(forged).await.unwrap();
+    let logs = verify(&site).await;
+    assert!(logs["control-d"].fault.ends_with("control-d: the log is not there"), "{logs:?}");
+    assert_eq!(logs["control-d"].elsewhere, "");
+}
+
+#[tokio::test]
+async fn the_second_hosts_copy_is_compared_and_does_not_replace_a_log_that_is_gone() {
+    let site = Site::start_replicated().await;
+    site.join_token().await;
+    let logs = verify(&site).await;
+    assert_eq!((logs["control"].fault.as_str(), logs.len()), ("", 1));
+    assert!(logs["control"].compared > 2 && logs["control"].compared <= logs["control"].last);
+    let copy = site.audit.replica.clone().unwrap();
+    let segment = copy.join("control/0000000001.jsonl");
+    let whole = fs::read(&segment).unwrap();
+    let mut changed = whole.clone();
+    changed[20] ^= 1;
+    fs::write(&segment, changed).unwrap();
+    let fault = verify(&site).await["control"].fault.clone();
+    let differs = "control/0000000001.jsonl, line 1: the second host's copy has another line 1";
+    assert!(fault.contains(differs), "{fault}");
+
+    let other = site.another_process().await;
+    other.invite_operator("second@weft.example").await.unwrap();
+    fs::remove_dir_all(site.audit.folder.join("control-2")).unwrap();
+    let gone = verify(&site).await["control-2"].clone();
+    assert!(gone.fault.ends_with("audit/control-2: the log is not there"), "{gone:?}");
+    assert!(gone.source() == AuditLogSource::Copy && gone.last > 2, "{gone:?}");
+}
