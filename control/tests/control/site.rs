@@ -367,7 +367,6 @@ pub(crate) fn name(environment: &str) -> Option<v1::EnvironmentName> {
     Some(v1::EnvironmentName { value: environment.to_owned() })
 }
 
-/// What somebody shows who has no second factor.
 /// Asks for an environment to be deleted, by somebody with everybody's password.
 pub(crate) fn deletion(environment: &str, grace_seconds: u32) -> v1::DeleteEnvironmentRequest {
     v1::DeleteEnvironmentRequest {
@@ -378,6 +377,7 @@ pub(crate) fn deletion(environment: &str, grace_seconds: u32) -> v1::DeleteEnvir
     }
 }
 
+/// What somebody shows who has no second factor.
 pub(crate) fn proof(password: &str) -> Proof {
     Proof { password: password.to_owned().into(), code: String::new().into() }
 }
