@@ -109,7 +109,7 @@ impl Reader {
         let is_known = anchored.is_ok();
         let (place, anchored) = (self.place.clone(), anchored.unwrap_or_default());
         let read = move || {
-            let (logs, missing) = logs(&place, anchored).map_err(AppError::internal)?;
+            let Here { logs, missing } = here(&place, anchored).map_err(AppError::internal)?;
             let page =
                 query(&logs, &asked, after.as_ref(), len_max).map_err(|error| match error {
                     QueryError::Damaged(finding) => {
@@ -266,12 +266,16 @@ impl Check {
     }
 }
 
-/// Where the logs of all processes are read, and whose cannot be. The second host is asked for those only that are not
-/// in the folder.
-fn logs(
-    place: &AuditPlace,
-    anchored: Vec<ProcessId>,
-) -> io::Result<(Vec<(ProcessId, PathBuf)>, Vec<ProcessId>)> {
+/// What can be read here.
+struct Here {
+    /// Logs and where they are.
+    logs: Vec<(ProcessId, PathBuf)>,
+    /// Processes that have one, which is not here.
+    missing: Vec<ProcessId>,
+}
+
+/// Where the logs of all processes are read. The second host is asked for those only that are not in the folder.
+fn here(place: &AuditPlace, anchored: Vec<ProcessId>) -> io::Result<Here> {
     let mut logs: BTreeMap<_, _> = folders(&place.folder)?.into_iter().collect();
     let mut missing = Vec::new();
     for process in anchored.into_iter().chain([place.process.clone()]).collect::<BTreeSet<_>>() {
@@ -286,7 +290,7 @@ fn logs(
             None => missing.push(process),
         }
     }
-    Ok((logs.into_iter().collect(), missing))
+    Ok(Here { logs: logs.into_iter().collect(), missing })
 }
 
 /// All processes of which something is known.
