@@ -280,11 +280,13 @@ impl App {
     /// Ends an attachment, whoever asks.
     pub(super) async fn remove_attachment(
         &self,
-        environment: &Decoded<Environment>,
+        environment: &EnvironmentId,
         name: &AttachmentName,
     ) -> Result<(), AppError> {
         transact!(self, {
-            let known = self.known(environment.clone()).await?;
+            let found: Option<Decoded<Environment>> = self.read(environment.as_str()).await?;
+            let Some(found) = found else { return Ok(Decision::Already(())) };
+            let known = self.known(found).await?;
             let (attachment, slot) = match self.attached(&known, name).await {
                 Err(AppError::NotFound(_)) => return Ok(Decision::Already(())),
                 attached => attached?,
