@@ -12,9 +12,10 @@ use weft_control_api::v1::{
     host_update::Update, hosts_client::HostsClient, services_client::ServicesClient,
 };
 use weft_model::{
-    UnixMs,
+    Record, UnixMs,
     access::Actor,
     liveness::{LOST_AFTER, REPORT_INTERVAL},
+    record::Heartbeat,
 };
 use weft_store::{LIST_LEN_MAX, OPERATIONS_MAX, Store};
 
@@ -108,6 +109,28 @@ async fn a_host_is_lost_that_no_process_hears_and_present_when_one_does() {
     let signs = plane.watcher.signs(&"host-b".parse().unwrap()).unwrap();
     assert_eq!(signs.lost, None);
     assert_eq!(signs.heartbeat.unwrap().at, plane.clock.now());
+}
+
+#[tokio::test]
+async fn who_heard_a_host_earlier_leaves_what_another_process_has_heard_since() {
+    let plane = Plane::start().await;
+    let (one, other) = (&plane.site.app, &plane.watcher);
+    let host = plane.site.caller(Actor::Host("host-a".parse().unwrap()));
+    let report = |version: &str| Report { version: version.to_owned(), ..Report::default() };
+    let kept = async || {
+        let at = Heartbeat::key_at("host-a").unwrap();
+        let kept = plane.site.store.get(&at).await.unwrap().unwrap();
+        Heartbeat::decode(&kept).unwrap().record.version
+    };
+    one.report(&host, report("1")).await.unwrap();
+    other.report(&host, report("2")).await.unwrap();
+    other.keep_heartbeats().await.unwrap();
+    one.keep_heartbeats().await.unwrap();
+    assert_eq!(kept().await, "2");
+    // The host calls the first one again.
+    one.report(&host, report("3")).await.unwrap();
+    one.keep_heartbeats().await.unwrap();
+    assert_eq!(kept().await, "3");
 }
 
 #[tokio::test]
