@@ -42,7 +42,9 @@ mod services;
 mod services_watch;
 mod sessions;
 mod sources;
+mod standing;
 mod tidy;
+mod time;
 mod tokens;
 mod turn;
 mod users;
@@ -53,7 +55,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch::Receiver, time::sleep};
+use tokio::{sync::watch::Sender, time::sleep};
 use weft_keys::Keyring;
 use weft_model::{
     Decoded, Record, UnixMs,
@@ -61,9 +63,10 @@ use weft_model::{
     liveness::{Heartbeats, Watchman},
     placement::Decision,
     record::Environment,
+    settled::Timekeeper,
 };
 use weft_pki::installation::InstallationAuthority;
-use weft_store::{CommitError, LIST_LEN_MAX, Revision, Store, Transaction};
+use weft_store::{CommitError, LIST_LEN_MAX, Store, Transaction};
 use weft_types::InstallationId;
 
 pub use self::{
@@ -81,6 +84,8 @@ pub use self::{
     secrets::{Released, SecretValue},
     services_watch::{ServiceNews, ServicesWatch},
     sessions::Login,
+    standing::{STANDING_INTERVAL, STORE_AWAY_MAX},
+    time::Confirmed,
     tokens::{NewToken, TOKEN_SECONDS},
     turn::{Holder, TURN_LOOK, TURN_RENEW, TURN_TTL, Turn},
     users::Account,
@@ -91,7 +96,7 @@ use crate::{
     audit::{Call, Log, Reader, Recorder},
     clock::Clock,
     error::AppError,
-    view::{View, decode},
+    view::{Behind, View, decode},
 };
 
 /// How often something is decided anew because somebody else was faster.
@@ -129,6 +134,10 @@ pub struct App {
     heard: Mutex<Heartbeats>,
     /// For how long hosts have said nothing.
     watchman: Mutex<Watchman>,
+    /// Which time is believed.
+    timekeeper: Mutex<Timekeeper>,
+    /// Why this process is not to be asked.
+    standing: Sender<Option<String>>,
     /// Turns for those who watch services.
     watches: Watches,
 }
@@ -149,6 +158,7 @@ impl App {
         let passwords = Passwords::default();
         let (lockout, watches) = (Mutex::default(), Watches::default());
         let (heard, watchman) = (Mutex::default(), Mutex::default());
+        let (timekeeper, standing) = (Mutex::default(), Sender::default());
         let (reader, process) = (log.reader, log.process.to_string());
         Self {
             store,
@@ -164,6 +174,8 @@ impl App {
             lockout,
             heard,
             watchman,
+            timekeeper,
+            standing,
             watches,
         }
     }
@@ -188,12 +200,6 @@ impl App {
     /// Looks again and again whether this process has the master keys that it takes, as long as it is polled.
     pub async fn follow_master_keys(&self) -> std::convert::Infallible {
         self.keyring.follow_masters().await
-    }
-
-    /// Why this process is not to be asked now: it does not have the master keys that it takes.
-    #[must_use]
-    pub fn trouble(&self) -> Receiver<Option<String>> {
-        self.keyring.trouble()
     }
 
     /// What records calls.
@@ -243,10 +249,10 @@ impl App {
         Attempts { app: self, made: 0 }
     }
 
-    async fn commit(&self, transaction: Transaction) -> Result<Revision, CommitError> {
+    /// Commits, and waits until it is in the view. Whether it is there: it was made in either case.
+    async fn commit(&self, transaction: Transaction) -> Result<Result<(), Behind>, CommitError> {
         let revision = self.store.commit(transaction).await?;
-        self.view.reached(revision).await;
-        Ok(revision)
+        Ok(self.view.reached(revision).await)
     }
 }
 
@@ -265,7 +271,8 @@ impl Attempts<'_> {
             Decision::Commit(transaction, outcome) => (transaction, outcome),
         };
         match self.app.commit(transaction).await {
-            Ok(_) => return Ok(Some(outcome)),
+            Ok(Ok(())) => return Ok(Some(outcome)),
+            Ok(Err(Behind)) => return Err(AppError::Unseen),
             Err(CommitError::Conflict { key }) => {
                 tracing::debug!(%key, made = self.made, "decides anew");
             }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   Store ──▶ records ──▶ ┌ access      who may do what
+//!                         ├ format      which releases may work on a store
 //!                         ├ ipam        which address is given to whom
 //!                         ├ liveness    which hosts are not heard of any more
 //!                         ├ owned       whose records are, to find them by that
@@ -12,6 +13,7 @@
 //!                         ├ rotation    how an authority gives way to its next generation
 //!                         ├ second_factor  which codes are taken, and each once
 //!                         ├ secret      versions of secrets, and to which hosts they are released
+//!                         ├ settled     by which time something may be destroyed for good
 //!                         └ projection  what each host has to know, as snapshots and changes
 //! ```
 //!
@@ -20,6 +22,7 @@
 //! decision rests on; if one has changed, it is decided anew. So two processes that decide at once do no harm.
 
 pub mod access;
+pub mod format;
 pub mod id;
 pub mod ipam;
 pub mod liveness;
@@ -33,6 +36,7 @@ pub mod registry;
 pub mod rotation;
 pub mod second_factor;
 pub mod secret;
+pub mod settled;
 
 pub use self::{
     id::{OrganisationId, Random, SecretName, ServiceName, SlotName, TokenId, UserId},

@@ -110,13 +110,13 @@ impl App {
         // Every change of an environment's addresses, attachments, roles and services is one of its usage too: then all
         // of them are here.
         if let Some(usage) = &usage {
-            self.view.reached(usage.modified).await;
+            self.view.reached(usage.modified).await?;
         }
-        let id = &environment.record.id;
+        let (id, settled) = (&environment.record.id, self.time().settled);
         let (ledger, roles, revision) = self.view.read(|state| {
             let roles = state.list::<Role>(&format!("{id}/"), None, usize::MAX)?;
             Ok::<_, weft_model::RecordError>((
-                state.ledger(id),
+                state.ledger(id).settled_at(settled),
                 roles,
                 state.projection().revision(),
             ))

@@ -148,7 +148,7 @@ impl App {
             }
             // Whoever makes an environment to stay, or restores one, writes the organisation: until it was written last,
             // all of them are here, and who does it from then on is in the way of this.
-            self.view.reached(found.modified).await;
+            self.view.reached(found.modified).await?;
             let stay = self.environments_of(&id)?.into_iter().filter(|found| {
                 matches!(found.state, EnvironmentState::Active | EnvironmentState::Suspended)
             });
@@ -198,7 +198,7 @@ impl App {
     pub(super) async fn purge_organisations(&self, turn: &Turn) -> Result<(), AppError> {
         let all = self.view.read(|state| state.list::<Organisation>("", None, usize::MAX))?;
         for found in all {
-            let is_due = found.record.purge.is_some_and(|purge| purge <= self.now());
+            let is_due = found.record.purge.is_some_and(|purge| purge <= self.time().settled);
             // None is made from when it was to go on, and what was made before is in the view that says so.
             if !is_due || !self.environments_of(&found.record.id)?.is_empty() {
                 continue;

@@ -49,11 +49,13 @@ impl App {
     /// # Errors
     /// [`AppError`]; what could not be removed is tried again the next time.
     pub async fn tidy(&self, turn: &Turn) -> Result<(), AppError> {
+        // What goes here does not come back: a clock that is wrong does not make it due.
+        let now = self.time().settled;
         let environments =
             self.view.read(|state| state.list::<Environment>("", None, usize::MAX))?;
         for environment in environments {
             let due = match environment.record.state {
-                EnvironmentState::Deleting { purge } => purge <= self.now(),
+                EnvironmentState::Deleting { purge } => purge <= now,
                 EnvironmentState::Purging => true,
                 EnvironmentState::Active | EnvironmentState::Suspended => false,
             };
@@ -65,7 +67,6 @@ impl App {
         }
         self.purge_organisations(turn).await?;
         self.forget_people(turn).await?;
-        let now = self.now();
         self.forget(turn, |session: &Session| session.expires <= now).await?;
         self.forget(turn, |token: &Token| token.expires <= now).await?;
         self.forget_invitations(turn, now).await?;
@@ -82,7 +83,7 @@ impl App {
         loop {
             let usage: Option<Decoded<Usage>> = self.read(id.as_str()).await?;
             if let Some(usage) = &usage {
-                self.view.reached(usage.modified).await;
+                self.view.reached(usage.modified).await?;
             }
             let (ledger, revision) =
                 self.view.read(|state| (state.ledger(id), state.projection().revision()));
@@ -93,7 +94,9 @@ impl App {
                 roles: &[],
                 revision,
             };
-            let Some(transaction) = placement::sweep(&scene, self.now())? else { return Ok(()) };
+            let Some(transaction) = placement::sweep(&scene, self.time().settled)? else {
+                return Ok(());
+            };
             if !self.commit_in(turn, transaction).await? {
                 // Somebody is at work there: the next time.
                 return Ok(());

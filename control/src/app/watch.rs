@@ -36,26 +36,32 @@ pub struct HostWatch {
     news: watch::Receiver<Revision>,
     /// It has been told nothing yet: the first answer comes at once, also when it is empty.
     is_first: bool,
+    /// This process did not see what is stored when it was last looked.
+    was_blind: bool,
 }
 
 impl HostWatch {
     /// Begins to listen after what the host has; 0 for nothing.
     ///
     /// # Errors
-    /// [`AppError`].
+    /// [`AppError`]: [`AppError::Behind`] when another process may tell it more.
     pub fn begin(app: Arc<App>, caller: &Caller, after: Revision) -> Result<Self, AppError> {
         let host = App::calling_host(caller)?.clone();
         caller.may(Action::ActAsHost, Object::Host(&host))?;
+        if is_blind(&app) {
+            return Err(AppError::Behind);
+        }
         let news = app.view.news(&host);
         let known = app.view.read(|state| state.projection().host(&host).cloned());
         let key_hash = known.ok_or(AppError::Unauthenticated)?.key_hash;
-        Ok(Self { app, host, key_hash, after, news, is_first: true })
+        Ok(Self { app, host, key_hash, after, news, is_first: true, was_blind: false })
     }
 
     /// The next news, when there is some. `None` when `gone` is.
     ///
     /// # Errors
-    /// [`AppError::Unauthenticated`] when the host is shut out, or has another key by now.
+    /// [`AppError::Unauthenticated`] when the host is shut out, or has another key by now; [`AppError::Behind`] when this
+    /// process does not see what is stored, for longer than a moment: the host calls another one then.
     pub async fn next(&mut self, gone: impl Future<Output = ()>) -> Result<Option<News>, AppError> {
         tokio::pin!(gone);
         loop {
@@ -66,7 +72,12 @@ impl HostWatch {
             tokio::select! {
                 () = &mut gone => return Ok(None),
                 changed = self.news.changed() => if changed.is_err() { return Ok(None) },
-                () = sleep(RECHECK) => {}
+                () = sleep(RECHECK) => {
+                    let is_blind = is_blind(&self.app);
+                    if std::mem::replace(&mut self.was_blind, is_blind) && is_blind {
+                        return Err(AppError::Behind);
+                    }
+                }
             }
         }
     }
@@ -95,4 +106,8 @@ impl HostWatch {
         let is_first = std::mem::replace(&mut self.is_first, false);
         Ok(Some(looked).filter(|news| is_first || news.is_snapshot || !news.updates.is_empty()))
     }
+}
+
+fn is_blind(app: &App) -> bool {
+    app.view.trouble().borrow().is_some()
 }

@@ -51,16 +51,10 @@ impl Plane {
     }
 
     async fn look(&self) {
-        self.told(&self.watcher, &self.site.app).await;
+        self.site.seen(&self.watcher).await;
         self.watcher.renew_turn(&self.turn).await.unwrap();
         self.watcher.look_for_lost(&self.turn).await.unwrap();
-        self.told(&self.site.app, &self.watcher).await;
-    }
-
-    /// Waits until one process knows what another does.
-    async fn told(&self, one: &App, other: &App) {
-        let revision = other.view().read(|state| state.projection().revision());
-        one.view().reached(revision).await;
+        self.site.seen(&self.site.app).await;
     }
 
     /// Long enough for whoever says nothing to be lost.
@@ -105,7 +99,7 @@ async fn a_host_is_lost_that_no_process_hears_and_present_when_one_does() {
     // What it does is told by every process.
     plane.tick(&mut [&mut a, &mut b]).await;
     assert_eq!(plane.presence("host-b").await, HostPresence::Present);
-    plane.told(&plane.watcher, &plane.site.app).await;
+    plane.site.seen(&plane.watcher).await;
     let signs = plane.watcher.signs(&"host-b".parse().unwrap()).unwrap();
     assert_eq!(signs.lost, None);
     assert_eq!(signs.heartbeat.unwrap().at, plane.clock.now());
@@ -114,6 +108,7 @@ async fn a_host_is_lost_that_no_process_hears_and_present_when_one_does() {
 #[tokio::test]
 async fn who_heard_a_host_earlier_leaves_what_another_process_has_heard_since() {
     let plane = Plane::start().await;
+    plane.site.enrol("host-a").await;
     let (one, other) = (&plane.site.app, &plane.watcher);
     let host = plane.site.caller(Actor::Host("host-a".parse().unwrap()));
     let report = |version: &str| Report { version: version.to_owned(), ..Report::default() };
