@@ -44,7 +44,9 @@ mod services;
 mod services_watch;
 mod sessions;
 mod sources;
+mod standing;
 mod tidy;
+mod time;
 mod tokens;
 mod turn;
 mod users;
@@ -55,7 +57,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch::Receiver, time::sleep};
+use tokio::{sync::watch::Sender, time::sleep};
 use weft_keys::Keyring;
 use weft_model::{
     Decoded, Record, UnixMs,
@@ -64,9 +66,10 @@ use weft_model::{
     placement::Decision,
     rate::Rates,
     record::Environment,
+    settled::Timekeeper,
 };
 use weft_pki::installation::InstallationAuthority;
-use weft_store::{CommitError, LIST_LEN_MAX, Revision, Store, Transaction};
+use weft_store::{CommitError, LIST_LEN_MAX, Store, Transaction};
 use weft_types::{EnvironmentId, HostId, InstallationId};
 
 pub use self::{
@@ -86,6 +89,8 @@ pub use self::{
     secrets::{Released, SecretValue},
     services_watch::{PART_LEN_MAX, ServicesWatch},
     sessions::Login,
+    standing::{STANDING_INTERVAL, STORE_AWAY_MAX},
+    time::Confirmed,
     tokens::{NewToken, TOKEN_SECONDS},
     turn::{Holder, TURN_LOOK, TURN_RENEW, TURN_TTL, Turn},
     users::Account,
@@ -97,7 +102,7 @@ use crate::{
     clock::Clock,
     crowd::Crowd,
     error::AppError,
-    view::{View, decode},
+    view::{Behind, View, decode},
 };
 
 /// How often something is decided anew because somebody else was faster.
@@ -141,6 +146,10 @@ pub struct App {
     healths: Mutex<Rates<(HostId, Option<EnvironmentId>)>>,
     /// For how long hosts have said nothing.
     watchman: Mutex<Watchman>,
+    /// Which time is believed.
+    timekeeper: Mutex<Timekeeper>,
+    /// Why this process is not to be asked.
+    standing: Sender<Option<String>>,
     /// Turns for those who watch services.
     watches: Watches,
     /// The same for hosts that listen, one each.
@@ -163,6 +172,7 @@ impl App {
         let passwords = Passwords::default();
         let (lockout, watches) = (Mutex::default(), Watches::default());
         let (heard, healths, watchman) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (timekeeper, standing) = (Mutex::default(), Sender::default());
         let (reader, process) = (log.reader, log.process.to_string());
         Self {
             store,
@@ -179,6 +189,8 @@ impl App {
             heard,
             healths,
             watchman,
+            timekeeper,
+            standing,
             watches,
             listening: Crowd::new(LISTENING_MAX),
         }
@@ -204,12 +216,6 @@ impl App {
     /// Looks again and again whether this process has the master keys that it takes, as long as it is polled.
     pub async fn follow_master_keys(&self) -> std::convert::Infallible {
         self.keyring.follow_masters().await
-    }
-
-    /// Why this process is not to be asked now: it does not have the master keys that it takes.
-    #[must_use]
-    pub fn trouble(&self) -> Receiver<Option<String>> {
-        self.keyring.trouble()
     }
 
     /// What records calls.
@@ -259,10 +265,10 @@ impl App {
         Attempts { app: self, made: 0 }
     }
 
-    async fn commit(&self, transaction: Transaction) -> Result<Revision, CommitError> {
+    /// Commits, and waits until it is in the view. Whether it is there: it was made in either case.
+    async fn commit(&self, transaction: Transaction) -> Result<Result<(), Behind>, CommitError> {
         let revision = self.store.commit(transaction).await?;
-        self.view.reached(revision).await;
-        Ok(revision)
+        Ok(self.view.reached(revision).await)
     }
 }
 
@@ -281,7 +287,8 @@ impl Attempts<'_> {
             Decision::Commit(transaction, outcome) => (transaction, outcome),
         };
         match self.app.commit(transaction).await {
-            Ok(_) => return Ok(Some(outcome)),
+            Ok(Ok(())) => return Ok(Some(outcome)),
+            Ok(Err(Behind)) => return Err(AppError::Unseen),
             Err(CommitError::Conflict { key }) => {
                 tracing::debug!(%key, made = self.made, "decides anew");
             }

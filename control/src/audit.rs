@@ -55,6 +55,9 @@ pub(crate) const COUNT: Word = Word::new("count");
 /// Refusals were left out.
 const LEFT_OUT: Word = Word::new("audit.left-out");
 
+/// Whether the audit takes something again.
+const LOOK: Word = Word::new("audit.look");
+
 /// How a call is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
@@ -95,6 +98,13 @@ impl Recorder {
             tracing::info!(segment = expired.segment, line = expired.seq, "old audit is removed");
         }
         Ok(())
+    }
+
+    /// Why nothing can be recorded now, as far as it is known; when the last record was refused, one more is tried.
+    pub async fn look(&self) -> Option<Refused> {
+        self.audit.status().refused.as_ref()?;
+        let event = event(Who::System, Origin::Internal, LOOK, named("audit"));
+        self.audit.record(Event { outcome: Outcome::Done, ..event }).await.err()
     }
 
     /// A call that is to be recorded as `event`, whose outcome does not matter. Whoever makes it pays for it, and the
@@ -332,8 +342,10 @@ fn is_callers(error: &AppError) -> bool {
         AppError::Unavailable
         | AppError::Unrecorded
         | AppError::Unready
+        | AppError::Behind
         | AppError::Superseded
         | AppError::Unknown
+        | AppError::Unseen
         | AppError::Internal(_) => false,
     }
 }
@@ -349,10 +361,11 @@ fn outcome(error: Option<&AppError>) -> Outcome {
         AppError::State(_) => Outcome::Failed(Word::new("failed-precondition")),
         AppError::Changed(_) | AppError::Superseded => Outcome::Failed(Word::new("aborted")),
         AppError::Exhausted(_) => Outcome::Failed(Word::new("resource-exhausted")),
-        AppError::Unavailable | AppError::Unrecorded | AppError::Unready => {
+        AppError::Unavailable | AppError::Unrecorded | AppError::Unready | AppError::Behind => {
             Outcome::Failed(Word::new("unavailable"))
         }
         AppError::Unknown => Outcome::Unknown,
+        AppError::Unseen => Outcome::Done,
         AppError::Internal(_) => Outcome::Failed(Word::new("internal")),
     }
 }

@@ -51,7 +51,10 @@ impl Background {
 async fn work(app: &App, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
     loop {
-        match app.take_turn().await {
+        // Who does not see what is stored has nothing to do it by.
+        let sees = app.view().trouble().borrow().is_none();
+        let taken = if sees { app.take_turn().await } else { Ok(None) };
+        match taken {
             Ok(Some(turn)) => {
                 tracing::info!("background work is done here from now on");
                 let is_stopped = tokio::select! {
@@ -59,6 +62,10 @@ async fn work(app: &App, stop: impl Future<Output = ()>) {
                     error = renew(app, &turn) => over(&error),
                     Err(error) = look(app, &turn) => over(&error),
                     Err(error) = tidy(app, &turn) => over(&error),
+                    why = is_blind(app) => {
+                        tracing::warn!(why, "background work is not done here any more");
+                        false
+                    }
                 };
                 if let Err(error) = app.end_turn(turn).await {
                     tracing::warn!(%error, "the turn of background work ends by itself");
@@ -80,6 +87,13 @@ async fn work(app: &App, stop: impl Future<Output = ()>) {
 fn over(error: &AppError) -> bool {
     tracing::warn!(%error, "background work is not done here any more");
     false
+}
+
+/// Ends when this process does not see any more what is stored.
+async fn is_blind(app: &App) -> String {
+    let mut trouble = app.view().trouble();
+    let why = trouble.wait_for(Option::is_some).await;
+    why.ok().and_then(|why| why.clone()).unwrap_or_default()
 }
 
 /// Ends when the turn is over, or has to be taken for that.
@@ -117,6 +131,7 @@ async fn look(app: &App, turn: &Turn) -> Result<Infallible, AppError> {
 
 async fn tidy(app: &App, turn: &Turn) -> Result<Infallible, AppError> {
     loop {
+        check(app.keep_time(turn).await, "to agree on the time")?;
         check(app.tidy(turn).await, "to remove what is over")?;
         check(app.go_on_with_rotations(turn).await, "to rotate authorities")?;
         sleep(TIDY_INTERVAL).await;

@@ -16,6 +16,8 @@ use weft_model::{
 use weft_pki::{issue::IssueError, request::RequestError};
 use weft_store::{CommitError, StoreError};
 
+use crate::view::Behind;
+
 /// What is told to the caller. Everything that is the installation's own trouble is [`AppError::Internal`]: it is
 /// logged, and the caller learns nothing of it.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +61,12 @@ pub enum AppError {
     /// This process does not have the master keys that it takes; nothing was changed.
     #[error("this process lacks a key that another one may have; nothing was changed")]
     Unready,
+    /// This process does not see what was changed last, on which it would have decided; nothing was changed.
+    #[error("this process does not see what was changed last; nothing was changed")]
+    Behind,
+    /// It was done, and this process does not see it yet.
+    #[error("the change was made, but this process does not see it yet: look before you ask again")]
+    Unseen,
     /// Background work of this process is over; nothing was changed.
     #[error("another process does background work by now")]
     Superseded,
@@ -114,6 +122,12 @@ impl From<CommitError> for AppError {
             }
             other => Self::internal(other),
         }
+    }
+}
+
+impl From<Behind> for AppError {
+    fn from(Behind: Behind) -> Self {
+        Self::Behind
     }
 }
 

@@ -6,18 +6,21 @@ use anyhow::{Context, bail};
 use data_encoding::BASE64;
 use weft_audit::Running;
 use weft_keys::{KeyFile, Keyring, Owner, Purpose};
-use weft_model::{Decoded, Record, record::Installation};
+use weft_model::{
+    Decoded, Record, format,
+    record::{Format, Installation},
+};
 use weft_pki::{
     KeyKind,
     installation::{self, InstallationAuthority},
     issue::{self, Validity},
 };
-use weft_store::{SqliteOptions, Store, StoreOptions, Transaction, open};
+use weft_store::{CommitError, SqliteOptions, Store, StoreOptions, Transaction, open};
 use weft_types::InstallationId;
 use zeroize::Zeroizing;
 
 use crate::{
-    app::App,
+    app::{App, Confirmed},
     audit::{self, AuditPlace},
     clock::Clock,
     config::{Config, EtcdFiles},
@@ -26,6 +29,8 @@ use crate::{
 
 /// How long the installation's authority is valid, days.
 const AUTHORITY_DAYS: u32 = 3_650;
+/// How often the format is looked at anew when somebody has written it.
+const ENTER_ATTEMPTS_MAX: u32 = 16;
 
 /// The stores and the keyring of an installation.
 #[derive(Debug)]
@@ -63,6 +68,25 @@ pub(crate) fn keyring_options(config: &Config) -> anyhow::Result<StoreOptions> {
     Ok(StoreOptions { sqlite, ..store_options(config)? })
 }
 
+/// Looks whether this release may work on the store, and says there which one does, before anything else is done.
+///
+/// # Errors
+/// When a later one does.
+async fn enter(store: &dyn Store) -> anyhow::Result<()> {
+    for _ in 0..ENTER_ATTEMPTS_MAX {
+        let found = store.get(&Format::key_at("this")?).await?;
+        let found: Option<Decoded<Format>> = decode(found)?;
+        let Some(made) = format::enter(found.as_ref())? else { return Ok(()) };
+        match store.commit(format::write(&made, found.as_ref())?).await {
+            Ok(_) => return Ok(()),
+            // Another process does the same.
+            Err(CommitError::Conflict { .. } | CommitError::Unknown(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bail!("the format of the store changes all the time")
+}
+
 impl Opened {
     /// Puts stores together that are there already.
     #[must_use]
@@ -75,6 +99,7 @@ impl Opened {
     /// # Errors
     /// When there is one, or what the store says.
     pub async fn create(&self, name: &InstallationId, clock: &Clock) -> anyhow::Result<()> {
+        enter(&*self.store).await?;
         let key_at = Installation::key_at("this")?;
         if self.store.get(&key_at).await?.is_some() {
             bail!("there is an installation in this store already");
@@ -113,9 +138,11 @@ impl Opened {
     /// the application is dropped, that finishes.
     ///
     /// # Errors
-    /// When there is no installation, its authority does not open, or its audit.
+    /// When a later release works on the store, when something in it cannot be read, when there is no installation, its
+    /// authority does not open, or its audit.
     pub async fn app(self, clock: Clock, place: &AuditPlace) -> anyhow::Result<(App, Running)> {
         let Self { store, keyring } = self;
+        enter(&*store).await?;
         let found = store.get(&Installation::key_at("this")?).await?;
         let found: Option<Decoded<Installation>> = decode(found)?;
         let installation = found
@@ -131,9 +158,22 @@ impl Opened {
         let anchor = installation.certificate;
         let authority = InstallationAuthority::from_pem(anchor.as_bytes(), &pem)?;
         let view = View::follow(Arc::clone(&store));
-        view.ready().await;
+        view.ready().await.context("the live copy of the store")?;
         Ok((App::new(store, keyring, view, clock, log, authority, anchor), running))
     }
+}
+
+/// Has the clock of this machine believed by all processes, or says what that would mean.
+///
+/// # Errors
+/// When the installation does not open; with SQLite, also that a server runs.
+pub async fn confirm_time(config: &Config, dry_run: bool) -> anyhow::Result<Confirmed> {
+    let opened = open_stores(config).await?;
+    let (app, running) = opened.app(Clock::default(), &config.audit).await?;
+    let confirmed = app.confirm_time(dry_run).await?;
+    drop(app);
+    running.finished().await;
+    Ok(confirmed)
 }
 
 /// Makes the master key, if the file is not there, and the installation; returns the invitation of its first

@@ -1,6 +1,11 @@
 //! `weft-control`: makes an installation, and serves it.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -11,6 +16,7 @@ use tokio::{
     time::timeout,
 };
 use tracing_subscriber::EnvFilter;
+use weft_audit::Timestamp;
 use weft_control::{
     Clock, Config,
     background::Background,
@@ -21,6 +27,7 @@ use weft_control::{
     transfer::{bring_in, take_out},
 };
 use weft_keys::MasterKeyId;
+use weft_model::UnixMs;
 use weft_types::InstallationId;
 
 /// How long the end of the program waits for the audit's last head.
@@ -61,6 +68,12 @@ enum Command {
     Import(Stores),
     /// Print the certificate of the installation's authority, by which clients know this control plane
     Authority,
+    /// Say that the clock of this machine is right, where it is far ahead of what was agreed on; stop the server for this
+    ConfirmTime {
+        /// Only say what the clock shows and what was agreed on
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Replace the master key, step by step: list, add, rotate, remove
     #[command(subcommand)]
     MasterKey(MasterKey),
@@ -216,6 +229,17 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Authority => {
             let opened = init::open_stores(&config).await?;
             print!("{}", opened.installation().await?.certificate);
+            Ok(())
+        }
+        Command::ConfirmTime { dry_run } => {
+            let confirmed = init::confirm_time(&config, dry_run).await?;
+            let text = |at: UnixMs| Timestamp::of(UNIX_EPOCH + Duration::from_millis(at.0));
+            match confirmed.before {
+                Some(before) => println!("agreed on: {}", text(before)),
+                None => println!("agreed on: nothing yet"),
+            }
+            let is = if dry_run { "the clock shows" } else { "from now on" };
+            println!("{is}: {}", text(confirmed.now));
             Ok(())
         }
         Command::MasterKey(command) => command.run(&config).await,

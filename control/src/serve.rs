@@ -48,6 +48,8 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_ANSWER_MAX: Duration = Duration::from_secs(20);
 /// How often what was kept long enough of the audit is removed.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
+/// How often it is looked whether the clock is believed by now, without which nothing of the audit is removed.
+const EXPIRE_RETRY: Duration = Duration::from_secs(3_600);
 /// How often the server gives itself a new certificate.
 const RENEW_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 
@@ -64,7 +66,8 @@ impl ResolvesServerCert for OwnCertificate {
 /// Serves on `listener` until `stop` is over; calls that run are finished then.
 ///
 /// # Errors
-/// When the server has no certificate, or cannot go on; a broken connection is no such case.
+/// When the server has no certificate, or cannot go on: also when a later release works on the store by now. A broken
+/// connection is no such case.
 pub async fn serve(
     listener: TcpListener,
     app: Arc<App>,
@@ -89,6 +92,14 @@ pub async fn serve(
         let app = Arc::clone(&app);
         tokio::spawn(async move { app.follow_master_keys().await })
     };
+    let standing = {
+        let app = Arc::clone(&app);
+        tokio::spawn(async move { app.follow_standing().await })
+    };
+    let time = {
+        let app = Arc::clone(&app);
+        tokio::spawn(async move { app.follow_time().await })
+    };
     let (routes, readiness) = api::services(&app).await?;
     let telling = tokio::spawn(readiness.tell(app.trouble()));
     let (going, gone) = watch::channel(());
@@ -104,11 +115,18 @@ pub async fn serve(
             drop(going);
             Ok(())
         };
-        tokio::try_join!(
-            serve(STRANGER_STREAMS_MAX, strange),
-            serve(MEMBER_STREAMS_MAX, known),
-            stopping
-        )
+        let serving = async {
+            tokio::try_join!(
+                serve(STRANGER_STREAMS_MAX, strange),
+                serve(MEMBER_STREAMS_MAX, known),
+                stopping
+            )
+        };
+        tokio::select! {
+            served = serving => served.map(drop).map_err(anyhow::Error::from),
+            // At once: what it would write is not what a later release expects.
+            error = app.view().outgrown() => Err(error.into()),
+        }
     };
     accepting.abort();
     renewing.abort();
@@ -117,9 +135,10 @@ pub async fn serve(
     counting.abort();
     keys.abort();
     master_keys.abort();
+    standing.abort();
+    time.abort();
     telling.abort();
-    served?;
-    Ok(())
+    served
 }
 
 /// Serves connections of which each makes so many calls at once.
@@ -174,10 +193,15 @@ async fn keep_heartbeats(app: Arc<App>) {
 
 async fn expire(app: Arc<App>) {
     loop {
-        if let Err(error) = app.recorder().expire().await {
-            tracing::error!(%error, "what is old of the audit is not removed");
-        }
-        sleep(EXPIRE_INTERVAL).await;
+        let pause = match app.expire_audit().await {
+            Ok(true) => EXPIRE_INTERVAL,
+            Ok(false) => EXPIRE_RETRY,
+            Err(error) => {
+                tracing::error!(%error, "what is old of the audit is not removed");
+                EXPIRE_INTERVAL
+            }
+        };
+        sleep(pause).await;
     }
 }
 

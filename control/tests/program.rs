@@ -55,6 +55,28 @@ fn an_installation_is_made_once() {
 }
 
 #[test]
+fn an_operator_confirms_the_clock_when_no_server_runs() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path());
+    assert!(run(&config, &INIT).status.success());
+    let said = |arguments: &[&str]| {
+        let output = run(&config, arguments);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for _ in 0..2 {
+        let looked = said(&["confirm-time", "--dry-run"]);
+        assert!(looked.starts_with("agreed on: nothing yet\nthe clock shows: 20"), "{looked}");
+    }
+    let confirmed = said(&["confirm-time"]);
+    let (_, at) = confirmed.split_once("\nfrom now on: ").unwrap();
+    let again = said(&["confirm-time", "--dry-run"]);
+    assert!(again.starts_with(&format!("agreed on: {at}")), "{again}");
+    let records = fs::read_to_string(folder.path().join("audit/control/0000000001.jsonl")).unwrap();
+    assert_eq!(records.matches("clock.confirm").count(), 2, "begun and done: {records}");
+}
+
+#[test]
 fn without_its_master_key_it_does_not_start_and_says_so() {
     let folder = TempDir::new().unwrap();
     let config = config(folder.path());

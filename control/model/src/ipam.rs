@@ -80,9 +80,21 @@ pub struct Choice {
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     used: BTreeMap<IpAddr, (AddressUse, Revision)>,
+    /// No quarantine that ends later is over, whatever time it is said to be; see [`crate::settled`].
+    settled: Option<UnixMs>,
 }
 
 impl Ledger {
+    /// With quarantines that end later than this never over.
+    #[must_use]
+    pub fn settled_at(self, settled: UnixMs) -> Self {
+        Self { settled: Some(settled), ..self }
+    }
+
+    fn time(&self, now: UnixMs) -> UnixMs {
+        self.settled.map_or(now, |settled| settled.min(now))
+    }
+
     /// An address is used, or differently.
     pub fn put(&mut self, address: Decoded<Address>) {
         let Decoded { record, modified } = address;
@@ -114,6 +126,7 @@ impl Ledger {
 
     /// Released addresses whose time has come, at most `len_max`.
     pub fn expired(&self, now: UnixMs, len_max: usize) -> impl Iterator<Item = (IpAddr, Revision)> {
+        let now = self.time(now);
         let over = move |used: &AddressUse| matches!(used, AddressUse::Quarantine { until, .. } if *until <= now);
         self.used
             .iter()
@@ -133,6 +146,7 @@ impl Ledger {
         wanted: Option<IpAddr>,
         now: UnixMs,
     ) -> Result<Choice, IpamError> {
+        let now = self.time(now);
         let range = Range::of(subnet).ok_or(IpamError::TooSmall(*subnet))?;
         if let Some(address) = wanted {
             return self.wanted(&range, slot, address, now);

@@ -3,6 +3,7 @@
 //! ```text
 //!   Store ──▶ records ──▶ ┌ access      who may do what
 //!                         ├ due         when records are over, to find them by that
+//!                         ├ format      which releases may work on a store
 //!                         ├ ipam        which address is given to whom
 //!                         ├ liveness    which hosts are not heard of any more
 //!                         ├ owned       whose records are, to find them by that
@@ -14,6 +15,7 @@
 //!                         ├ rotation    how an authority gives way to its next generation
 //!                         ├ second_factor  which codes are taken, and each once
 //!                         ├ secret      versions of secrets, and to which hosts they are released
+//!                         ├ settled     by which time something may be destroyed for good
 //!                         └ projection  what each host has to know, as snapshots and changes
 //! ```
 //!
@@ -23,6 +25,7 @@
 
 pub mod access;
 pub mod due;
+pub mod format;
 pub mod id;
 pub mod ipam;
 pub mod liveness;
@@ -37,6 +40,7 @@ pub mod registry;
 pub mod rotation;
 pub mod second_factor;
 pub mod secret;
+pub mod settled;
 
 pub use self::{
     id::{OrganisationId, Random, SecretName, ServiceName, SlotName, TokenId, UserId},

@@ -55,16 +55,21 @@ pub struct Heartbeats {
 struct Heard {
     last: Heartbeat,
     is_kept: bool,
+    /// The record that was there when it was heard: another one was written since, by a process that has heard it too.
+    over: Option<Revision>,
     /// When a record of it was last written; not before the first.
     kept: Option<Duration>,
 }
 
 impl Heartbeats {
-    /// A host has said something.
-    pub fn handle_report(&mut self, heartbeat: Heartbeat) {
-        let kept = self.heard.get(&heartbeat.host).and_then(|heard| heard.kept);
+    /// A host has said something, while `record` was its record as far as is known.
+    pub fn handle_report(&mut self, heartbeat: Heartbeat, record: Option<Revision>) {
+        let before = self.heard.get(&heartbeat.host);
+        let kept = before.and_then(|heard| heard.kept);
+        // What is known of a record may be late.
+        let over = before.and_then(|heard| heard.over).max(record);
         let host = heartbeat.host.clone();
-        self.heard.insert(host, Heard { last: heartbeat, is_kept: false, kept });
+        self.heard.insert(host, Heard { last: heartbeat, is_kept: false, over, kept });
     }
 
     /// What a host said last.
@@ -73,23 +78,38 @@ impl Heartbeats {
         self.heard.get(host).map(|heard| &heard.last)
     }
 
-    /// What is to be written at `now`, a time since some start.
+    /// What is to be written at `now`, a time since some start, each in the place of this record and of no other.
     #[must_use]
-    pub fn due(&self, now: Duration) -> Vec<Heartbeat> {
+    pub fn due(&self, now: Duration) -> Vec<(Heartbeat, Option<Revision>)> {
         let is_due = |heard: &&Heard| {
             let is_old = |kept: Duration| now.saturating_sub(kept) >= HEARTBEAT_GRAIN;
             !heard.is_kept && heard.kept.is_none_or(is_old)
         };
-        self.heard.values().filter(is_due).map(|heard| heard.last.clone()).collect()
+        self.heard.values().filter(is_due).map(|heard| (heard.last.clone(), heard.over)).collect()
     }
 
-    /// This was written.
-    pub fn handle_kept(&mut self, kept: &[Heartbeat], now: Duration) {
+    /// This was written, at one revision.
+    pub fn handle_kept<'a>(
+        &mut self,
+        kept: impl IntoIterator<Item = &'a Heartbeat>,
+        revision: Revision,
+        now: Duration,
+    ) {
         for heartbeat in kept {
             if let Some(heard) = self.heard.get_mut(&heartbeat.host) {
                 heard.kept = Some(now);
+                heard.over = Some(revision);
                 heard.is_kept = heard.last == *heartbeat;
             }
+        }
+    }
+
+    /// This was not written: another process has heard the host since, and `record` is what it has left. What the host
+    /// says next comes in the place of that.
+    pub fn handle_overtaken(&mut self, heartbeat: &Heartbeat, record: Option<Revision>) {
+        if let Some(heard) = self.heard.get_mut(&heartbeat.host) {
+            heard.over = record;
+            heard.is_kept = heard.last == *heartbeat;
         }
     }
 

@@ -10,6 +10,7 @@ mod identity;
 mod membership;
 mod secret;
 mod service;
+mod upkeep;
 
 use std::fmt;
 
@@ -34,6 +35,7 @@ pub use self::{
     },
     secret::{SealedSecret, Secret, SecretUsage, SecretVersion},
     service::{Drain, Health, HealthState, Port, Protocol, Role, Service},
+    upkeep::{Format, Settled},
 };
 
 /// Milliseconds since 1970 (UTC), as in all documents and messages.
@@ -80,6 +82,17 @@ pub enum RecordError {
         /// What is wrong.
         cause: KeyError,
     },
+}
+
+impl RecordError {
+    /// Where it is that cannot be read, which may be said anywhere: [`fmt::Display`] may say what is stored there.
+    #[must_use]
+    pub fn place(&self) -> Option<&Key> {
+        match self {
+            Self::Document { key, .. } | Self::Place { key, .. } => Some(key),
+            Self::Key { .. } => None,
+        }
+    }
 }
 
 /// A record as it was read, with what a transaction needs to say that it rests on it.

@@ -15,10 +15,13 @@ pub(super) fn status(error: AppError) -> Status {
         AppError::State(_) => Code::FailedPrecondition,
         AppError::Changed(_) => Code::Aborted,
         AppError::Exhausted(_) => Code::ResourceExhausted,
-        AppError::Unavailable | AppError::Unrecorded | AppError::Unready | AppError::Superseded => {
-            Code::Unavailable
-        }
-        AppError::Unknown => Code::Unknown,
+        AppError::Unavailable
+        | AppError::Unrecorded
+        | AppError::Unready
+        | AppError::Behind
+        | AppError::Superseded => Code::Unavailable,
+        // Whoever is told "unavailable" asks again.
+        AppError::Unknown | AppError::Unseen => Code::Unknown,
         AppError::Internal(trouble) => {
             tracing::error!(%trouble, "a call failed");
             Code::Internal

@@ -110,13 +110,13 @@ impl App {
         // Every change of an environment's addresses, attachments, roles and services is one of its usage too: then all
         // of them are here.
         if let Some(usage) = &usage {
-            self.view.reached(usage.modified).await;
+            self.view.reached(usage.modified).await?;
         }
-        let id = &environment.record.id;
+        let (id, settled) = (&environment.record.id, self.time().settled);
         let (ledger, roles, revision) = self.view.read(|state| {
             let roles = state.list::<Role>(&format!("{id}/"), None, usize::MAX)?;
             Ok::<_, weft_model::RecordError>((
-                state.ledger(id),
+                state.ledger(id).settled_at(settled),
                 roles,
                 state.projection().revision(),
             ))
@@ -280,11 +280,13 @@ impl App {
     /// Ends an attachment, whoever asks.
     pub(super) async fn remove_attachment(
         &self,
-        environment: &Decoded<Environment>,
+        environment: &EnvironmentId,
         name: &AttachmentName,
     ) -> Result<(), AppError> {
         transact!(self, {
-            let known = self.known(environment.clone()).await?;
+            let found: Option<Decoded<Environment>> = self.read(environment.as_str()).await?;
+            let Some(found) = found else { return Ok(Decision::Already(())) };
+            let known = self.known(found).await?;
             let (attachment, slot) = match self.attached(&known, name).await {
                 Err(AppError::NotFound(_)) => return Ok(Decision::Already(())),
                 attached => attached?,

@@ -386,7 +386,7 @@ impl App {
                     let problem = format!("{} attachments rest on it", rests.len());
                     return Err(AppError::State(problem));
                 }
-                self.remove_attachment(&known.environment, &attachment.name).await?;
+                self.remove_attachment(&known.environment.record.id, &attachment.name).await?;
                 removed += 1;
             };
             let binding: Option<Decoded<Binding>> = self.read(&known.path(host.as_str())).await?;

@@ -226,7 +226,12 @@ impl App {
                 return Err(AppError::State(format!("host {host} is revoked and stays so")));
             }
             Some(found) => {
-                let Host { endpoints, capacity, key_hash, .. } = record;
+                let Host { mut endpoints, capacity, key_hash, .. } = record;
+                for endpoint in &mut endpoints {
+                    let mut known = found.record.endpoints.iter();
+                    let known = known.find(|known| known.address == endpoint.address);
+                    endpoint.pod = known.and_then(|known| known.pod.clone());
+                }
                 let again = Host { endpoints, capacity, ..found.record.with_key(key_hash) };
                 (again, rests_on(Transaction::new(), &found)?)
             }

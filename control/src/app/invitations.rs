@@ -119,7 +119,7 @@ impl App {
         transact!(self, {
             let found = self.organisation(caller, Action::ManageOrganisation, organisation).await?;
             let roster = self.roster(&found.record.id).await?;
-            self.view.reached(roster.modified).await;
+            self.view.reached(roster.modified).await?;
             let own = self.view.read(|state| state.all_of::<Invitation>(&found.record.id))?;
             let Some(invited) = own.into_iter().find(|invited| invited.record.id == *invitation)
             else {
@@ -260,7 +260,7 @@ impl App {
         roster: &Decoded<Roster>,
         email: &str,
     ) -> Result<Vec<Decoded<Invitation>>, AppError> {
-        self.view.reached(roster.modified).await;
+        self.view.reached(roster.modified).await?;
         let address = email_hash(email);
         let is_to = |invitation: &Invitation| email_hash(&invitation.email) == address;
         Ok(self.view.read(|state| state.owned(organisation, None, is_to, usize::MAX))?)

@@ -50,7 +50,7 @@ impl App {
         // A right that was taken away is none, by whichever process: every change of an environment's attachments is one
         // of its usage, too, and is here then.
         if let Some(usage) = self.read::<Usage>(environment.as_str()).await? {
-            self.view.reached(usage.modified).await;
+            self.view.reached(usage.modified).await?;
         }
         let settings = self.read::<Environment>(environment.as_str()).await?;
         let settings = settings.filter(|_| is_here()).ok_or_else(absent)?.record;

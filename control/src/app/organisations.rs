@@ -153,7 +153,7 @@ impl App {
             }
             // Whoever makes an environment to stay, or restores one, writes the organisation: until it was written last,
             // all of them are here, and who does it from then on is in the way of this.
-            self.view.reached(found.modified).await;
+            self.view.reached(found.modified).await?;
             let stay = self.environments_of(&id)?.into_iter().filter(|found| {
                 matches!(found.state, EnvironmentState::Active | EnvironmentState::Suspended)
             });

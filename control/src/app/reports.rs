@@ -15,7 +15,7 @@ use weft_model::{
     rate::Rate,
     record::{Attachment, Health, HealthState, Heartbeat, Host, HostState, Lost},
 };
-use weft_store::{Condition, OPERATIONS_MAX, Revision, Transaction};
+use weft_store::{CommitError, Condition, OPERATIONS_MAX, Revision, Transaction};
 use weft_types::{AttachmentName, EnvironmentId, HostId};
 
 use super::{App, AppError, Caller, Turn, environments::rests_on};
@@ -101,8 +101,12 @@ impl App {
             return Err(AppError::invalid("version", problem));
         }
         let heartbeat = Heartbeat { host: host.clone(), at: self.now(), version, revision };
-        self.heard().handle_report(heartbeat.clone());
-        if self.view.read(|state| state.get::<Lost>(host.as_str()))?.is_some() {
+        let (record, is_lost) = self.view.read(|state| {
+            let record = state.get::<Heartbeat>(host.as_str())?.map(|kept| kept.modified);
+            Ok::<_, RecordError>((record, state.get::<Lost>(host.as_str())?.is_some()))
+        })?;
+        self.heard().handle_report(heartbeat.clone(), record);
+        if is_lost {
             transact!(self, self.decide_found(&heartbeat).await)?;
         }
         for reported in &health {
@@ -122,24 +126,19 @@ impl App {
         Ok(Decision::Commit(transaction, ()))
     }
 
-    /// Keeps what was heard of hosts for all processes, as far as it is time.
+    /// Keeps what was heard of hosts for all processes, as far as it is time. What this process sees of the store does not
+    /// matter: hosts are not to be lost by that.
     ///
     /// # Errors
     /// [`AppError`]; what is not kept is kept the next time.
     pub async fn keep_heartbeats(&self) -> Result<(), AppError> {
-        let now = self.clock.passed();
-        let due = self.heard().due(now);
+        let due = self.heard().due(self.clock.passed());
         for some in due.chunks(OPERATIONS_MAX) {
-            let mut transaction = Transaction::new();
-            for heartbeat in some {
-                transaction = transaction.put(heartbeat.key()?, heartbeat.encode()?);
-            }
-            if let Err(error) = self.commit(transaction).await {
+            if let Err(error) = self.keep(some.to_vec()).await {
                 // Others may not get theirs written, either: that nobody is heard of says nothing now.
                 self.watchman().forget();
-                return Err(error.into());
+                return Err(error);
             }
-            self.heard().handle_kept(some, now);
         }
         self.view.read(|state| {
             let is_known = |host: &HostId| {
@@ -147,6 +146,42 @@ impl App {
             };
             self.heard().retain(is_known);
         });
+        Ok(())
+    }
+
+    /// Keeps some of them, but for those of which another process has heard since.
+    async fn keep(&self, mut due: Vec<(Heartbeat, Option<Revision>)>) -> Result<(), AppError> {
+        let now = self.clock.passed();
+        // Each attempt that fails has one more than the next.
+        for _ in 0..due.len() {
+            let mut transaction = Transaction::new();
+            for (heartbeat, over) in &due {
+                let key = heartbeat.key()?;
+                transaction.conditions.push(match over {
+                    Some(over) => Condition::At(key.clone(), *over),
+                    None => Condition::Absent(key.clone()),
+                });
+                transaction = transaction.put(key, heartbeat.encode()?);
+            }
+            match self.store.commit(transaction).await {
+                Ok(revision) => {
+                    let kept = due.iter().map(|(heartbeat, _)| heartbeat);
+                    self.heard().handle_kept(kept, revision, now);
+                    return Ok(());
+                }
+                Err(CommitError::Conflict { key }) => {
+                    let record = self.store.get(&key).await?.map(|found| found.modified);
+                    due.retain(|(heartbeat, _)| {
+                        let is_overtaken = heartbeat.key().is_ok_and(|own| own == key);
+                        if is_overtaken {
+                            self.heard().handle_overtaken(heartbeat, record);
+                        }
+                        !is_overtaken
+                    });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
         Ok(())
     }
 

@@ -70,9 +70,9 @@ impl App {
         self.forget::<Grant>(turn).await
     }
 
-    /// What is over now.
+    /// What is over. What goes here does not come back: a clock that is wrong does not make it due.
     pub(super) fn due<R: Ending>(&self) -> Result<Vec<Decoded<R>>, AppError> {
-        let now = self.now();
+        let now = self.time().settled;
         Ok(self.view.read(|state| state.due(now, TIDY_LEN_MAX))?)
     }
 
@@ -101,7 +101,7 @@ impl App {
         loop {
             let usage: Option<Decoded<Usage>> = self.read(id.as_str()).await?;
             if let Some(usage) = &usage {
-                self.view.reached(usage.modified).await;
+                self.view.reached(usage.modified).await?;
             }
             let (ledger, revision) =
                 self.view.read(|state| (state.ledger(id), state.projection().revision()));
@@ -112,7 +112,9 @@ impl App {
                 roles: &[],
                 revision,
             };
-            let Some(transaction) = placement::sweep(&scene, self.now())? else { return Ok(()) };
+            let Some(transaction) = placement::sweep(&scene, self.time().settled)? else {
+                return Ok(());
+            };
             if !self.commit_in(turn, transaction).await? {
                 // Somebody is at work there: the next time.
                 return Ok(());

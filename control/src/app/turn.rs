@@ -66,7 +66,8 @@ impl App {
         let (key, value) = (turn.key()?, turn.encode()?);
         let transaction =
             Transaction::new().absent(key.clone()).put_leased(key.clone(), value, lease);
-        match self.commit(transaction).await {
+        // Nothing of it is in the view.
+        match self.store.commit(transaction).await {
             Ok(revision) => Ok(Some(Condition::At(key, revision))),
             Err(CommitError::Conflict { .. }) => Ok(None),
             // Whatever it is, it goes with the lease.
@@ -128,7 +129,7 @@ impl App {
     }
 
     /// Commits what was decided in a turn, if that is not over. Whether it was made: not when something else that it rests
-    /// on has changed.
+    /// on has changed. What comes next is decided from a view that has it; where that is in trouble, nobody waits for it.
     ///
     /// # Errors
     /// [`AppError::Superseded`]; nothing was changed.

@@ -45,6 +45,8 @@ pub struct HostWatch {
     /// It has been told nothing yet: the first answer comes at once, also when it is empty.
     is_first: bool,
     _place: Place<HostId>,
+    /// This process did not see what is stored when it was last looked.
+    was_blind: bool,
 }
 
 impl HostWatch {
@@ -52,7 +54,7 @@ impl HostWatch {
     /// view knows that, too. With it comes what ends when the host listens anew: to each process a host listens once.
     ///
     /// # Errors
-    /// [`AppError`].
+    /// [`AppError`]: [`AppError::Behind`] when another process may tell it more.
     pub async fn begin(
         app: Arc<App>,
         caller: &Caller,
@@ -60,19 +62,24 @@ impl HostWatch {
     ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), AppError> {
         let host = App::calling_host(caller)?.clone();
         caller.may(Action::ActAsHost, Object::Host(&host))?;
+        if is_blind(&app) {
+            return Err(AppError::Behind);
+        }
         let key_hash = caller.key_hash.clone().ok_or(AppError::Unauthenticated)?;
         let known = app.host_by_key(&host, &key_hash).await?;
-        app.view.reached(known.modified).await;
+        app.view.reached(known.modified).await?;
         let news = app.view.news(&host);
         let (place, ousted) = app.listening.enter_own(host.clone(), 1);
-        let watch = Self { app, host, key_hash, after, news, is_first: true, _place: place };
+        let (is_first, was_blind) = (true, false);
+        let watch = Self { app, host, key_hash, after, news, is_first, was_blind, _place: place };
         Ok((watch, async move { drop(ousted.await) }))
     }
 
     /// The next news, when there is some. `None` when `gone` is.
     ///
     /// # Errors
-    /// [`AppError::Unauthenticated`] when the host is shut out, or another of its keys has taken over.
+    /// [`AppError::Unauthenticated`] when the host is shut out, or another of its keys has taken over; [`AppError::Behind`]
+    /// when this process does not see what is stored, for longer than a moment: the host calls another one then.
     pub async fn next(&mut self, gone: impl Future<Output = ()>) -> Result<Option<News>, AppError> {
         tokio::pin!(gone);
         loop {
@@ -83,7 +90,12 @@ impl HostWatch {
             tokio::select! {
                 () = &mut gone => return Ok(None),
                 changed = self.news.changed() => if changed.is_err() { return Ok(None) },
-                () = sleep(RECHECK) => {}
+                () = sleep(RECHECK) => {
+                    let is_blind = is_blind(&self.app);
+                    if std::mem::replace(&mut self.was_blind, is_blind) && is_blind {
+                        return Err(AppError::Behind);
+                    }
+                }
             }
         }
     }
@@ -111,4 +123,8 @@ impl HostWatch {
         let is_first = std::mem::replace(&mut self.is_first, false);
         Ok(Some(looked).filter(|news| is_first || news.is_snapshot || !news.updates.is_empty()))
     }
+}
+
+fn is_blind(app: &App) -> bool {
+    app.view.trouble().borrow().is_some()
 }

@@ -108,6 +108,7 @@ impl Shop {
     async fn go_on(&mut self, after: Duration) {
         self.clock.advance(after);
         self.site.app.keep_heartbeats().await.unwrap();
+        self.site.seen(&self.site.app).await;
         self.site.app.go_on_with_rotations(&self.turn).await.unwrap();
     }
 

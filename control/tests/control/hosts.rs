@@ -5,7 +5,9 @@ use std::time::Duration;
 use tonic::Code;
 use weft_control::Clock;
 use weft_control_api::v1::{self, enrolment_client::EnrolmentClient, hosts_client::HostsClient};
+use weft_model::{Record, record};
 use weft_pki::{KeyKind, request};
+use weft_store::{Store, Transaction};
 
 use crate::site::{Host, Site, code, enrolment, next, said, with};
 
@@ -42,6 +44,16 @@ async fn a_host_gets_another_key_by_a_token_that_names_it() {
     let a = site.enrol("host-a").await;
     let mut before = site.agent(&a).await;
     before.report(v1::ReportRequest::default()).await.unwrap();
+    // Its endpoint is in another pod, as an operator has said.
+    let at = record::Host::key_at("host-a").unwrap();
+    let mut host =
+        record::Host::decode(&site.store.get(&at).await.unwrap().unwrap()).unwrap().record;
+    host.endpoints[0].pod = Some("two".to_owned());
+    site.store.commit(Transaction::new().put(at, host.encode().unwrap())).await.unwrap();
+    let mut hosts = HostsClient::new(site.connect(None).await);
+    let get = || with(v1::GetHostRequest { id: "host-a".to_owned() }, &site.operator);
+    let was = hosts.get_host(get()).await.unwrap().into_inner().endpoints;
+    assert_eq!(was[0].pod, "two");
     let key = request::new_key(KeyKind::EcdsaP256).unwrap();
     let mut enrolments = EnrolmentClient::new(site.connect(None).await);
     // Also without saying which host it is: the token says so.
@@ -49,6 +61,8 @@ async fn a_host_gets_another_key_by_a_token_that_names_it() {
     let enrolled = enrolments.enrol(enrol).await.unwrap().into_inner();
     assert_eq!(enrolled.host, "host-a");
     assert_eq!(code(before.report(v1::ReportRequest::default()).await), Code::Unauthenticated);
+    let is = hosts.get_host(get()).await.unwrap().into_inner().endpoints;
+    assert_eq!(is, was, "but for its key it is as it was");
     let (certificate, key) = (enrolled.certificate, key.key_pem.to_string());
     let mut after = site.agent(&Host { certificate, key, ..a }).await;
     after.report(v1::ReportRequest::default()).await.unwrap();
@@ -56,7 +70,6 @@ async fn a_host_gets_another_key_by_a_token_that_names_it() {
     let token = site.join_token_for("host-a").await;
     let revoke =
         v1::SetHostStateRequest { id: "host-a".to_owned(), state: v1::HostState::Revoked.into() };
-    let mut hosts = HostsClient::new(site.connect(None).await);
     hosts.set_host_state(with(revoke, &site.operator)).await.unwrap();
     let key = request::new_key(KeyKind::EcdsaP256).unwrap();
     let back = enrolments.enrol(enrolment(&token, "host-a", &key.request)).await;

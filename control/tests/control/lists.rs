@@ -100,7 +100,7 @@ async fn write_newer(site: &Site, kinds: &[&str], whose: &[String]) {
             let newer = text.replacen('{', r#"{"new":1,"#, 1);
             let written = Transaction::new().put(entry.key, newer.into_bytes());
             let revision = site.store.commit(written).await.unwrap();
-            site.app.view().reached(revision).await;
+            site.app.view().reached(revision).await.unwrap();
         }
     }
 }

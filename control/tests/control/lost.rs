@@ -12,9 +12,10 @@ use weft_control_api::v1::{
     host_update::Update, hosts_client::HostsClient, services_client::ServicesClient,
 };
 use weft_model::{
-    UnixMs,
+    Record, UnixMs,
     access::Actor,
     liveness::{LOST_AFTER, REPORT_INTERVAL},
+    record::Heartbeat,
 };
 use weft_store::{LIST_LEN_MAX, OPERATIONS_MAX, Store};
 
@@ -50,16 +51,10 @@ impl Plane {
     }
 
     async fn look(&self) {
-        self.told(&self.watcher, &self.site.app).await;
+        self.site.seen(&self.watcher).await;
         self.watcher.renew_turn(&self.turn).await.unwrap();
         self.watcher.look_for_lost(&self.turn).await.unwrap();
-        self.told(&self.site.app, &self.watcher).await;
-    }
-
-    /// Waits until one process knows what another does.
-    async fn told(&self, one: &App, other: &App) {
-        let revision = other.view().read(|state| state.projection().revision());
-        one.view().reached(revision).await;
+        self.site.seen(&self.site.app).await;
     }
 
     /// Long enough for whoever says nothing to be lost.
@@ -104,10 +99,33 @@ async fn a_host_is_lost_that_no_process_hears_and_present_when_one_does() {
     // What it does is told by every process.
     plane.tick(&mut [&mut a, &mut b]).await;
     assert_eq!(plane.presence("host-b").await, HostPresence::Present);
-    plane.told(&plane.watcher, &plane.site.app).await;
+    plane.site.seen(&plane.watcher).await;
     let signs = plane.watcher.signs(&"host-b".parse().unwrap()).unwrap();
     assert_eq!(signs.lost, None);
     assert_eq!(signs.heartbeat.unwrap().at, plane.clock.now());
+}
+
+#[tokio::test]
+async fn who_heard_a_host_earlier_leaves_what_another_process_has_heard_since() {
+    let plane = Plane::start().await;
+    plane.site.enrol("host-a").await;
+    let (one, other) = (&plane.site.app, &plane.watcher);
+    let host = plane.site.caller(Actor::Host("host-a".parse().unwrap()));
+    let report = |version: &str| Report { version: version.to_owned(), ..Report::default() };
+    let kept = async || {
+        let at = Heartbeat::key_at("host-a").unwrap();
+        let kept = plane.site.store.get(&at).await.unwrap().unwrap();
+        Heartbeat::decode(&kept).unwrap().record.version
+    };
+    one.report(&host, report("1")).await.unwrap();
+    other.report(&host, report("2")).await.unwrap();
+    other.keep_heartbeats().await.unwrap();
+    one.keep_heartbeats().await.unwrap();
+    assert_eq!(kept().await, "2");
+    // The host calls the first one again.
+    one.report(&host, report("3")).await.unwrap();
+    one.keep_heartbeats().await.unwrap();
+    assert_eq!(kept().await, "3");
 }
 
 #[tokio::test]

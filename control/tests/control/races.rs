@@ -342,6 +342,23 @@ async fn nothing_rests_on_the_leave_of_a_host_that_it_has_lost_at_the_same_momen
     assert_eq!(why, "host host-a is not allowed in this environment");
 }
 
+#[tokio::test]
+async fn a_host_is_denied_also_when_the_environment_changes_at_the_same_moment() {
+    let (acme, _, host) = with_host().await;
+    let path = format!("{}/web-1", acme.shop.id);
+    let race = acme.race_for(Attachment::key_at(&path).unwrap()).await;
+    race.attach(acme.app(), &host).await.unwrap();
+    let operator = acme.site.caller(acme.app().actor_of(&acme.site.operator).await.unwrap());
+    let changed = async {
+        let quotas = Quotas { attachments_max: 7, ..Quotas::default() };
+        acme.app().set_quotas(&operator, &shop(), quotas).await.map(drop).unwrap();
+    };
+    let shop = shop();
+    let deny = race.late.deny_host(&operator, &shop, &host, true);
+    assert_eq!(race.late(deny, changed).await.unwrap(), 1);
+    assert_eq!(acme.with("attachment/").await, Vec::<String>::new());
+}
+
 /// A host is allowed in an environment whose end is about to be written, by a process that makes so many changes from
 /// then on, and ends.
 async fn allowed_while_it_goes(acme: &Acme, race: &Race, changes: usize) -> Result<(), AppError> {

@@ -445,7 +445,7 @@ async fn the_live_copy_of_the_store_holds_no_values() {
     vault.put("PASSWORD", 0, CANARY).await.unwrap();
     let another = vault.site.another_process().await;
     for app in [&vault.site.app, &another] {
-        app.view().ready().await;
+        app.view().ready().await.unwrap();
         let path = format!("{}/PASSWORD", vault.id);
         let read = app.view().read(|state| {
             let values = state.list::<SealedSecret>(&format!("{path}/"), None, 10);

@@ -132,10 +132,15 @@ impl Site {
 
     /// A process of the same control plane over another store.
     pub(crate) async fn process_over(&self, store: Arc<dyn Store>) -> Arc<App> {
+        self.start_process(store).await.unwrap()
+    }
+
+    /// One that may not begin.
+    pub(crate) async fn start_process(&self, store: Arc<dyn Store>) -> anyhow::Result<Arc<App>> {
         let opened = Opened::new(store, Arc::clone(&self.keyring));
         let process = format!("control-{}", self.processes.fetch_add(1, Ordering::Relaxed));
         let audit = AuditPlace { process: process.parse().unwrap(), ..self.audit.clone() };
-        Arc::new(opened.app(self.app.clock().clone(), &audit).await.unwrap().0)
+        Ok(Arc::new(opened.app(self.app.clock().clone(), &audit).await?.0))
     }
 
     /// Serves another process, as long as there is a runtime; returns its address.
@@ -153,6 +158,12 @@ impl Site {
             self.store.revoke_lease(lease).await.unwrap();
         }
         process.take_turn().await.unwrap().unwrap()
+    }
+
+    /// Waits until a process sees all that is stored.
+    pub(crate) async fn seen(&self, process: &App) {
+        let revision = self.store.list("", None, 1).await.unwrap().revision;
+        process.view().reached(revision).await.unwrap();
     }
 
     /// Removes what is over.

@@ -27,22 +27,48 @@ fn a_record_is_written_no_more_often_than_its_grain_and_only_when_there_is_news(
     let mut written = Vec::new();
     for second in 0..=120 {
         if second % 10 == 0 && second < 90 {
-            heartbeats.handle_report(heartbeat(0, second));
+            heartbeats.handle_report(heartbeat(0, second), None);
         }
         let due = heartbeats.due(secs(second));
-        heartbeats.handle_kept(&due, secs(second));
-        written.extend(due.iter().map(|kept| (second, kept.at.0)));
+        keep(&mut heartbeats, &due, second);
+        written.extend(due.iter().map(|(kept, _)| (second, kept.at.0)));
     }
     assert_eq!(written, [(0, 0), (30, 30), (60, 60), (90, 80)]);
     // What was said while the last was on its way is written in its turn.
-    heartbeats.handle_report(heartbeat(0, 200));
+    heartbeats.handle_report(heartbeat(0, 200), None);
     let due = heartbeats.due(secs(200));
-    heartbeats.handle_report(heartbeat(0, 210));
-    heartbeats.handle_kept(&due, secs(210));
+    heartbeats.handle_report(heartbeat(0, 210), None);
+    keep(&mut heartbeats, &due, 210);
     assert_eq!(heartbeats.due(secs(239)), []);
-    assert_eq!(heartbeats.due(secs(240)), [heartbeat(0, 210)]);
+    assert_eq!(heartbeats.due(secs(240)), [(heartbeat(0, 210), Some(Revision(210)))]);
     heartbeats.retain(|known| *known != host(0));
     assert_eq!((heartbeats.last(&host(0)), heartbeats.due(secs(999))), (None, Vec::new()));
+}
+
+/// All of it was written at once, at a revision that is the second.
+fn keep(heartbeats: &mut Heartbeats, due: &[(Heartbeat, Option<Revision>)], second: u64) {
+    let kept = due.iter().map(|(kept, _)| kept);
+    heartbeats.handle_kept(kept, Revision(second), secs(second));
+}
+
+#[test]
+fn what_another_process_has_heard_since_stays_and_what_is_said_next_comes_over_it() {
+    let mut heartbeats = Heartbeats::default();
+    heartbeats.handle_report(heartbeat(0, 0), Some(Revision(3)));
+    assert_eq!(heartbeats.due(secs(0)), [(heartbeat(0, 0), Some(Revision(3)))]);
+    heartbeats.handle_overtaken(&heartbeat(0, 0), Some(Revision(5)));
+    assert_eq!(heartbeats.due(secs(99)), []);
+    // Also where what is seen of the store is late.
+    heartbeats.handle_report(heartbeat(0, 100), Some(Revision(3)));
+    assert_eq!(heartbeats.due(secs(100)), [(heartbeat(0, 100), Some(Revision(5)))]);
+    // What was said meanwhile is not what was overtaken.
+    heartbeats.handle_report(heartbeat(0, 110), Some(Revision(5)));
+    heartbeats.handle_overtaken(&heartbeat(0, 100), Some(Revision(7)));
+    assert_eq!(heartbeats.due(secs(110)), [(heartbeat(0, 110), Some(Revision(7)))]);
+    // The host was forgotten, with its record.
+    heartbeats.handle_overtaken(&heartbeat(0, 110), None);
+    heartbeats.handle_report(heartbeat(0, 120), None);
+    assert_eq!(heartbeats.due(secs(120)), [(heartbeat(0, 120), None)]);
 }
 
 #[test]
@@ -124,7 +150,8 @@ impl World {
         for (n, (process, reports)) in self.calls.into_iter().enumerate() {
             // Not all at the same moment.
             if reports && (self.second + n as u64 * 3).is_multiple_of(REPORT_INTERVAL.as_secs()) {
-                self.processes[process].handle_report(heartbeat(n, self.second));
+                let record = self.store.get(&host(n)).copied();
+                self.processes[process].handle_report(heartbeat(n, self.second), record);
                 self.paused[n] = self.second - self.reported[n];
                 self.reported[n] = self.second;
             }
@@ -133,12 +160,16 @@ impl World {
             if !(self.second + n as u64 * 5).is_multiple_of(KEEP_INTERVAL.as_secs()) {
                 continue;
             }
-            let due = process.due(now);
-            for kept in &due {
+            for (kept, over) in process.due(now) {
+                let record = self.store.get(&kept.host).copied();
+                if record != over {
+                    process.handle_overtaken(&kept, record);
+                    continue;
+                }
                 self.revision += 1;
                 self.store.insert(kept.host.clone(), Revision(self.revision));
+                process.handle_kept([&kept], Revision(self.revision), now);
             }
-            process.handle_kept(&due, now);
         }
         if is_watched && self.second.is_multiple_of(LOOK_INTERVAL.as_secs()) {
             let missed = |looked| self.second - looked > LOOK_GAP_MAX.as_secs();
