@@ -22,6 +22,8 @@ use crate::{held::Held, site::Site};
 struct Shop {
     site: Site,
     shop: EnvironmentId,
+    /// Which attachment it has.
+    generation: u64,
     own: Caller,
     foreign: Caller,
     held: Arc<Held>,
@@ -50,11 +52,12 @@ impl Shop {
         site.enrol("host-b").await;
         site.allow(shop.as_str(), "host-a").await;
         let reference = shop.as_str().parse().unwrap();
-        site.app.attach_here(&own, &reference, &wish("host-a")).await.unwrap();
+        let made = site.app.attach_here(&own, &reference, &wish("host-a")).await.unwrap();
+        let generation = made.generation;
         let key = Environment::key_at(shop.as_str()).unwrap();
         let held = Held::new(Arc::clone(&site.store) as Arc<dyn Store>, key);
         let other = site.process_over(Arc::clone(&held) as Arc<dyn Store>).await;
-        Self { site, shop, own, foreign, held, other }
+        Self { site, shop, generation, own, foreign, held, other }
     }
 }
 
@@ -91,7 +94,8 @@ async fn a_certificate_is_not_issued_from_what_is_over() {
     shop.other.issue_leaf(&shop.own, &shop.shop, &key.request).await.unwrap();
     shop.held.hear(false);
     let name = "web-1".parse().unwrap();
-    shop.site.app.release_here(&shop.own, &shop.shop, &name, 1).await.unwrap();
+    let released = shop.site.app.release_here(&shop.own, &shop.shop, &name, shop.generation);
+    released.await.unwrap();
     let asked = shop.other.issue_leaf(&shop.own, &shop.shop, &key.request);
     let hears = async {
         sleep(Duration::from_millis(100)).await;
