@@ -229,7 +229,7 @@ impl App {
         &self,
         organisation: &Decoded<Organisation>,
     ) -> Result<(), AppError> {
-        self.view.reached(organisation.modified).await;
+        self.view.reached(organisation.modified).await?;
         let max = organisation.record.environments_max();
         let count = self.environments_of(&organisation.record.id)?.len();
         if u32::try_from(count).is_ok_and(|count| count < max) {

@@ -344,7 +344,7 @@ async fn nothing_rests_on_the_leave_of_a_host_that_it_has_lost_at_the_same_momen
 
 #[tokio::test]
 async fn a_host_is_denied_also_when_the_environment_changes_at_the_same_moment() {
-    let (acme, _, host) = with_host().await;
+    let (acme, host) = with_host().await;
     let path = format!("{}/web-1", acme.shop.id);
     let race = acme.race_for(Attachment::key_at(&path).unwrap()).await;
     race.attach(acme.app(), &host).await.unwrap();
