@@ -41,8 +41,8 @@ fn what_cannot_be_taken_back_is_said_twice() {
     desk.enrol("host-a");
     let dry = desk.ok("host set host-a revoked --dry-run");
     assert!(dry.contains("host-a, which is active, would be shut out for good"), "{dry}");
-    for confirmed in ["", "--confirm host-b"] {
-        let refused = desk.refused(&format!("host set host-a revoked {confirmed}"));
+    for confirmed in ["", " --confirm host-b"] {
+        let refused = desk.refused(&format!("host set host-a revoked{confirmed}"));
         assert!(refused.contains("nothing was done: a host that is revoked stays so"), "{refused}");
     }
     assert_eq!(desk.json("host show host-a")["state"], "active");

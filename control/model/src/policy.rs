@@ -218,7 +218,7 @@ mod tests {
                 ..rule("one")
             })
             .collect();
-        let id = weft_types::EnvironmentId::new(&format!("env-{:a>60}", "")).unwrap();
+        let id = weft_types::EnvironmentId::new(&format!("env-{:a>59}", "")).unwrap();
         let policy = Policy { rules: rules.clone(), ..Policy::open(id) };
         policy.check().unwrap();
         let len = policy.encode().unwrap().len();

@@ -92,10 +92,9 @@ impl HostAgent for Api {
             tokio::spawn(async move {
                 tokio::select! {
                     () = tell(watch, &sender) => {}
-                    () = anew => {
-                        let why = "the host listens anew: what it began before ends".to_owned();
+                    error = anew => {
                         // Who takes nothing is not told why.
-                        let _ = sender.try_send(Err(status(AppError::Exhausted(why))));
+                        let _ = sender.try_send(Err(status(error)));
                     }
                 }
             });

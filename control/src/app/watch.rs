@@ -24,6 +24,9 @@ impl Comer for HostId {
 /// How often it is looked whether the host may still listen, when there is no news.
 const RECHECK: Duration = Duration::from_secs(10);
 
+/// What a host is told that listens a second time.
+const ANEW: &str = "the host listens anew: what it began before ends";
+
 /// What is new for a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct News {
@@ -51,7 +54,8 @@ pub struct HostWatch {
 
 impl HostWatch {
     /// Begins to listen after what the host has; 0 for nothing. With a key that counts since just now it waits until the
-    /// view knows that, too. With it comes what ends when the host listens anew: to each process a host listens once.
+    /// view knows that, too. With it comes what ends when the host listens anew, with the reason: to each process a host
+    /// listens once.
     ///
     /// # Errors
     /// [`AppError`]: [`AppError::Behind`] when another process may tell it more.
@@ -59,7 +63,7 @@ impl HostWatch {
         app: Arc<App>,
         caller: &Caller,
         after: Revision,
-    ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), AppError> {
+    ) -> Result<(Self, impl Future<Output = AppError> + Send + use<>), AppError> {
         let host = App::calling_host(caller)?.clone();
         caller.may(Action::ActAsHost, Object::Host(&host))?;
         if is_blind(&app) {
@@ -71,8 +75,17 @@ impl HostWatch {
         let news = app.view.news(&host);
         let (place, ousted) = app.listening.enter_own(host.clone(), 1);
         let (is_first, was_blind) = (true, false);
+        let (whose, by) = ((Arc::clone(&app), host.clone()), key_hash.clone());
         let watch = Self { app, host, key_hash, after, news, is_first, was_blind, _place: place };
-        Ok((watch, async move { drop(ousted.await) }))
+        Ok((watch, async move {
+            drop(ousted.await);
+            let (app, host) = whose;
+            let known = app.view.read(|state| state.projection().host(&host).cloned());
+            match known.and_then(|known| known.admits(&by)) {
+                Some(_) => AppError::Exhausted(ANEW.to_owned()),
+                None => AppError::Unauthenticated,
+            }
+        }))
     }
 
     /// The next news, when there is some. `None` when `gone` is.
