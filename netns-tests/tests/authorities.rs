@@ -22,8 +22,9 @@ const RENEWAL_SECONDS: i64 = LEAF_SECONDS * 6 / 10;
 const RETIRE_SECONDS: i64 = LEAF_SECONDS + 601;
 /// What is over is looked for so often, seconds.
 const TIDY_SECONDS: i64 = 30;
-/// A host that was just given a certificate asks for no other for so long, seconds.
-const PAUSE_SECONDS: i64 = 61;
+/// A host that was just given a certificate asks for no other for a minute; and a control plane forgets nothing by a wall
+/// clock that is an hour ahead of what has gone by, seconds.
+const PAUSE_SECONDS: i64 = 450;
 /// Sessions of an authority that is distrusted end within this time on a host that is told.
 const DISTRUSTED_MAX: Duration = Duration::from_secs(30);
 

@@ -174,7 +174,7 @@ impl Agent {
             if began.elapsed() >= GOOD_AFTER {
                 pause = first;
             }
-            self.disconnected(error.to_string());
+            self.disconnected(error.to_string()).await;
             self.wait(sleep(pause.mul_f64(1.0 + chance())), dataplane).await;
             pause = (pause * 2).min(longest);
         }
@@ -258,13 +258,15 @@ impl Agent {
         self.say(true, String::new());
     }
 
-    fn disconnected(&mut self, error: String) {
+    /// Nothing is heard from here on: whoever is told so finds what was heard kept.
+    async fn disconnected(&mut self, error: String) {
         if self.status.borrow().error != error {
             tracing::warn!(url = %self.caller.settings.url, error, "without a control plane");
         }
-        self.say(false, error);
         // When it was heard of last.
         self.is_unkept |= self.contact.is_some();
+        self.keep().await;
+        self.say(false, error);
     }
 
     fn say(&mut self, is_connected: bool, error: String) {
