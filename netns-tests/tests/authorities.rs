@@ -25,6 +25,10 @@ const TIDY_SECONDS: i64 = 30;
 /// A host that was just given a certificate asks for no other for a minute; and a control plane forgets nothing by a wall
 /// clock that is an hour ahead of what has gone by, seconds.
 const PAUSE_SECONDS: i64 = 450;
+/// Time goes by in such steps, seconds: half as long as a key is used.
+const STEP_SECONDS: usize = 60;
+/// What is sent arrives between two of them.
+const STEP_PAUSE: Duration = Duration::from_millis(200);
 /// Sessions of an authority that is distrusted end within this time on a host that is told.
 const DISTRUSTED_MAX: Duration = Duration::from_secs(30);
 
@@ -83,11 +87,14 @@ impl Shop {
         })
     }
 
-    /// Time goes by for everybody.
+    /// Time goes by for everybody, in steps: keys change meanwhile, and what is on its way is not to be older than they.
     fn pass(&mut self, wall: i64, monotonic: i64) -> Result<()> {
-        self.ahead.0 += wall;
-        self.ahead.1 += monotonic;
-        self.clock.pass(self.ahead.1)?;
+        let (before, after) = (self.ahead.1, self.ahead.1 + monotonic);
+        self.ahead = (self.ahead.0 + wall, after);
+        for ahead in (before..after).step_by(STEP_SECONDS).skip(1).chain([after]) {
+            self.clock.pass(ahead)?;
+            pause(STEP_PAUSE)?;
+        }
         self.clock.set_wall(self.ahead.0)?;
         self.site.login("owner@acme.example")
     }
