@@ -53,7 +53,7 @@ fn a_process_that_stands_still_takes_no_host_with_it() {
         let had_turn = site.control_log(still)?.contains(TURN);
         site.signal_control(still, Signal::SIGSTOP)?;
         let begun = Instant::now();
-        // Whoever asks the other one is answered at once, and nobody is lost meanwhile.
+        // Whoever asks the other one is answered, and nobody is lost meanwhile.
         site.ask(other)?;
         wait_for("the other process hears host-a", LOST, || {
             nobody_is_lost(&site)?;
@@ -68,7 +68,7 @@ fn a_process_that_stands_still_takes_no_host_with_it() {
         }
         let cache = site.attached("host-a", &shop, "cache", &c)?;
 
-        // It comes back, knows what was decided, and decides nothing that it had no turn for.
+        // It comes back and knows what was decided.
         site.signal_control(still, Signal::SIGCONT)?;
         site.ask(still)?;
         nobody_is_lost(&site)?;

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
-/// Most that are remembered at once, of some 150 bytes each.
+/// Most that are remembered at once.
 const LEN_MAX: usize = 65_536;
 /// How long whoever comes waits when so many are remembered.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
