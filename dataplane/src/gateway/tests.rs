@@ -144,14 +144,16 @@ fn a_new_zone_and_another_policy_hold_at_once() {
     assert_eq!(acme.address(1, "web.internal."), "10.40.0.7");
     acme.answering.set_zone(zone(2, "10.40.0.9"));
     acme.answering.set_outside(Outside::Absent);
-    // A query that is on its way at the same time may still be answered from before.
+    // The thread hears of each change by itself: what is asked in between is answered from before.
     let mut id = 1;
     eventually(|| {
         id += 1;
         acme.address(id, "web.internal.") == "10.40.0.9"
     });
-    acme.ask(99, "example.com.").unwrap();
-    assert_eq!(acme.answer().response_code, ResponseCode::NXDomain);
+    eventually(|| {
+        acme.ask(99, "example.com.").unwrap();
+        acme.answer().response_code == ResponseCode::NXDomain
+    });
 }
 
 #[test]
