@@ -10,7 +10,7 @@ if [ ${#tests[@]} -eq 0 ]; then
     tests=(
         faults forgery isolation path canary restart roam streams segmentation endpoints
         floods secrets strangers half_open clock own_interface limits managed authorities
-        processes soak
+        processes reach soak
     )
 fi
 log=$(mktemp)

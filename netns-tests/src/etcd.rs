@@ -9,8 +9,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
 
-use crate::managed::PATIENCE;
-use crate::process::{Process, wait_for};
+use crate::process::{PATIENCE, Process, wait_for};
 use crate::topology::Host;
 
 /// Port for clients.

@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
@@ -23,7 +22,7 @@ use crate::daemon::{Daemon, METRICS};
 use crate::namespace::Namespace;
 use crate::plan::{PORT, Plan, WORKERS};
 use crate::plane::Plane;
-use crate::process::{Output, run, wait_for};
+use crate::process::{COMMAND_LIMIT, Output, PATIENCE, run, wait_for};
 use crate::topology::{Family, Joined, Topology, Underlay};
 use crate::world::World;
 
@@ -33,10 +32,6 @@ pub const CONTROL: &str = "control";
 const PASSWORD: &str = "correct horse battery staple";
 /// Life of a host's certificate unless a test says another.
 const DAY_SECONDS: i64 = 86_400;
-/// Longest run of a command.
-pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(60);
-/// How long something may take that a host does when it is told.
-pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A control plane, hosts that follow it, and a person with a session.
 #[derive(Debug)]
@@ -113,20 +108,20 @@ impl ManagedSite {
         Ok(site)
     }
 
-    /// Starts the server, which must not run.
+    /// Starts a process of the control plane, which must not run.
     ///
     /// # Errors
     /// When it does not listen in time.
-    pub fn start_control(&mut self) -> Result<()> {
-        self.plane.start(self.asked, &self.variables)
+    pub fn start_control(&mut self, process: usize) -> Result<()> {
+        self.plane.start(process, &self.variables)
     }
 
-    /// Kills the server.
+    /// Kills a process of the control plane.
     ///
     /// # Errors
-    /// When none runs.
-    pub fn kill_control(&mut self) -> Result<()> {
-        self.plane.kill(self.asked)
+    /// When it does not run.
+    pub fn kill_control(&mut self, process: usize) -> Result<()> {
+        self.plane.kill(process)
     }
 
     /// People ask this process from now on.

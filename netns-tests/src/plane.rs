@@ -19,8 +19,7 @@ use nix::sys::signal::Signal;
 
 use crate::binaries::binary;
 use crate::etcd::Etcd;
-use crate::managed::{COMMAND_LIMIT, PATIENCE};
-use crate::process::{Process, run, wait_for};
+use crate::process::{COMMAND_LIMIT, PATIENCE, Process, run, wait_for};
 use crate::topology::{Host, UNDERLAY_INTERFACE};
 
 /// Port of every process.

@@ -21,6 +21,10 @@ use nix::unistd::Pid;
 
 /// How often a waiting loop looks again.
 pub const POLL: Duration = Duration::from_millis(5);
+/// Longest run of a command.
+pub const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+/// How long something may take that a process does when it is told.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// What a process gets between SIGTERM and SIGKILL.
 pub const TERM_GRACE: Duration = Duration::from_secs(3);
 

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use netns_tests::clock::Clock;
 use netns_tests::fault::row;
-use netns_tests::managed::PATIENCE;
-use netns_tests::process::{pause, wait_for};
+use netns_tests::process::{PATIENCE, pause, wait_for};
 use netns_tests::traffic::datagrams::{Arrived, Flow, Numbers, send_next};
 use netns_tests::traffic::heartbeat::Heartbeat;
 use netns_tests::{Load, ManagedSite, Namespace, Result, World, ensure, scenario};

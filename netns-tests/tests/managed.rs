@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use hickory_proto::rr::RecordType;
 use netns_tests::clock::Clock;
 use netns_tests::fault::row;
-use netns_tests::managed::PATIENCE;
-use netns_tests::process::{pause, wait_for};
+use netns_tests::process::{PATIENCE, pause, wait_for};
 use netns_tests::traffic::names::{Resolver, Transport};
 use netns_tests::traffic::ping;
 use netns_tests::{Family, Load, ManagedSite, Namespace, Result, ensure, scenario};
@@ -19,6 +18,8 @@ const PORT: u16 = 5432;
 const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// A suspended environment is silent within this time everywhere.
 const SUSPENDED_MAX: Duration = Duration::from_secs(5);
+/// A host that starts without its control plane has what it had within this time.
+const RESTART_MAX: Duration = Duration::from_secs(10);
 
 fn reaches(from: &Namespace, to: IpAddr) -> Result<()> {
     wait_for(&format!("{from:?} reaches {to}"), PATIENCE, || {
@@ -83,7 +84,7 @@ fn without_the_control_plane_everything_goes_on_also_after_a_restart() {
         let web = site.attached("host-a", &shop, "web", &a)?;
         let db = site.attached("host-b", &shop, "db", &b)?;
         reaches(&a, db)?;
-        site.kill_control()?;
+        site.kill_control(0)?;
         // Until it is noticed.
         wait_for(
             "host-a is alone",
@@ -91,15 +92,23 @@ fn without_the_control_plane_everything_goes_on_also_after_a_restart() {
             || Ok((!site.is_connected("host-a")?).then_some(())),
         )?;
         reaches(&b, web)?;
+        let begun = Instant::now();
         for host in ["host-a", "host-b"] {
             site.daemon(host)?.kill()?;
             site.start_host(host)?;
         }
         reaches(&a, db)?;
         reaches(&b, web)?;
+        let back = begun.elapsed();
+        ensure!(back < RESTART_MAX, "after {back:?}");
+        row(
+            "the control plane is away, and both hosts are killed and start again",
+            "traffic is back in 10 s",
+            format!("after {back:.1?}"),
+        );
         let refused = site.attach("host-a", &shop, "cache", &c)?.ok().unwrap_err().to_string();
         ensure!(refused.contains("nothing new is admitted"), "{refused}");
-        site.start_control()?;
+        site.start_control(0)?;
         site.connected("host-a")?;
         let cache = site.attached("host-a", &shop, "cache", &c)?;
         reaches(&b, cache)
@@ -126,7 +135,7 @@ fn without_the_control_plane_it_is_said_after_six_hours_and_ends_with_the_certif
         let db = site.attached("host-b", &shop, "db", &b)?;
         let cache = site.attached("host-a", &shop, "cache", &near)?;
         reaches(&a, db)?;
-        site.kill_control()?;
+        site.kill_control(0)?;
         wait_for(
             "host-a is alone",
             PATIENCE,

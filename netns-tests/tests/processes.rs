@@ -25,11 +25,9 @@ fn nobody_is_lost(site: &ManagedSite) -> Result<()> {
     Ok(())
 }
 
-/// The one process that a host talks to.
-fn heard_by(site: &ManagedSite, host: &str) -> Result<usize> {
-    wait_for(&format!("one process hears {host}"), LOST, || match site.heard_by(host)?[..] {
-        [only] => Ok(Some(only)),
-        _ => Ok(None),
+fn has_turn(site: &ManagedSite, process: usize) -> Result<()> {
+    wait_for(&format!("the turn of process {process}"), TURN_MAX, || {
+        Ok(site.control_log(process)?.contains(TURN).then_some(()))
     })
 }
 
@@ -37,6 +35,10 @@ fn heard_by(site: &ManagedSite, host: &str) -> Result<usize> {
 fn a_process_that_stands_still_takes_no_host_with_it() {
     scenario(Load::Light, |world| {
         let mut site = ManagedSite::start_several(world, &HOSTS, 2)?;
+        // The first has the turn, and hears all hosts: the other comes when they are there.
+        let (still, other) = (0, 1);
+        site.kill_control(other)?;
+        has_turn(&site, still)?;
         let (a, b, c) = (world.namespace("a")?, world.namespace("b")?, world.namespace("c")?);
         let shop = site.environment("shop")?;
         for host in HOSTS {
@@ -48,9 +50,8 @@ fn a_process_that_stands_still_takes_no_host_with_it() {
         site.attached("host-b", &shop, "db", &b)?;
         let heartbeat = Heartbeat::start(&b, &a, (web, 0).into())?;
 
-        let still = heard_by(&site, "host-a")?;
-        let other = 1 - still;
-        let had_turn = site.control_log(still)?.contains(TURN);
+        site.start_control(other)?;
+        ensure!(site.heard_by("host-a")? == [still], "{:?}", site.heard_by("host-a")?);
         site.signal_control(still, Signal::SIGSTOP)?;
         let begun = Instant::now();
         // Whoever asks the other one is answered, and nobody is lost meanwhile.
@@ -61,11 +62,7 @@ fn a_process_that_stands_still_takes_no_host_with_it() {
                 .then_some(()))
         })?;
         let heard_after = begun.elapsed();
-        if had_turn {
-            wait_for("the other's turn", TURN_MAX, || {
-                Ok(site.control_log(other)?.contains(TURN).then_some(()))
-            })?;
-        }
+        has_turn(&site, other)?;
         let cache = site.attached("host-a", &shop, "cache", &c)?;
 
         // It comes back and knows what was decided.

@@ -1,8 +1,7 @@
 //! The same by a control plane: hosts join, and everything else is decided in one place.
 
 use hickory_proto::rr::RecordType;
-use netns_tests::managed::PATIENCE;
-use netns_tests::process::wait_for;
+use netns_tests::process::{PATIENCE, wait_for};
 use netns_tests::traffic::names::{Resolver, Transport};
 use netns_tests::traffic::ping::once;
 use netns_tests::{Family, ManagedSite, Namespace, Result, World, ensure};
@@ -68,7 +67,7 @@ pub(crate) fn follow(screen: &Screen, world: &World) -> Result<()> {
     screen.check(&format!("weft env suspend: silent everywhere, {} ms later", after.as_millis()));
     site.suspend("shop", false)?;
     until("it is resumed", true, &web_ns, db)?;
-    site.kill_control()?;
+    site.kill_control(0)?;
     ensure!(once(&web_ns, db, ANSWER_MAX)?, "traffic ended with the control plane");
     screen.check("kill -9 of weft-control: containers notice nothing");
     Ok(())
