@@ -88,6 +88,8 @@ impl Task {
 
     /// Hands out what the gateway has to say.
     fn send(&mut self) {
+        // Who has an answer finds its query counted.
+        self.counters.queries.set(self.gateway.queries());
         let mut packet = Vec::new();
         while self.gateway.poll_packet(&mut packet) {
             let is_taken = (self.outlet)(mem::take(&mut packet));
@@ -98,7 +100,6 @@ impl Task {
             self.counters.forwarded.add(1);
             self.asking.open(query);
         }
-        self.counters.queries.set(self.gateway.queries());
     }
 }
 
