@@ -24,7 +24,7 @@ use weft_control::{
     init,
     master_key::{self, MasterKeys},
     serve,
-    transfer::{bring_in, take_out},
+    transfer::{Which, bring_in, take_out},
 };
 use weft_keys::MasterKeyId;
 use weft_model::UnixMs;
@@ -161,9 +161,9 @@ struct Stores {
 }
 
 impl Stores {
-    fn each(&self) -> impl Iterator<Item = (Part, &PathBuf)> {
-        let parts = [(Part::Store, &self.store), (Part::Keyring, &self.keyring)];
-        parts.into_iter().filter_map(|(part, file)| file.as_ref().map(|file| (part, file)))
+    fn each(&self) -> impl Iterator<Item = (Which, &PathBuf)> {
+        let both = [(Which::Store, &self.store), (Which::Keyring, &self.keyring)];
+        both.into_iter().filter_map(|(which, file)| file.as_ref().map(|file| (which, file)))
     }
 }
 
@@ -213,15 +213,15 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             files.each().try_for_each(|(part, from)| restore(&config, part, from))
         }
         Command::Export(stores) => {
-            for (part, to) in stores.each() {
-                let count = take_out(&config, part, to).await?;
+            for (which, to) in stores.each() {
+                let count = take_out(&config, which, to).await?;
                 println!("{count} entries are in {}", to.display());
             }
             Ok(())
         }
         Command::Import(stores) => {
-            for (part, from) in stores.each() {
-                let count = bring_in(&config, part, from).await?;
+            for (which, from) in stores.each() {
+                let count = bring_in(&config, which, from).await?;
                 println!("{count} entries are taken from {}", from.display());
             }
             Ok(())

@@ -2,21 +2,28 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use weft_store::{StoreOptions, StoreUrl, connect, export, open};
 
 use crate::{
-    backup::Part,
     config::Config,
     init::{keyring_options, store_options},
 };
 
-/// A store and how it is opened.
-fn place(config: &Config, part: Part) -> anyhow::Result<(&StoreUrl, StoreOptions)> {
-    match part {
-        Part::Store => Ok((&config.store, store_options(config)?)),
-        Part::Keyring => Ok((&config.keyring, keyring_options(config)?)),
-        Part::Audit => bail!("the audit is a folder; expected backup and restore for it"),
+/// Which of the two stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Records.
+    Store,
+    /// Wrapped keys.
+    Keyring,
+}
+
+/// Where it is and how it is opened.
+fn place(config: &Config, which: Which) -> anyhow::Result<(&StoreUrl, StoreOptions)> {
+    match which {
+        Which::Store => Ok((&config.store, store_options(config)?)),
+        Which::Keyring => Ok((&config.keyring, keyring_options(config)?)),
     }
 }
 
@@ -25,8 +32,8 @@ fn place(config: &Config, part: Part) -> anyhow::Result<(&StoreUrl, StoreOptions
 ///
 /// # Errors
 /// What does not open, or cannot be written; there is no file then.
-pub async fn take_out(config: &Config, part: Part, to: &Path) -> anyhow::Result<usize> {
-    let (url, options) = place(config, part)?;
+pub async fn take_out(config: &Config, which: Which, to: &Path) -> anyhow::Result<usize> {
+    let (url, options) = place(config, which)?;
     let store = open(url, &options).await.with_context(|| format!("open {url}"))?;
     export::export(&*store, to).await.with_context(|| format!("export {url}"))
 }
@@ -36,8 +43,8 @@ pub async fn take_out(config: &Config, part: Part, to: &Path) -> anyhow::Result<
 /// # Errors
 /// What is there already, or what is wrong with the file; the store is empty then, or refused until an import of it
 /// succeeds.
-pub async fn bring_in(config: &Config, part: Part, from: &Path) -> anyhow::Result<usize> {
-    let (url, options) = place(config, part)?;
+pub async fn bring_in(config: &Config, which: Which, from: &Path) -> anyhow::Result<usize> {
+    let (url, options) = place(config, which)?;
     let store = connect(url, &options).with_context(|| format!("open {url}"))?;
     export::import(&*store, from).await.with_context(|| format!("import into {url}"))
 }
