@@ -11,8 +11,9 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
@@ -26,6 +27,8 @@ use crate::topology::{Host, UNDERLAY_INTERFACE};
 const PORT: u16 = 7443;
 /// What hosts call several processes.
 const NAME: &str = "control.weft.test";
+/// A server that listens accepts by then.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// Addresses of processes but the first: their number is the last byte.
 const ADDRESS_FROM: u8 = 200;
 /// Most processes.
@@ -108,8 +111,18 @@ impl Plane {
         command.arg("--config").arg(self.config(at)).arg("serve");
         command.envs(variables.iter().cloned());
         let process = Process::start(&mut command, Some(&log))?;
-        self.processes[at] = Some(listening(process, PORT)?);
+        self.listening(at).with_context(|| process.log())?;
+        self.processes[at] = Some(process);
         Ok(())
+    }
+
+    /// Waits until somebody answers where this process is found: others are in the same namespace.
+    fn listening(&self, at: usize) -> Result<()> {
+        let address = SocketAddr::from((self.addresses[at], PORT));
+        wait_for(&format!("a server at {address}"), PATIENCE, || {
+            let connects = || Ok(TcpStream::connect_timeout(&address, ANSWER_MAX).is_ok());
+            Ok(self.host.ns.enter(connects)?.then_some(()))
+        })
     }
 
     /// Kills a process.
@@ -164,10 +177,4 @@ impl Plane {
         let of = |of: &Ipv4Addr| list.contains(&format!(" {of}:{PORT} "));
         Ok((0..self.addresses.len()).filter(|at| of(&self.addresses[*at])).collect())
     }
-}
-
-fn listening(process: Process, port: u16) -> Result<Process> {
-    let ready = || Ok(process.listens_on(port).then_some(()));
-    wait_for("a server that listens", PATIENCE, ready).with_context(|| process.log())?;
-    Ok(process)
 }
