@@ -1,6 +1,11 @@
 //! What one connection may have held for it, and how many there are of one source or host: seen as bytes.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -9,7 +14,8 @@ use rustls::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
-    time::timeout,
+    task::JoinSet,
+    time::{sleep, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::Code;
@@ -17,7 +23,19 @@ use weft_control_api::v1::{
     self, policies_client::PoliciesClient, sessions_client::SessionsClient,
 };
 
-use crate::site::{Host, Site, code, name, with};
+use crate::{
+    hostile::allow_descriptors,
+    site::{Host, PASSWORD, Site, code, name, with},
+};
+
+/// Connections that show no certificate, of all sources.
+const STRANGERS_MAX: usize = 4_096;
+/// More than that, from so many sources, so many at a time.
+const SILENT: usize = 5_000;
+const SILENT_SOURCES: usize = 50;
+const SILENT_AT_ONCE: usize = 50;
+/// Everybody else is answered within this time.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// Connections that show no certificate, of one source.
 const SOURCE_STRANGERS_MAX: usize = 128;
@@ -30,8 +48,8 @@ const WINDOW_UPDATE: u8 = 8;
 /// A frame of settings says that the other's are known.
 const ACK: u8 = 1;
 
-/// A connection from an address of this machine, of a host or of nobody.
-async fn connect(site: &Site, from: &str, host: Option<&Host>) -> TlsStream<TcpStream> {
+/// Who trusts the site, and shows the certificate of a host or none.
+fn config(site: &Site, host: Option<&Host>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(site.anchor.as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -48,11 +66,26 @@ async fn connect(site: &Site, from: &str, host: Option<&Host>) -> TlsStream<TcpS
         None => config.with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
+    Arc::new(config)
+}
+
+/// A connection on which nothing is said but who is there.
+async fn shake_hands(
+    config: Arc<ClientConfig>,
+    from: IpAddr,
+    to: SocketAddr,
+) -> TlsStream<TcpStream> {
     let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
-    let stream = socket.connect(site.address).await.unwrap();
+    socket.bind(SocketAddr::new(from, 0)).unwrap();
+    let stream = socket.connect(to).await.unwrap();
     let name = ServerName::try_from("control.example").unwrap();
-    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    TlsConnector::from(config).connect(name, stream).await.unwrap()
+}
+
+/// A connection from an address of this machine, of a host or of nobody.
+async fn connect(site: &Site, from: &str, host: Option<&Host>) -> TlsStream<TcpStream> {
+    let config = config(site, host);
+    let mut stream = shake_hands(config, from.parse().unwrap(), site.address).await;
     stream.write_all(PREFACE).await.unwrap();
     stream
 }
@@ -123,6 +156,53 @@ async fn a_host_has_so_many_connections_and_gives_up_its_own_oldest() {
     let site = Site::start().await;
     let (a, b) = (site.enrol("host-a").await, site.enrol("host-b").await);
     has_at_most(&site, HOST_CONNECTIONS_MAX, Some(&a), Some(&b)).await;
+}
+
+/// Whether the other end has ended it by now.
+fn has_ended(stream: &TlsStream<TcpStream>) -> bool {
+    let mut bytes = [0; 1_024];
+    loop {
+        match stream.get_ref().0.try_read(&mut bytes) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_who_shake_hands_and_say_nothing_keep_nobody_out() {
+    allow_descriptors();
+    let site = Site::start().await;
+    let host = site.enrol("host-a").await;
+    let mut agent = site.agent(&host).await;
+    let config = config(&site, None);
+    let mut silent = Vec::with_capacity(SILENT);
+    for batch in 0..SILENT / SILENT_AT_ONCE {
+        let mut shaking = JoinSet::new();
+        for n in 0..SILENT_AT_ONCE {
+            // No source has as many as it may.
+            let source = u8::try_from((batch * SILENT_AT_ONCE + n) % SILENT_SOURCES).unwrap();
+            let from = Ipv4Addr::new(127, 0, 1, source + 1).into();
+            shaking.spawn(shake_hands(Arc::clone(&config), from, site.address));
+        }
+        silent.extend(shaking.join_all().await);
+    }
+    // Whoever comes is answered, and who was there before is there still.
+    let token = timeout(ANSWER_MAX, site.login("operator@weft.example", PASSWORD)).await;
+    assert!(token.unwrap().is_ok());
+    let report = v1::ReportRequest::default();
+    timeout(ANSWER_MAX, agent.report(report)).await.unwrap().unwrap();
+    // Those above the limit have lost their places, and no others.
+    let all_ended = async {
+        let over = SILENT - STRANGERS_MAX;
+        while silent.iter().filter(|stream| has_ended(stream)).count() < over {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(ANSWER_MAX, all_ended).await.unwrap();
+    let stay = silent.iter().filter(|stream| !has_ended(stream)).count();
+    assert!(stay >= STRANGERS_MAX - SILENT_AT_ONCE, "{stay}");
 }
 
 #[tokio::test]

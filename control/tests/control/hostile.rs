@@ -1,14 +1,25 @@
 //! Callers who mean no good, or are slow.
 
-use std::time::Duration;
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
+use bytes::Bytes;
+use http_body::Frame;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{Instant, timeout},
+    time::{Instant, Interval, interval, pause, resume, timeout},
 };
 use tonic::{
-    Code, Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel,
+    Code, Request, Status,
+    body::Body,
+    client::Grpc,
+    codegen::{Service, http, http::uri::PathAndQuery},
+    transport::Channel,
 };
 use tonic_prost::ProstCodec;
 use weft_control_api::v1::{self, host_agent_client::HostAgentClient};
@@ -22,7 +33,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// How long a TLS handshake may take, and some.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(20);
 
-fn allow_descriptors() {
+/// As many as the system lets a process have.
+pub(crate) fn allow_descriptors() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
@@ -69,6 +81,57 @@ async fn who_shakes_hands_slowly_is_given_up() {
         assert!(begun.elapsed() < HANDSHAKE_MAX, "it is waited for still");
     }
     panic!("a handshake of zeros is no handshake");
+}
+
+/// How long it may take until a call is answered.
+const CALL_MAX: Duration = Duration::from_secs(60);
+
+/// A request of 16 KiB, of which a byte comes each second.
+struct Slow(Interval, std::vec::IntoIter<u8>);
+
+impl http_body::Body for Slow {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        ready!(self.0.poll_tick(context));
+        let byte = self.1.next().unwrap_or_default();
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from(vec![byte])))))
+    }
+}
+
+/// Asks so slowly; returns what is said of it.
+async fn ask_slowly(mut channel: Channel, second: Duration) -> String {
+    let head = vec![0, 0, 0, 64, 0].into_iter();
+    let request = http::Request::post("/weft.control.v1.Sessions/Login")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(Body::new(Slow(interval(second), head)))
+        .unwrap();
+    poll_fn(|context| channel.poll_ready(context)).await.unwrap();
+    let answer = channel.call(request).await.unwrap();
+    answer.headers()["grpc-status"].to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn who_asks_slowly_is_given_up() {
+    let site = Site::start().await;
+    let channels = [site.connect(None).await, site.connect(None).await, site.connect(None).await];
+    // Nothing is waited for but time, so that a minute is over in no time.
+    pause();
+    let begun = Instant::now();
+    let second = Duration::from_secs(1);
+    let slow = channels.map(|channel| tokio::spawn(ask_slowly(channel, second)));
+    for one in slow {
+        assert_ne!(one.await.unwrap(), "0");
+        let took = begun.elapsed();
+        assert!(took <= CALL_MAX + 5 * second && took >= CALL_MAX / 2, "{took:?}");
+    }
+    resume();
+    assert!(site.login("operator@weft.example", PASSWORD).await.is_ok());
 }
 
 /// What a later version asks with.
