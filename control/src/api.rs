@@ -21,6 +21,7 @@ mod secrets;
 mod services;
 mod status;
 mod tokens;
+mod unread;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -48,6 +49,7 @@ use self::{
     length::{Bounded, Long},
     paced::Paced,
     readiness::Readiness,
+    unread::{Answering, Unread},
 };
 use crate::{app::App, crowd::Source, error::AppError, secret::hex};
 
@@ -141,7 +143,7 @@ pub(crate) async fn services(
     let api = || Api { app: Arc::clone(app) };
     let (health, healthy) = tonic_health::server::health_reporter();
     let mut readiness = Readiness::new(health);
-    let long = Long::default();
+    let (long, unread) = (Long::default(), Unread::default());
     macro_rules! bounded {
         ($server:ident) => {
             bounded!($server, REQUEST_BYTES_MAX)
@@ -151,16 +153,19 @@ pub(crate) async fn services(
             let server = $server::new(api())
                 .max_decoding_message_size($bytes_max)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX);
-            Bounded::new(server, &long)
+            bounded!(of server)
         }};
+        (of $server:ident) => {
+            Paced(Answering::new(Bounded::new($server, &long), &unread))
+        };
     }
     let described = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .build_v1()?;
     let healthy = healthy.max_decoding_message_size(REQUEST_BYTES_MAX);
     let described = described.max_decoding_message_size(REQUEST_BYTES_MAX);
-    let routes = Routes::new(Bounded::new(healthy, &long))
-        .add_service(Bounded::new(described, &long))
+    let routes = Routes::new(bounded!(of healthy))
+        .add_service(bounded!(of described))
         .add_service(bounded!(AccountServer))
         .add_service(bounded!(AttachmentsServer))
         .add_service(bounded!(AuditServer))
@@ -173,7 +178,7 @@ pub(crate) async fn services(
         .add_service(bounded!(OrganisationsServer))
         .add_service(bounded!(PoliciesServer, LONG_REQUEST_BYTES_MAX))
         .add_service(bounded!(SecretsServer, SECRET_REQUEST_BYTES_MAX))
-        .add_service(Paced(bounded!(ServicesServer)))
+        .add_service(bounded!(ServicesServer))
         .add_service(bounded!(SessionsServer))
         .add_service(bounded!(SshKeysServer))
         .add_service(bounded!(TokensServer))

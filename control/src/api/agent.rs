@@ -14,7 +14,7 @@ use weft_model::{
 };
 use zeroize::Zeroizing;
 
-use super::{Answer, Api, convert, policies, status::status};
+use super::{Answer, Api, convert, policies, status::status, unread::made_as_read};
 use crate::{
     app::{self, AttachWish, HostWish, News, ReportedHealth},
     error::AppError,
@@ -84,7 +84,7 @@ impl HostAgent for Api {
     }
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Answer<WatchStream> {
-        self.call(request, |caller, request| async move {
+        let answer = self.call(request, |caller, request| async move {
             let after = weft_store::Revision(request.revision);
             let (watch, anew) =
                 app::HostWatch::begin(Arc::clone(&self.app), &caller, after).await?;
@@ -99,8 +99,8 @@ impl HostAgent for Api {
                 }
             });
             Ok(ReceiverStream::new(receiver))
-        })
-        .await
+        });
+        Ok(made_as_read(answer.await?))
     }
 
     async fn issue_leaf(

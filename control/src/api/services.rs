@@ -13,7 +13,7 @@ use weft_model::{
     registry::{RoleWish, ServiceWish},
 };
 
-use super::{Answer, Api, convert, shown_key, status::status};
+use super::{Answer, Api, convert, shown_key, status::status, unread::made_as_read};
 use crate::{
     app::{Caller, ServicesWatch},
     audit::Call,
@@ -233,13 +233,13 @@ impl Services for Api {
         // What the caller has shown says later on, too, who it is.
         let (metadata, extensions) = (request.metadata().clone(), request.extensions().clone());
         let shown = Request::from_parts(metadata, extensions, ());
-        self.call(request, |caller, request| async move {
+        let answer = self.call(request, |caller, request| async move {
             let environment = convert::environment_name(request.environment.as_ref())?;
             let after = weft_store::Revision(request.revision);
             let watch = ServicesWatch::begin(Arc::clone(&self.app), &caller, &environment, after);
             Ok(tell(watch.await?, self.clone(), shown, caller.call))
-        })
-        .await
+        });
+        Ok(made_as_read(answer.await?))
     }
 
     async fn set_drained(

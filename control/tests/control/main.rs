@@ -36,4 +36,5 @@ mod story;
 mod strangers;
 mod tokens;
 mod turns;
+mod unread;
 mod watches;

@@ -189,6 +189,11 @@ impl Site {
         endpoint.initial_connection_window_size(bytes).connect().await.unwrap()
     }
 
+    /// A connection that takes no more than so many bytes of each answer before they are read.
+    pub(crate) async fn connect_unread(&self, bytes: u32) -> Channel {
+        self.endpoint(None).initial_stream_window_size(bytes).connect().await.unwrap()
+    }
+
     fn endpoint(&self, host: Option<&Host>) -> Endpoint {
         self.endpoint_at(self.address, host)
     }
