@@ -10,7 +10,12 @@ use prost_types::{
 use weft_control_api::DESCRIPTORS;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/api.md");
-const EXAMPLES: &str = include_str!("examples.rs");
+const EXAMPLES: &str = concat!(
+    include_str!("examples.rs"),
+    include_str!("examples/people.rs"),
+    include_str!("examples/hosts.rs"),
+    include_str!("examples/running.rs"),
+);
 const WRITE: &str = "WEFT_DOCS_WRITE";
 const PACKAGE: &str = "weft.control.v1";
 
@@ -121,7 +126,10 @@ fn page() -> String {
         let words = Words::of(file);
         write!(page, "\n```text\n{}\n```\n", words.text(&[SYNTAX])).unwrap();
     }
-    page.push_str("\n## Examples\n");
+    page.push_str(
+        "\n## Examples\n\nIn the crate that is generated from the protocol, `weft-control-api`. `with` puts a token into the \
+         header, as the first one\ndoes; `name` makes an `EnvironmentName`.\n",
+    );
     for (title, code) in examples() {
         write!(page, "\n### {title}\n\n```rust\n{code}\n```\n").unwrap();
     }
@@ -153,6 +161,17 @@ fn page() -> String {
         }
     }
     page
+}
+
+#[test]
+fn every_service_has_an_example() {
+    let shown: String = examples().into_iter().map(|(_, code)| code).collect();
+    let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap();
+    let ours = files.file.iter().filter(|file| file.package() == PACKAGE);
+    let services = ours.flat_map(|file| &file.service).map(|service| service.name());
+    let silent: Vec<_> =
+        services.filter(|service| !shown.contains(&format!("{service}Client::new("))).collect();
+    assert!(silent.is_empty(), "{silent:?}");
 }
 
 #[test]

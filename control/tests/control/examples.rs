@@ -1,4 +1,9 @@
 //! Examples of `docs/api.md`: what stands between the lines `// example:` and `// end` is shown there.
+//! `with` puts the token into the header, as the first one does, and `name` names an environment.
+
+mod hosts;
+mod people;
+mod running;
 
 use tonic::{
     Code, Request,
