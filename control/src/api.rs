@@ -19,6 +19,7 @@ mod policies;
 mod readiness;
 mod secrets;
 mod services;
+mod settings;
 mod status;
 mod tokens;
 mod unread;

@@ -43,6 +43,7 @@ mod secrets;
 mod services;
 mod services_watch;
 mod sessions;
+mod settings;
 mod sources;
 mod standing;
 mod tidy;

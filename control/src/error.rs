@@ -12,6 +12,7 @@ use weft_model::{
     registry::RegistryError,
     rotation::RotationError,
     secret::{SECRET_BYTES_MAX, SecretError, VERSIONS_MAX},
+    settings::SettingsError,
 };
 use weft_pki::{issue::IssueError, request::RequestError};
 use weft_store::{CommitError, StoreError};
@@ -174,6 +175,12 @@ impl From<RequestError> for AppError {
 impl From<PolicyError> for AppError {
     fn from(error: PolicyError) -> Self {
         Self::invalid("rules", error)
+    }
+}
+
+impl From<SettingsError> for AppError {
+    fn from(error: SettingsError) -> Self {
+        Self::invalid(error.field(), error)
     }
 }
 

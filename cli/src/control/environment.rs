@@ -1,10 +1,13 @@
 //! Environments.
 
+mod settings;
+
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use weft_control_api::v1::{self, environments_client::EnvironmentsClient};
 
+use self::settings::Update;
 use super::{
     Output,
     call::{Connection, answer},
@@ -64,6 +67,8 @@ pub(crate) enum EnvCommand {
         #[arg(long, value_name = "NAME")]
         confirm: Option<String>,
     },
+    /// Change its settings; what is not said stays
+    Update(Update),
     /// Change what it may use; what is not said stays
     SetQuotas {
         #[command(flatten)]
@@ -148,6 +153,7 @@ impl EnvCommand {
             | Self::Resume(One { output, .. })
             | Self::Delete { one: One { output, .. }, .. }
             | Self::RotateAuthority { one: One { output, .. }, .. }
+            | Self::Update(Update { one: One { output, .. }, .. })
             | Self::SetQuotas { one: One { output, .. }, .. }
             | Self::AllowHost(OnHost { output, .. })
             | Self::DenyHost { on: OnHost { output, .. }, .. }
@@ -188,8 +194,10 @@ fn issuing(environment: &v1::Environment) -> u32 {
 fn whole(environment: v1::Environment) -> Item {
     let authorities: Vec<Value> = environment.authorities.iter().map(authority).collect();
     let (quotas, held) = (environment.quotas.unwrap_or_default(), environment.held);
+    let leaf_seconds = environment.leaf_seconds;
     item(environment)
         .with("held", held)
+        .with("leaf_seconds", leaf_seconds)
         .with("attachments_max", quotas.attachments_max)
         .with("addresses_max", quotas.addresses_max)
         .with_some("egress_mbit_max", quotas.egress_mbit_max)
@@ -285,6 +293,7 @@ pub(super) async fn run(connection: Connection, command: EnvCommand) -> Result<S
             );
             Ok(Shown::Done(sentence, item(deleting)))
         }
+        EnvCommand::Update(update) => settings::update(&connection, update).await,
         EnvCommand::SetQuotas { one, attachments, addresses, egress_mbit } => {
             let get = v1::GetEnvironmentRequest { environment: name(one.environment) };
             let found = answer(environments.get_environment(connection.request(get)).await)?;

@@ -51,6 +51,21 @@ fn what_cannot_be_taken_back_is_said_twice() {
 }
 
 #[test]
+fn settings_are_changed_one_by_one() {
+    let desk = Desk::new();
+    let made = desk.json("org create acme --owner owner@acme.example");
+    desk.accept(made["invitation"].as_str().unwrap(), "owner@acme.example");
+    desk.ok("env create acme/shop --subnet 10.40.0.0/16");
+    let refused = desk.refused("env update acme/shop");
+    assert_eq!(refused, "weft: nothing was done: say --leaf-seconds");
+    let refused = desk.refused("env update acme/shop --leaf-seconds 60");
+    assert_eq!(refused, "weft: leaf_seconds: 60; expected 3600 to 604800");
+    let said = desk.ok("env update acme/shop --leaf-seconds 7200");
+    assert_eq!(said, "environment shop has other settings now\n");
+    assert_eq!(desk.json("env show acme/shop")["leaf_seconds"], json!(7_200));
+}
+
+#[test]
 fn quotas_are_changed_one_by_one_and_an_attachment_is_looked_at_before_it_ends() {
     let desk = Desk::new();
     desk.enrol("host-a");

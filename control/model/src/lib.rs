@@ -15,6 +15,7 @@
 //!                         ├ rotation    how an authority gives way to its next generation
 //!                         ├ second_factor  which codes are taken, and each once
 //!                         ├ secret      versions of secrets, and to which hosts they are released
+//!                         ├ settings    what is changed about an environment after it was made
 //!                         ├ settled     by which time something may be destroyed for good
 //!                         └ projection  what each host has to know, as snapshots and changes
 //! ```
@@ -40,6 +41,7 @@ pub mod registry;
 pub mod rotation;
 pub mod second_factor;
 pub mod secret;
+pub mod settings;
 pub mod settled;
 
 pub use self::{

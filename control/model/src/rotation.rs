@@ -20,7 +20,9 @@ use std::time::Duration;
 
 use weft_store::{Condition, Transaction};
 
-use crate::record::{Authority, AuthorityState, Decoded, Environment, Record, RecordError, UnixMs};
+use crate::record::{
+    Authority, AuthorityState, Decoded, Environment, Lifetimes, Record, RecordError, UnixMs,
+};
 
 /// How long a generation of an authority is valid, days.
 pub const AUTHORITY_DAYS: u32 = 3_650;
@@ -170,12 +172,12 @@ impl Generations {
         !is_rotating && self.current().is_ok_and(|current| begins(current) <= now)
     }
 
-    /// What is to be done at `now`, where leaves are valid for `leaf` and the next generation, if there is one, is known
+    /// What is to be done at `now`, where leaves are valid for `lives` and the next generation, if there is one, is known
     /// to every host of the environment or not.
     #[must_use]
-    pub fn due(&self, leaf: Duration, everybody_has_it: bool, now: UnixMs) -> Option<Step> {
+    pub fn due(&self, lives: Lifetimes, everybody_has_it: bool, now: UnixMs) -> Option<Step> {
         let is_over = |authority: &Decoded<Authority>| {
-            self.until(&authority.record, leaf).is_some_and(|until| until <= now)
+            self.until(&authority.record, lives).is_some_and(|until| until <= now)
         };
         if self.previous().any(is_over) {
             return Some(Step::Retire);
@@ -187,10 +189,10 @@ impl Generations {
 
     /// When a generation comes to its next state at the latest; that which issues waits for somebody's word.
     #[must_use]
-    pub fn until(&self, authority: &Authority, leaf: Duration) -> Option<UnixMs> {
+    pub fn until(&self, authority: &Authority, lives: Lifetimes) -> Option<UnixMs> {
         let is_waiting = authority.state != AuthorityState::Current;
         // Whoever has heard nothing for the life of a leaf has none that counts.
-        is_waiting.then(|| authority.since().after(leaf + LEAF_MARGIN))
+        is_waiting.then(|| lives.end_of_all(authority.since()).after(LEAF_MARGIN))
     }
 
     /// `new` is trusted from now on.
@@ -235,14 +237,14 @@ impl Generations {
     pub fn step(
         &self,
         step: Step,
-        leaf: Duration,
+        lives: Lifetimes,
         now: UnixMs,
     ) -> Result<Transaction, RecordError> {
         match step {
-            Step::Retire => self.forget(
-                self.previous()
-                    .filter(|old| self.until(&old.record, leaf).is_some_and(|until| until <= now)),
-            ),
+            Step::Retire => self
+                .forget(self.previous().filter(|old| {
+                    self.until(&old.record, lives).is_some_and(|until| until <= now)
+                })),
             Step::Switch => {
                 let mut transaction = self.rests_on_all()?;
                 for authority in self.iter() {

@@ -161,10 +161,10 @@ fn authority_generation(found: &Authority, until: Option<UnixMs>) -> v1::Authori
 
 pub(super) fn environment(found: Described) -> v1::Environment {
     let Described { environment: Decoded { record, modified }, usage, authority } = found;
-    let leaf = Duration::from_secs(record.lifetimes.leaf_seconds.into());
+    let lives = record.lifetimes;
     let authorities = authority
         .iter()
-        .map(|generation| authority_generation(generation, authority.until(generation, leaf)));
+        .map(|generation| authority_generation(generation, authority.until(generation, lives)));
     let (state, purge_ms) = match record.state {
         EnvironmentState::Active => (v1::EnvironmentState::Active, 0),
         EnvironmentState::Suspended => (v1::EnvironmentState::Suspended, 0),

@@ -6,7 +6,7 @@ use tonic::{Request, async_trait};
 use weft_control_api::v1::{self, environments_server::Environments};
 use weft_model::{Decoded, policy::Verdict, record::Environment};
 
-use super::{Answer, Api, account::proof, convert};
+use super::{Answer, Api, account::proof, convert, settings};
 use crate::{
     app::{Caller, EnvironmentReference, NewEnvironment, Rotation, StateChange},
     error::AppError,
@@ -136,6 +136,19 @@ impl Environments for Api {
             let (proof, grace) = (proof(password, code), grace(grace_seconds)?);
             let name = convert::environment_name(environment.as_ref())?;
             let found = self.app.delete_environment(&caller, &name, grace, proof).await?;
+            self.described(&caller, found).await
+        })
+        .await
+    }
+
+    async fn update_environment(
+        &self,
+        request: Request<v1::UpdateEnvironmentRequest>,
+    ) -> Answer<v1::Environment> {
+        self.call(request, |caller, request| async move {
+            let name = convert::environment_name(request.environment.as_ref())?;
+            let change = settings::change(&request)?;
+            let found = self.app.update_environment(&caller, &name, &change).await?;
             self.described(&caller, found).await
         })
         .await

@@ -108,6 +108,14 @@ fn certified_key(certificate: &str) -> Facts {
     key(member.map(|member| hex(&member.key_hash)))
 }
 
+/// What is to be otherwise in an environment.
+fn settings(asked: &v1::UpdateEnvironmentRequest) -> Facts {
+    match asked.leaf_seconds {
+        0 => Facts::none(),
+        seconds => number("leaf-seconds", seconds.into()),
+    }
+}
+
 impl On<'_> {
     fn environment(&self, name: Option<&v1::EnvironmentName>) -> Object {
         self.environment_called(name.map_or("", |name| name.value.as_str()))
@@ -344,6 +352,8 @@ calls! {
         |on, asked| on.environment(asked.environment.as_ref());
     DeleteEnvironmentRequest => v1::Environment, "environments.delete-environment", Change,
         |on, asked| on.environment(asked.environment.as_ref());
+    UpdateEnvironmentRequest => v1::Environment, "environments.update-environment", Change,
+        |on, asked| on.environment(asked.environment.as_ref()), asks |asked| settings(asked);
     SetQuotasRequest => v1::Environment, "environments.set-quotas", Change,
         |on, asked| on.environment(asked.environment.as_ref());
     RotateAuthorityRequest => v1::Environment, "environments.rotate-authority", Change,

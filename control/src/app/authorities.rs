@@ -3,8 +3,6 @@
 //! Somebody's call begins it, or the end of an authority that comes near; background work goes on with it when its time
 //! has come. What is decided is in [`weft_model::rotation`].
 
-use std::time::Duration;
-
 use data_encoding::BASE64;
 use weft_audit::{Fact, Facts, Word};
 use weft_keys::{Owner, Purpose};
@@ -54,10 +52,6 @@ pub(super) fn generations(
     environment: &EnvironmentId,
 ) -> Result<Generations, weft_model::RecordError> {
     state.list::<Authority>(&format!("{environment}/"), None, usize::MAX).map(Generations::new)
-}
-
-fn leaf(environment: &Environment) -> Duration {
-    Duration::from_secs(environment.lifetimes.leaf_seconds.into())
 }
 
 impl App {
@@ -188,7 +182,7 @@ impl App {
         environment: &Decoded<Environment>,
     ) -> Result<(), AppError> {
         let (id, now) = (&environment.record.id, self.now());
-        let leaf = leaf(&environment.record);
+        let lives = environment.record.lifetimes;
         let (known, everybody) = self.view.read(|state| {
             let known = generations(state, id)?;
             let everybody = match known.next() {
@@ -197,7 +191,7 @@ impl App {
             };
             Ok::<_, AppError>((known, everybody))
         })?;
-        let (word, generation, transaction) = if let Some(step) = known.due(leaf, everybody, now) {
+        let (word, generation, transaction) = if let Some(step) = known.due(lives, everybody, now) {
             let word = match step {
                 Step::Switch => SWITCH,
                 Step::Retire => RETIRE,
@@ -206,7 +200,7 @@ impl App {
                 (Step::Switch, Some(next)) => next.record.generation,
                 _ => known.current()?.record.generation,
             };
-            (word, issues, known.step(step, leaf, now)?)
+            (word, issues, known.step(step, lives, now)?)
         } else if known.ends_soon(now) {
             let replaces = known.current()?.record.generation;
             let Wanted::New(generation) = known.wanted(replaces)? else { return Ok(()) };

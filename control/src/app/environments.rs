@@ -15,6 +15,7 @@ use weft_model::{
         Host, Lifetimes, Organisation, Quotas, Usage,
     },
     rotation::Generations,
+    settings::check_leaf_seconds,
 };
 use weft_store::Transaction;
 use weft_types::{HostId, Subnet};
@@ -22,8 +23,6 @@ use weft_types::{HostId, Subnet};
 use super::{App, AppError, Caller, EnvironmentReference, Proof, authorities::generations};
 use crate::secret::random;
 
-/// Shortest and longest life of a host's leaf.
-const LEAF_SECONDS: std::ops::RangeInclusive<u32> = 3_600..=7 * 24 * 3_600;
 /// Whoever is in a hurry to have an environment gone shows who they are.
 const GRACE_MIN: Duration = Duration::from_secs(24 * 3_600);
 /// Subnets of an environment: one of each version of IP.
@@ -76,12 +75,7 @@ impl NewEnvironment {
         for subnet in &self.subnets {
             check_subnet(subnet).map_err(|problem| AppError::invalid("subnets", problem))?;
         }
-        if !LEAF_SECONDS.contains(&self.leaf_seconds) {
-            let (least, most) = (LEAF_SECONDS.start(), LEAF_SECONDS.end());
-            let problem = format!("{}; expected {least} to {most}", self.leaf_seconds);
-            return Err(AppError::invalid("leaf_seconds", problem));
-        }
-        Ok(())
+        Ok(check_leaf_seconds(self.leaf_seconds)?)
     }
 }
 
@@ -114,7 +108,7 @@ impl App {
             held: false,
             subnets: new.subnets.clone(),
             quotas: new.quotas,
-            lifetimes: Lifetimes { leaf_seconds: new.leaf_seconds },
+            lifetimes: Lifetimes::of(new.leaf_seconds),
             created: now,
         };
         let named = EnvironmentName {

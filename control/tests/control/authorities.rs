@@ -209,6 +209,26 @@ async fn who_is_not_heard_of_holds_a_rotation_up_as_long_as_its_leaf_counts() {
     assert_eq!(shop.generations().await, [(2, Current), (1, Previous)]);
 }
 
+/// Whoever is away has a certificate of when they were longer.
+#[tokio::test]
+async fn leaves_that_were_longer_hold_a_rotation_up() {
+    let mut shop = Shop::open().await;
+    for leaf_seconds in [7_200, 3_600] {
+        let environment = name(&shop.id);
+        let update = v1::UpdateEnvironmentRequest { environment, leaf_seconds };
+        let updated = shop.environments.update_environment(with(update, &shop.owner)).await;
+        assert_eq!(updated.unwrap().into_inner().leaf_seconds, leaf_seconds);
+    }
+    let _away = shop.host("host-a").await;
+    let begun = shop.rotate(1, false).await.unwrap();
+    let until = shop.clock.now().after(2 * LEAF + LEAF_MARGIN).0;
+    assert_eq!(begun.authorities[1].until_ms, until);
+    shop.go_on(LEAF + LEAF_MARGIN).await;
+    assert_eq!(shop.generations().await, [(1, Current), (2, Next)]);
+    shop.go_on(LEAF).await;
+    assert_eq!(shop.generations().await, [(2, Current), (1, Previous)]);
+}
+
 #[tokio::test]
 async fn a_stolen_authority_is_trusted_no_more_at_once() {
     let mut shop = Shop::open().await;

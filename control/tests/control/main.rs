@@ -30,6 +30,7 @@ mod purges;
 mod races;
 mod registry;
 mod secrets;
+mod settings;
 mod signer;
 mod site;
 mod story;

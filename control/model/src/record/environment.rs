@@ -1,5 +1,7 @@
 //! Environments and their authorities.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use weft_types::{EnvironmentId, Subnet};
 
@@ -82,11 +84,37 @@ impl Default for Quotas {
 pub struct Lifetimes {
     /// A host's leaf, seconds: an hour to 7 days. It is renewed at half of it.
     pub leaf_seconds: u32,
+    /// Until when leaves count that were issued for longer than this, before it was made shorter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longer_until: Option<UnixMs>,
+}
+
+impl Lifetimes {
+    /// So many seconds, as long as there is an environment.
+    #[must_use]
+    pub fn of(leaf_seconds: u32) -> Self {
+        Self { leaf_seconds, longer_until: None }
+    }
+
+    /// When no leaf counts any more that was issued until `at`.
+    #[must_use]
+    pub fn end_of_all(self, at: UnixMs) -> UnixMs {
+        let end = at.after(Duration::from_secs(self.leaf_seconds.into()));
+        end.max(self.longer_until.unwrap_or_default())
+    }
+
+    /// For leaves that are issued from `now` on; those that there are stay as they are.
+    #[must_use]
+    pub fn changed(self, leaf_seconds: u32, now: UnixMs) -> Self {
+        let is_shorter = leaf_seconds < self.leaf_seconds;
+        let longer_until = if is_shorter { Some(self.end_of_all(now)) } else { self.longer_until };
+        Self { leaf_seconds, longer_until }
+    }
 }
 
 impl Default for Lifetimes {
     fn default() -> Self {
-        Self { leaf_seconds: 24 * 60 * 60 }
+        Self::of(24 * 60 * 60)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
 };
 
 const LEAF: Duration = Duration::from_secs(3_600);
+const LIVES: Lifetimes = Lifetimes { leaf_seconds: 3_600, longer_until: None };
 const HOSTS: usize = 3;
 const START: UnixMs = UnixMs(1_000_000);
 
@@ -37,7 +38,7 @@ fn environment() -> Environment {
         subnets: Vec::new(),
         quotas: Quotas::default(),
         held: false,
-        lifetimes: Lifetimes { leaf_seconds: 3_600 },
+        lifetimes: LIVES,
         created: START,
     }
 }
@@ -82,7 +83,7 @@ use AuthorityState::{Current, Next, Previous};
 #[test]
 fn a_rotation_goes_from_step_to_step_in_its_time() {
     let mut store = made();
-    assert_eq!(read(&store).due(LEAF, true, UnixMs(u64::MAX)), None);
+    assert_eq!(read(&store).due(LIVES, true, UnixMs(u64::MAX)), None);
     let known = read(&store);
     assert!(begin(&mut store, &known, START));
     assert!(!begin(&mut store, &known, START), "who decides from an older state changes nothing");
@@ -97,10 +98,10 @@ fn a_rotation_goes_from_step_to_step_in_its_time() {
         (false, just_before(all), None),
         (false, START.after(all), Some(Step::Switch)),
     ] {
-        assert_eq!(read(&store).due(LEAF, everybody, now), expected);
+        assert_eq!(read(&store).due(LIVES, everybody, now), expected);
     }
     let known = read(&store);
-    let switch = known.step(Step::Switch, LEAF, START).unwrap();
+    let switch = known.step(Step::Switch, LIVES, START).unwrap();
     assert!(store.commit(&switch) && !store.commit(&switch));
     assert_eq!(states(&store), [(2, Current), (1, Previous)]);
     let keys: Vec<_> = read(&store).iter().map(|a| a.sealed_key.clone()).collect();
@@ -110,12 +111,34 @@ fn a_rotation_goes_from_step_to_step_in_its_time() {
     let beyond = RotationError::Generation { asked: 3, current: 2 };
     assert_eq!(read(&store).wanted(3).unwrap_err().to_string(), beyond.to_string());
 
-    assert_eq!(read(&store).due(LEAF, true, just_before(all)), None);
-    assert_eq!(read(&store).due(LEAF, true, START.after(all)), Some(Step::Retire));
-    let retire = read(&store).step(Step::Retire, LEAF, START.after(all)).unwrap();
+    assert_eq!(read(&store).due(LIVES, true, just_before(all)), None);
+    assert_eq!(read(&store).due(LIVES, true, START.after(all)), Some(Step::Retire));
+    let retire = read(&store).step(Step::Retire, LIVES, START.after(all)).unwrap();
     assert!(store.commit(&retire) && !store.commit(&retire));
     assert_eq!(states(&store), [(2, Current)]);
     assert_eq!(read(&store).wanted(2).unwrap(), Wanted::New(3));
+}
+
+/// Somebody may be away with a leaf of before.
+#[test]
+fn leaves_that_were_longer_hold_a_rotation_up_as_they_would_have() {
+    let day = Lifetimes::of(24 * 3_600);
+    let shorter = day.changed(3_600, START);
+    let mut store = made();
+    let known = read(&store);
+    let begins = START.after(LEAF);
+    assert!(begin(&mut store, &known, begins));
+    let all = START.after(24 * LEAF + LEAF_MARGIN);
+    let next = read(&store);
+    assert_eq!(next.due(shorter, false, UnixMs(all.0 - 1)), None);
+    assert_eq!(next.due(shorter, false, all), Some(Step::Switch));
+    assert!(store.commit(&next.step(Step::Switch, shorter, begins).unwrap()));
+    let previous = read(&store);
+    assert_eq!(previous.due(shorter, true, UnixMs(all.0 - 1)), None);
+    assert_eq!(previous.due(shorter, true, all), Some(Step::Retire));
+    // Those that are longer from now on are not of what issues no more.
+    let longer = LIVES.changed(24 * 3_600, begins);
+    assert_eq!(longer.longer_until, None);
 }
 
 #[test]
@@ -134,7 +157,7 @@ fn what_is_stolen_is_trusted_no_more_in_whichever_state_it_is() {
     // One that has ended to issue.
     let known = read(&store);
     assert!(begin(&mut store, &known, START));
-    assert!(store.commit(&read(&store).step(Step::Switch, LEAF, START).unwrap()));
+    assert!(store.commit(&read(&store).step(Step::Switch, LIVES, START).unwrap()));
     assert_eq!(states(&store), [(4, Current), (3, Previous)]);
     assert_eq!(read(&store).wanted_at_once(3).unwrap(), Wanted::Distrust);
     assert!(store.commit(&read(&store).distrust(3).unwrap()));
@@ -167,14 +190,23 @@ fn generations_of_before_have_their_time_from_when_they_were_made() {
 struct Host {
     is_away: bool,
     trusts: BTreeSet<u32>,
-    leaf: Option<(u32, UnixMs)>,
+    leaf: Option<Leaf>,
     heard: u64,
     /// Since the last time that generations were distrusted at once.
     is_told: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
+struct Leaf {
+    of: u32,
+    ends: UnixMs,
+    renew: UnixMs,
+}
+
+#[derive(Debug, Clone, Copy)]
 enum Action {
+    /// Leaves are valid for so many hours from now on.
+    Live(u32),
     Pass(u32),
     Toggle(usize),
     Begin(usize),
@@ -184,18 +216,26 @@ enum Action {
     Read(usize),
 }
 
+/// What somebody decides from.
+type Known = (Generations, Lifetimes);
+
+fn read_all(store: &Plain) -> Known {
+    let environment: Decoded<Environment> = store.get("env-a").unwrap();
+    (read(store), environment.record.lifetimes)
+}
+
 struct World {
     now: UnixMs,
     store: Plain,
     hosts: [Host; HOSTS],
-    knows: [Generations; 2],
+    knows: [Known; 2],
     /// Nothing before this one is trusted.
     first: u32,
 }
 
 impl World {
     fn tell(&mut self, n: usize) {
-        let generations = read(&self.store);
+        let (generations, lives) = read_all(&self.store);
         let current = generations.current().unwrap().record.generation;
         let (now, host) = (self.now, &mut self.hosts[n]);
         if host.is_away {
@@ -203,10 +243,11 @@ impl World {
         }
         host.trusts = generations.iter().map(|authority| authority.generation).collect();
         (host.heard, host.is_told) = (self.store.revision, true);
-        let is_good =
-            host.leaf.is_some_and(|(of, ends)| of == current && ends > now.after(LEAF / 2));
+        let is_good = host.leaf.is_some_and(|leaf| leaf.of == current && leaf.renew > now);
         if !is_good {
-            host.leaf = Some((current, now.after(LEAF)));
+            let life = Duration::from_secs(lives.leaf_seconds.into());
+            let (ends, renew) = (now.after(life), now.after(life / 2));
+            host.leaf = Some(Leaf { of: current, ends, renew });
         }
     }
 
@@ -226,21 +267,26 @@ impl World {
                     }
                 }
             }
+            Action::Live(hours) => {
+                let before = self.store.get::<Environment>("env-a").unwrap().record;
+                let lifetimes = before.lifetimes.changed(hours * 3_600, self.now);
+                self.store.put(&Environment { lifetimes, ..before });
+            }
             Action::Toggle(n) => self.hosts[n].is_away ^= true,
-            Action::Read(n) => self.knows[n] = read(&self.store),
+            Action::Read(n) => self.knows[n] = read_all(&self.store),
             Action::Begin(n) => {
-                begin(&mut self.store, &self.knows[n], self.now);
+                begin(&mut self.store, &self.knows[n].0, self.now);
             }
             Action::Replace(n) => {
-                if replace(&mut self.store, &self.knows[n], self.now) {
+                if replace(&mut self.store, &self.knows[n].0, self.now) {
                     self.first = read(&self.store).newest();
                     self.hosts.iter_mut().for_each(|host| host.is_told = false);
                 }
             }
             Action::Step(n) => {
-                let known = &self.knows[n];
-                if let Some(step) = known.due(LEAF, self.everybody_has_it(known), self.now) {
-                    self.store.commit(&known.step(step, LEAF, self.now).unwrap());
+                let (known, lives) = &self.knows[n];
+                if let Some(step) = known.due(*lives, self.everybody_has_it(known), self.now) {
+                    self.store.commit(&known.step(step, *lives, self.now).unwrap());
                 }
             }
         }
@@ -265,11 +311,12 @@ impl World {
         }
         let told = || self.hosts.iter().filter(|host| host.is_told);
         for (one, other) in told().flat_map(|one| told().map(move |other| (one, other))) {
-            let (Some((of, ends)), Some((_, other_ends))) = (one.leaf, other.leaf) else {
-                continue;
-            };
-            if ends > self.now && other_ends > self.now {
-                assert!(other.trusts.contains(&of), "{other:?} does not trust {one:?}: {all:?}");
+            let (Some(leaf), Some(others)) = (one.leaf, other.leaf) else { continue };
+            if leaf.ends > self.now && others.ends > self.now {
+                assert!(
+                    other.trusts.contains(&leaf.of),
+                    "{other:?} does not trust {one:?}: {all:?}"
+                );
             }
             assert!(one.trusts.first() >= Some(&self.first), "{one:?}");
         }
@@ -279,6 +326,7 @@ impl World {
 fn actions() -> impl Strategy<Value = Vec<Action>> {
     let action = prop_oneof![
         6 => (1..50u32).prop_map(Action::Pass),
+        2 => (1..6u32).prop_map(Action::Live),
         3 => (0..HOSTS).prop_map(Action::Toggle),
         3 => (0..2usize).prop_map(Action::Begin),
         1 => (0..2usize).prop_map(Action::Replace),
@@ -290,11 +338,12 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
 
 proptest! {
     /// Whoever decides from whatever state, and whichever host is away for how long: each host trusts whoever issued the
-    /// leaf of each other, as long as leaves count, and who has heard of a theft trusts nothing of before.
+    /// leaf of each other, as long as leaves count, whatever their life becomes meanwhile, and who has heard of a theft
+    /// trusts nothing of before.
     #[test]
     fn hosts_trust_each_other_at_every_moment_of_a_rotation(actions in actions()) {
         let store = made();
-        let known = read(&store);
+        let known = read_all(&store);
         let mut world = World {
             now: START,
             store,
