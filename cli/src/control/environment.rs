@@ -195,9 +195,12 @@ fn whole(environment: v1::Environment) -> Item {
     let authorities: Vec<Value> = environment.authorities.iter().map(authority).collect();
     let (quotas, held) = (environment.quotas.unwrap_or_default(), environment.held);
     let leaf_seconds = environment.leaf_seconds;
+    let other_names = environment.other_names.clone().unwrap_or_default();
     item(environment)
         .with("held", held)
         .with("leaf_seconds", leaf_seconds)
+        .with("other_names", word(other_names.rule().as_str_name(), "OTHER_NAMES_RULE_"))
+        .with("name_servers", other_names.name_servers)
         .with("attachments_max", quotas.attachments_max)
         .with("addresses_max", quotas.addresses_max)
         .with_some("egress_mbit_max", quotas.egress_mbit_max)

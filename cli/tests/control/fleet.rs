@@ -57,12 +57,28 @@ fn settings_are_changed_one_by_one() {
     desk.accept(made["invitation"].as_str().unwrap(), "owner@acme.example");
     desk.ok("env create acme/shop --subnet 10.40.0.0/16");
     let refused = desk.refused("env update acme/shop");
-    assert_eq!(refused, "weft: nothing was done: say --leaf-seconds");
+    assert_eq!(refused, "weft: nothing was done: say --leaf-seconds, --other-names or both");
     let refused = desk.refused("env update acme/shop --leaf-seconds 60");
     assert_eq!(refused, "weft: leaf_seconds: 60; expected 3600 to 604800");
     let said = desk.ok("env update acme/shop --leaf-seconds 7200");
     assert_eq!(said, "environment shop has other settings now\n");
-    assert_eq!(desk.json("env show acme/shop")["leaf_seconds"], json!(7_200));
+    let of = |found: &serde_json::Value| {
+        ["leaf_seconds", "other_names", "name_servers"].map(|key| found[key].clone())
+    };
+    let shown = desk.json("env show acme/shop");
+    assert_eq!(of(&shown), [json!(7_200), json!("refuse"), json!([])]);
+
+    let forward = "env update acme/shop --other-names forward --name-server 192.0.2.53";
+    assert_eq!(desk.refused(forward), "weft: this is not yours to do");
+    desk.login("operator@weft.example");
+    let changed = desk.json(&format!("{forward} --name-server [2001:db8::53]:5353"));
+    let servers = json!(["192.0.2.53:53", "[2001:db8::53]:5353"]);
+    assert_eq!(of(&changed), [json!(7_200), json!("forward"), servers]);
+    let refused = desk.refused("env update acme/shop --other-names forward");
+    assert_eq!(refused, "weft: other_names.name_servers: 0 servers; expected 1 to 4");
+    desk.login("owner@acme.example");
+    let changed = desk.json("env update acme/shop --other-names absent");
+    assert_eq!(of(&changed), [json!(7_200), json!("absent"), json!([])]);
 }
 
 #[test]

@@ -21,7 +21,9 @@ pub use self::{
     attachment::{
         Address, AddressUse, Attachment, Basis, Binding, Grant, Share, Slot, SlotKey, Usage,
     },
-    environment::{Authority, AuthorityState, Environment, EnvironmentState, Lifetimes, Quotas},
+    environment::{
+        Authority, AuthorityState, Environment, EnvironmentState, Lifetimes, OtherNames, Quotas,
+    },
     host::{
         Capacity, Endpoint, Heartbeat, Host, HostKey, HostState, LABELS_MAX, Lost, Place, Turn,
     },

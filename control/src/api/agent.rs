@@ -14,7 +14,7 @@ use weft_model::{
 };
 use zeroize::Zeroizing;
 
-use super::{Answer, Api, convert, policies, status::status, unread::made_as_read};
+use super::{Answer, Api, convert, policies, settings, status::status, unread::made_as_read};
 use crate::{
     app::{self, AttachWish, HostWish, News, ReportedHealth},
     error::AppError,
@@ -234,6 +234,7 @@ fn put(document: Document) -> host_update::Update {
             egress_mbit_max: d.egress_mbit_max.unwrap_or_default(),
             anchors: d.anchors,
             leaf_seconds: d.leaf_seconds,
+            other_names: Some(settings::other_names_message(&d.other_names)),
         }),
         Document::Attachment(d) => host_update::Update::Attachment(v1::DesiredAttachment {
             environment: d.environment.to_string(),

@@ -13,7 +13,7 @@ use weft_model::{
     rotation::AUTHORITY_DAYS,
 };
 
-use super::services;
+use super::{services, settings};
 use crate::{
     app::{Described, EnvironmentReference, Signs},
     error::AppError,
@@ -193,6 +193,7 @@ pub(super) fn environment(found: Described) -> v1::Environment {
         revision: modified.0,
         authorities: authorities.collect(),
         held: record.held,
+        other_names: Some(settings::other_names_message(&record.other_names)),
     }
 }
 

@@ -13,7 +13,7 @@ use weft_control_api::v1;
 use weft_model::access::Actor;
 use weft_pki::installation;
 
-use super::{agent::WatchStream, call::Asked, services::ServicesStream};
+use super::{agent::WatchStream, call::Asked, services::ServicesStream, settings};
 use crate::{
     app::{App, EnvironmentReference},
     audit::{self, Manner, named},
@@ -106,14 +106,6 @@ fn certified_key(certificate: &str) -> Facts {
     let certificate = installation::anchor(certificate.as_bytes()).ok();
     let member = certificate.and_then(|der| installation::member(&der).ok());
     key(member.map(|member| hex(&member.key_hash)))
-}
-
-/// What is to be otherwise in an environment.
-fn settings(asked: &v1::UpdateEnvironmentRequest) -> Facts {
-    match asked.leaf_seconds {
-        0 => Facts::none(),
-        seconds => number("leaf-seconds", seconds.into()),
-    }
 }
 
 impl On<'_> {
@@ -353,7 +345,7 @@ calls! {
     DeleteEnvironmentRequest => v1::Environment, "environments.delete-environment", Change,
         |on, asked| on.environment(asked.environment.as_ref());
     UpdateEnvironmentRequest => v1::Environment, "environments.update-environment", Change,
-        |on, asked| on.environment(asked.environment.as_ref()), asks |asked| settings(asked);
+        |on, asked| on.environment(asked.environment.as_ref()), asks |asked| settings::facts(asked);
     SetQuotasRequest => v1::Environment, "environments.set-quotas", Change,
         |on, asked| on.environment(asked.environment.as_ref());
     RotateAuthorityRequest => v1::Environment, "environments.rotate-authority", Change,

@@ -12,7 +12,7 @@ use weft_model::{
     policy::{Policy, Verdict},
     record::{
         Attachment, AuthorityState, Basis, Binding, Environment, EnvironmentName, EnvironmentState,
-        Host, Lifetimes, Organisation, Quotas, Usage,
+        Host, Lifetimes, Organisation, OtherNames, Quotas, Usage,
     },
     rotation::Generations,
     settings::check_leaf_seconds,
@@ -109,6 +109,7 @@ impl App {
             subnets: new.subnets.clone(),
             quotas: new.quotas,
             lifetimes: Lifetimes::of(new.leaf_seconds),
+            other_names: OtherNames::default(),
             created: now,
         };
         let named = EnvironmentName {

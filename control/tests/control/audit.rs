@@ -163,6 +163,38 @@ fn facts(site: &Site, action: &str) -> serde_json::Value {
 }
 
 #[tokio::test]
+async fn a_record_says_which_settings_and_whom_hosts_ask() {
+    let site = Site::start().await;
+    let owner = site.organisation("acme").await;
+    site.environment(&owner, "acme", "shop").await;
+    let mut environments = EnvironmentsClient::new(site.connect(None).await);
+    let update = |leaf_seconds, rule: v1::OtherNamesRule, servers: &[&str]| {
+        let name_servers = servers.iter().map(ToString::to_string).collect();
+        let other_names = Some(v1::OtherNames { rule: rule.into(), name_servers });
+        let environment = name("acme/shop");
+        v1::UpdateEnvironmentRequest { environment, leaf_seconds, other_names }
+    };
+    let absent = update(3_600, v1::OtherNamesRule::Absent, &[]);
+    environments.update_environment(with(absent, &owner)).await.unwrap();
+    let action = "environments.update-environment";
+    let absent = serde_json::json!({"leaf-seconds": 3_600, "other-names": "absent"});
+    assert_eq!(facts(&site, action), absent);
+    let servers = ["192.0.2.53", "[2001:db8::53]:5353"];
+    let forward = || update(0, v1::OtherNamesRule::Forward, &servers);
+    let refused = environments.update_environment(with(forward(), &owner)).await;
+    assert_eq!(code(refused), Code::PermissionDenied);
+    let said = serde_json::json!({
+        "other-names": "forward",
+        "name-server-1": "192.0.2.53@53",
+        "name-server-2": "2001:db8::53@5353",
+    });
+    let last = log(&site).pop().unwrap();
+    assert_eq!(serde_json::to_value(&last.facts).unwrap(), said, "also of what was refused");
+    environments.update_environment(with(forward(), &site.operator)).await.unwrap();
+    assert_eq!(facts(&site, action), said);
+}
+
+#[tokio::test]
 async fn a_record_says_who_has_which_role_and_which_version_of_a_secret_it_is() {
     let (site, shop) = (Site::start().await, name("acme/shop"));
     let changes = Changes::prepare(&site).await;

@@ -215,7 +215,7 @@ async fn leaves_that_were_longer_hold_a_rotation_up() {
     let mut shop = Shop::open().await;
     for leaf_seconds in [7_200, 3_600] {
         let environment = name(&shop.id);
-        let update = v1::UpdateEnvironmentRequest { environment, leaf_seconds };
+        let update = v1::UpdateEnvironmentRequest { environment, leaf_seconds, other_names: None };
         let updated = shop.environments.update_environment(with(update, &shop.owner)).await;
         assert_eq!(updated.unwrap().into_inner().leaf_seconds, leaf_seconds);
     }

@@ -6,7 +6,7 @@ use weft_store::{Entry, Revision};
 use super::*;
 use crate::{
     id::{GrantId, OrganisationId, SessionId, TokenId, UserId, environment_id},
-    record::{InvitedTo, Lifetimes, Place, Quotas, SlotKey},
+    record::{InvitedTo, Lifetimes, OtherNames, Place, Quotas, SlotKey},
 };
 
 fn put(record: &impl Record) -> Change {
@@ -107,6 +107,7 @@ fn record(kind: u8, n: u8, end: Option<UnixMs>) -> Change {
             subnets: Vec::new(),
             quotas: Quotas::default(),
             lifetimes: Lifetimes::default(),
+            other_names: OtherNames::default(),
             created: CREATED,
         }),
     }

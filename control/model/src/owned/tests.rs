@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     access::{EnvironmentRole, OrganisationRole},
     id::{SessionId, SshKeyId, TokenId, environment_id},
-    record::{EnvironmentState, Lifetimes, Quotas, UnixMs},
+    record::{EnvironmentState, Lifetimes, OtherNames, Quotas, UnixMs},
 };
 
 fn user(n: u8) -> UserId {
@@ -93,6 +93,7 @@ fn record(kind: u8, n: u8, of: u8) -> Change {
             quotas: Quotas::default(),
             held: false,
             lifetimes: Lifetimes::default(),
+            other_names: OtherNames::default(),
             created: NOW,
         }),
     }

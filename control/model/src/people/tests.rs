@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     id::{OrganisationId, TokenId, UserId, environment_id},
     placement::tests::Plain,
-    record::{Lifetimes, Quotas},
+    record::{Lifetimes, OtherNames, Quotas},
 };
 
 const NOW: UnixMs = UnixMs(10);
@@ -207,6 +207,7 @@ fn environment(n: u16, state: EnvironmentState) -> Environment {
         quotas: Quotas::default(),
         held: false,
         lifetimes: Lifetimes::default(),
+        other_names: OtherNames::default(),
         created: UnixMs(1),
     }
 }

@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     id::{OrganisationId, SlotName, environment_id},
     ipam::{Ledger, QUARANTINE},
-    record::{Binding, Environment, Grant, Lifetimes, Quotas, Role, Share},
+    record::{Binding, Environment, Grant, Lifetimes, OtherNames, Quotas, Role, Share},
 };
 
 /// The plainest store.
@@ -166,6 +166,7 @@ pub(crate) fn store(quotas: Quotas) -> Plain {
         quotas,
         held: false,
         lifetimes: Lifetimes::default(),
+        other_names: OtherNames::default(),
         created: UnixMs(0),
     });
     for name in ["host-a", "host-b"] {

@@ -10,7 +10,7 @@ use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
 use crate::{
     id::{ServiceName, SlotName},
     policy::Policy,
-    record::{Port, Share, SlotKey},
+    record::{OtherNames, Port, Share, SlotKey},
 };
 
 /// One change of what a host knows.
@@ -95,6 +95,8 @@ pub struct EnvironmentDocument {
     pub anchors: Vec<String>,
     /// How long a host's leaf is valid, seconds.
     pub leaf_seconds: u32,
+    /// What is said of names that are not the environment's.
+    pub other_names: OtherNames,
 }
 
 /// An attachment that this host is to have.

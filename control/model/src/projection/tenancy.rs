@@ -235,6 +235,7 @@ impl Tenancy {
                 .map(|authority| authority.certificate.clone())
                 .collect(),
             leaf_seconds: environment.lifetimes.leaf_seconds,
+            other_names: environment.other_names.clone(),
         };
         set(&mut self.settings, settings, at);
         let policy = self.policy.clone().unwrap_or_else(|| Policy::open(id.clone()));

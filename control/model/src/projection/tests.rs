@@ -11,8 +11,8 @@ use crate::{
     policy::{Policy, Verdict},
     record::{
         Attachment, Authority, AuthorityState, Basis, Capacity, Drain, Endpoint, Environment,
-        EnvironmentState, Health, HealthState, Lifetimes, Place, Port, Protocol, Quotas, Record,
-        Role, Service, Share, SlotKey, UnixMs,
+        EnvironmentState, Health, HealthState, Lifetimes, OtherNames, Place, Port, Protocol,
+        Quotas, Record, Role, Service, Share, SlotKey, UnixMs,
     },
 };
 
@@ -47,6 +47,7 @@ fn environment(n: usize, state: EnvironmentState) -> Environment {
         quotas: Quotas::default(),
         held: false,
         lifetimes: Lifetimes::default(),
+        other_names: OtherNames::default(),
         created: UnixMs(0),
     }
 }
@@ -165,6 +166,31 @@ fn a_host_knows_an_environment_while_it_has_an_attachment_there() {
     assert_eq!(told(&projection, "host-a"), ids(&[&environment[..], &left].concat()));
     // The other environment's host was told of nothing.
     assert_eq!(projection.changes(&"host-c".parse().unwrap(), Revision(1)), Ok(Vec::new()));
+}
+
+#[test]
+fn what_is_said_of_other_names_is_told_where_it_is_said() {
+    let mut projection = Projection::of(Revision(0), []);
+    let facts = [
+        put(&host(0, HostState::Active, "p", 1)),
+        put(&host(1, HostState::Active, "p", 1)),
+        put(&environment(0, EnvironmentState::Active)),
+        put(&environment(1, EnvironmentState::Active)),
+        put(&attachment(0, 0, 0, 1)),
+        put(&attachment(1, 0, 1, 1)),
+    ];
+    projection.apply(Revision(1), facts.iter().map(fact));
+    let other_names = OtherNames::Forward(vec!["192.0.2.53:53".parse().unwrap()]);
+    let changed = Environment {
+        other_names: other_names.clone(),
+        ..environment(0, EnvironmentState::Active)
+    };
+    let told_of = projection.apply(Revision(2), [fact(&put(&changed))]);
+    assert_eq!(told_of.into_iter().collect::<Vec<_>>(), ["host-a".parse().unwrap()]);
+    let changes = projection.changes(&"host-a".parse().unwrap(), Revision(1)).unwrap();
+    let [Update::Put(Document::Environment(told))] = &changes[..] else { panic!("{changes:?}") };
+    assert_eq!(told.other_names, other_names);
+    assert_eq!(projection.changes(&"host-b".parse().unwrap(), Revision(1)), Ok(Vec::new()));
 }
 
 #[test]

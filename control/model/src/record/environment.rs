@@ -1,6 +1,6 @@
 //! Environments and their authorities.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use weft_types::{EnvironmentId, Subnet};
@@ -30,6 +30,9 @@ pub struct Environment {
     pub quotas: Quotas,
     /// How long its certificates are valid.
     pub lifetimes: Lifetimes,
+    /// What its gateways say of names that are not its own.
+    #[serde(default, skip_serializing_if = "OtherNames::is_refused")]
+    pub other_names: OtherNames,
     /// When it was made.
     pub created: UnixMs,
 }
@@ -115,6 +118,25 @@ impl Lifetimes {
 impl Default for Lifetimes {
     fn default() -> Self {
         Self::of(24 * 60 * 60)
+    }
+}
+
+/// What an environment's gateways say of names that are not its own.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum OtherNames {
+    /// That they are not answered there.
+    #[default]
+    Refuse,
+    /// That they do not exist.
+    Absent,
+    /// What the first of these servers that answers says; each host with an attachment asks them from its own address.
+    Forward(Vec<SocketAddr>),
+}
+
+impl OtherNames {
+    fn is_refused(&self) -> bool {
+        *self == Self::Refuse
     }
 }
 

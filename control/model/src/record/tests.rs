@@ -15,6 +15,7 @@ fn environment() -> Environment {
         quotas: Quotas::default(),
         held: false,
         lifetimes: Lifetimes::default(),
+        other_names: OtherNames::default(),
         created: UnixMs(1),
     }
 }
@@ -45,6 +46,17 @@ fn fields_that_are_not_known_are_not_dropped() {
     newer.value = Bytes::from(text.replacen('{', r#"{"colour":"red","#, 1));
     let refused = Environment::decode(&newer).unwrap_err().to_string();
     assert!(refused.contains("colour"), "{refused}");
+}
+
+#[test]
+fn an_environment_of_before_refuses_other_names_and_is_written_as_it_was() {
+    let text = String::from_utf8(environment().encode().unwrap()).unwrap();
+    assert!(!text.contains("other_names") && !text.contains("longer_until"), "{text}");
+    let forward = OtherNames::Forward(vec!["192.0.2.53:53".parse().unwrap()]);
+    let written = Environment { other_names: forward, ..environment() };
+    let text = String::from_utf8(written.encode().unwrap()).unwrap();
+    assert!(text.contains(r#""other_names":{"forward":["192.0.2.53:53"]}"#), "{text}");
+    assert_eq!(Environment::decode(&entry(&written)).unwrap().record, written);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     id::OrganisationId,
     placement::tests::Plain,
-    record::{EnvironmentState, Lifetimes, Quotas},
+    record::{EnvironmentState, Lifetimes, OtherNames, Quotas},
 };
 
 const LEAF: Duration = Duration::from_secs(3_600);
@@ -39,6 +39,7 @@ fn environment() -> Environment {
         quotas: Quotas::default(),
         held: false,
         lifetimes: LIVES,
+        other_names: OtherNames::default(),
         created: START,
     }
 }

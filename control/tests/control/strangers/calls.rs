@@ -187,6 +187,9 @@ calls! {
     };
     "Environments/GetEnvironment": Environment(SeeEnvironment), GetEnvironmentRequest[environment] {};
     "Environments/ListEnvironments": Organisation(SeeOrganisation), ListEnvironmentsRequest[organisation] {};
+    "Environments/UpdateEnvironment": Environment(ManageEnvironment), UpdateEnvironmentRequest[environment] {
+        leaf_seconds: |_| 7_200,
+    };
     "Environments/SetQuotas": Environment(ManageInstallation), SetQuotasRequest[environment] {};
     "Environments/RotateAuthority": Environment(ManageEnvironment), RotateAuthorityRequest[environment] {
         generation: |_| 1,

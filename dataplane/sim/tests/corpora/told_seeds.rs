@@ -34,6 +34,7 @@ fn everything() -> Vec<Update> {
         egress_mbit_max: 100,
         anchors: vec!["-----BEGIN CERTIFICATE-----".into()],
         leaf_seconds: 86_400,
+        other_names: None,
     };
     let attachment = DesiredAttachment {
         environment: ACME.into(),
