@@ -10,13 +10,12 @@ use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use hickory_proto::op::{Message, MessageType, ResponseCode};
-use hickory_proto::rr::rdata::A;
-use hickory_proto::rr::{RData, Record, RecordType};
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
 use netns_tests::config::{Service, ServicePort, Slot};
 use netns_tests::process::wait_for;
 use netns_tests::site::SETTLE_LIMIT;
-use netns_tests::traffic::names::{Answer, Resolver, Transport, question};
+use netns_tests::traffic::names::{Answer, OUTSIDE, Resolver, Transport, question, serve};
 use netns_tests::traffic::ping::{Ping, ping};
 use netns_tests::{
     ACME, BETA, Container, Family, Load, Plan, Result, Site, World, ensure, scenario,
@@ -244,24 +243,6 @@ fn quiet_under_flood(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// Answers every question with the same address, inside of a host, until it is over.
-fn server(socket: &UdpSocket, is_over: &AtomicBool) -> Result<u64> {
-    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-    let mut buffer = [0; 2_000];
-    let mut answered = 0;
-    while !is_over.load(Ordering::Relaxed) {
-        let Ok((len, from)) = socket.recv_from(&mut buffer) else { continue };
-        let mut message = Message::from_vec(&buffer[..len])?;
-        message.metadata.message_type = MessageType::Response;
-        let name = message.queries[0].name().clone();
-        ensure!(!name.to_ascii().ends_with("internal."), "{name} was asked outside");
-        message.add_answer(Record::from_rdata(name, 60, RData::A(A::new(192, 0, 2, 80))));
-        socket.send_to(&message.to_vec()?, from)?;
-        answered += 1;
-    }
-    Ok(answered)
-}
-
 #[test]
 fn other_names_are_asked_outside_where_the_configuration_says_so() {
     scenario(Load::Light, |world| {
@@ -276,7 +257,7 @@ fn other_names_are_asked_outside_where_the_configuration_says_so() {
         site.settle()?;
         let is_over = AtomicBool::new(false);
         let answered = std::thread::scope(|scope| {
-            let serving = scope.spawn(|| server(&socket, &is_over));
+            let serving = scope.spawn(|| serve(&socket, &is_over));
             let asked = ask_outside(&site);
             is_over.store(true, Ordering::Relaxed);
             let answered = serving.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -297,7 +278,7 @@ fn ask_outside(site: &Site) -> Result<()> {
     };
     for family in FAMILIES {
         let answer = resolver(ACME, "a1", family)?.ask("example.com.", RecordType::A)?;
-        expect(&answer, ResponseCode::NoError, &["192.0.2.80"])?;
+        expect(&answer, ResponseCode::NoError, &[OUTSIDE])?;
     }
     let ours = resolver(ACME, "a1", Family::V4)?.ask("nobody.internal.", RecordType::A)?;
     expect(&ours, ResponseCode::NXDomain, &[])?;

@@ -1,13 +1,15 @@
 //! Hosts that follow a control plane.
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use netns_tests::clock::Clock;
 use netns_tests::fault::row;
 use netns_tests::process::{PATIENCE, pause, wait_for};
-use netns_tests::traffic::names::{Resolver, Transport};
+use netns_tests::traffic::names::{OUTSIDE, Resolver, Transport, serve};
 use netns_tests::traffic::ping;
 use netns_tests::{Family, Load, ManagedSite, Namespace, Result, ensure, scenario};
 use serde_json::json;
@@ -210,6 +212,53 @@ fn environments_with_the_same_addresses_never_meet_and_a_revoked_host_is_shut_ou
             format!("at most {shut_out} ms after the command began"),
         );
         loses(&other_a, twin, PATIENCE)
+    });
+}
+
+/// Other names go where an operator says, while everything runs, and after a restart without the control plane, too.
+#[test]
+fn other_names_are_asked_outside_where_an_operator_says_so() {
+    scenario(Load::Light, |world| {
+        let mut site = ManagedSite::start(world, &["host-a"])?;
+        let ns = world.namespace("web")?;
+        let shop = site.environment("shop")?;
+        site.start_host("host-a")?;
+        site.connected("host-a")?;
+        site.weft("env allow-host acme/shop host-a")?.ok()?;
+        site.attached("host-a", &shop, "web", &ns)?;
+        let resolver = Resolver::new(&ns, Family::V4, Transport::Udp);
+        let refused = resolver.ask("example.com.", RecordType::A)?;
+        ensure!(refused.code == ResponseCode::Refused, "{refused:?}");
+        let host = site.topology.host("host-a")?.ns.clone();
+        let socket = host.enter(|| Ok(UdpSocket::bind("127.0.0.1:0")?))?;
+        let server = socket.local_addr()?;
+        let answered = || {
+            wait_for("an answer from outside", PATIENCE, || {
+                let answer = resolver.ask("example.com.", RecordType::A);
+                Ok(answer.is_ok_and(|answer| answer.data == [OUTSIDE]).then_some(()))
+            })
+        };
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let serving = scope.spawn(|| serve(&socket, &is_over));
+            let forward =
+                format!("env update acme/shop --other-names forward --name-server {server}");
+            let mut told = || {
+                site.weft(&forward)?.ok()?;
+                answered()?;
+                site.kill_control()?;
+                site.daemon("host-a")?.kill()?;
+                site.start_host("host-a")?;
+                answered()?;
+                let ours = resolver.ask("nobody.internal.", RecordType::A)?;
+                ensure!(ours.code == ResponseCode::NXDomain, "{ours:?}");
+                Ok::<_, anyhow::Error>(())
+            };
+            let told = told();
+            is_over.store(true, Ordering::Relaxed);
+            let served = serving.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            told.and(served.map(drop))
+        })
     });
 }
 

@@ -61,7 +61,7 @@ impl Desired {
                 anchor,
                 credentials: leaf.credentials.clone(),
                 // Those of all of its services are set as a whole.
-                names: Names::default(),
+                names: Names { services: Vec::new(), outside: known.settings.outside.clone() },
                 attachments: attachments(id, known, bindings),
                 peers: known
                     .peers

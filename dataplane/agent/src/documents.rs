@@ -7,7 +7,8 @@ use std::{
     str::FromStr,
 };
 
-use weft_control_api::v1::{self, host_update, removed};
+use weft_control_api::v1::{self, OtherNamesRule, host_update, removed};
+use weft_dns::{Outside, UPSTREAMS_MAX};
 use weft_types::{AttachmentName, EnvironmentId, HostId, Subnet};
 
 /// Most updates that wait for the rest of their answer.
@@ -45,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) egress_mbit_max: Option<u32>,
     /// PEM, the one that issues first.
     pub(crate) anchors: Vec<String>,
+    /// What is said of names that are not the environment's.
+    pub(crate) outside: Outside,
 }
 
 /// An attachment that this host is to have.
@@ -276,12 +279,38 @@ impl Documents {
 }
 
 fn settings(said: &v1::EnvironmentSettings) -> Result<Settings, DocumentError> {
+    let subnets: Vec<Subnet> = all("environment.subnets", &said.subnets)?;
     Ok(Settings {
-        subnets: all("environment.subnets", &said.subnets)?,
+        outside: said
+            .other_names
+            .as_ref()
+            .map(|other| outside(other, &subnets))
+            .unwrap_or_default(),
+        subnets,
         suspended: said.suspended,
         egress_mbit_max: (said.egress_mbit_max > 0).then_some(said.egress_mbit_max),
         anchors: said.anchors.clone(),
     })
+}
+
+/// What a control plane of another version may say and this one cannot do is refused: no name goes where nobody said so,
+/// and everything else of the environment goes on.
+fn outside(said: &v1::OtherNames, subnets: &[Subnet]) -> Outside {
+    match said.rule() {
+        OtherNamesRule::Unspecified | OtherNamesRule::Refuse => Outside::Refuse,
+        OtherNamesRule::Absent => Outside::Absent,
+        OtherNamesRule::Forward => {
+            let servers = said.name_servers.iter().filter_map(|text| text.parse().ok());
+            let can_be_asked = |server: &SocketAddr| {
+                let ip = server.ip();
+                let is_host = !ip.is_unspecified() && !ip.is_multicast() && server.port() != 0;
+                // It would ask itself.
+                is_host && !subnets.iter().any(|subnet| subnet.gateway() == ip)
+            };
+            let servers: Vec<_> = servers.filter(can_be_asked).take(UPSTREAMS_MAX).collect();
+            if servers.is_empty() { Outside::Refuse } else { Outside::Forward(servers) }
+        }
+    }
 }
 
 fn name<T: FromStr<Err: Display>>(field: &'static str, text: &str) -> Result<T, DocumentError> {
@@ -300,153 +329,4 @@ fn all<T: FromStr<Err: Display>>(
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    pub(crate) fn environment(id: &str) -> host_update::Update {
-        host_update::Update::Environment(v1::EnvironmentSettings {
-            id: id.to_owned(),
-            subnets: vec!["10.40.0.0/24".to_owned()],
-            anchors: vec!["an anchor".to_owned()],
-            leaf_seconds: 86_400,
-            ..Default::default()
-        })
-    }
-
-    pub(crate) fn attachment(environment: &str, name: &str, address: &str) -> host_update::Update {
-        host_update::Update::Attachment(v1::DesiredAttachment {
-            environment: environment.to_owned(),
-            name: name.to_owned(),
-            slot: None,
-            addresses: vec![address.to_owned()],
-            generation: 1,
-            share: None,
-        })
-    }
-
-    pub(crate) fn peer(environment: &str, host: &str, address: &str) -> host_update::Update {
-        host_update::Update::Peer(v1::PeerHost {
-            environment: environment.to_owned(),
-            host: host.to_owned(),
-            endpoints: vec!["192.0.2.2:5820".to_owned()],
-            addresses: vec![address.to_owned()],
-        })
-    }
-
-    fn policy(environment: &str) -> host_update::Update {
-        host_update::Update::Policy(v1::Policy {
-            environment: environment.to_owned(),
-            version: 3,
-            ..Default::default()
-        })
-    }
-
-    fn removed(environment: &str, what: removed::What) -> host_update::Update {
-        let environment = environment.to_owned();
-        host_update::Update::Removed(v1::Removed { environment, what: Some(what) })
-    }
-
-    pub(crate) fn answer(revision: u64, updates: Vec<host_update::Update>) -> v1::WatchResponse {
-        let updates = updates.into_iter().map(|update| v1::HostUpdate { update: Some(update) });
-        v1::WatchResponse { revision, is_snapshot: false, updates: updates.collect(), more: false }
-    }
-
-    fn snapshot(revision: u64, updates: Vec<host_update::Update>) -> v1::WatchResponse {
-        v1::WatchResponse { is_snapshot: true, ..answer(revision, updates) }
-    }
-
-    fn acme(documents: &Documents) -> &Environment {
-        let id: EnvironmentId = "acme".parse().unwrap();
-        &documents.environments()[&id]
-    }
-
-    fn names(documents: &Documents) -> Vec<&str> {
-        documents.environments().keys().map(EnvironmentId::as_str).collect()
-    }
-
-    #[test]
-    fn a_snapshot_voids_what_was_before_and_changes_add_to_it() {
-        let mut documents = Documents::default();
-        let told =
-            vec![environment("acme"), environment("beta"), attachment("acme", "web", "10.40.0.2")];
-        assert_eq!(documents.take(snapshot(5, told)), Some(vec![]));
-        assert_eq!((names(&documents), documents.revision()), (vec!["acme", "beta"], 5));
-        let changes = vec![
-            peer("acme", "host-b", "10.40.0.3"),
-            removed("beta", removed::What::All(true)),
-            removed("acme", removed::What::Attachment("web".to_owned())),
-        ];
-        assert_eq!(documents.take(answer(6, changes)), Some(vec![]));
-        let acme = acme(&documents);
-        assert_eq!((acme.attachments.len(), acme.peers.len()), (0, 1));
-        assert_eq!(documents.take(snapshot(9, vec![environment("beta")])), Some(vec![]));
-        assert_eq!((names(&documents), documents.revision()), (vec!["beta"], 9));
-    }
-
-    #[test]
-    fn nothing_counts_before_the_last_part() {
-        let mut documents = Documents::default();
-        documents.take(snapshot(5, vec![environment("acme")]));
-        let first = v1::WatchResponse { more: true, ..snapshot(8, vec![environment("beta")]) };
-        assert_eq!(documents.take(first.clone()), None);
-        assert_eq!((names(&documents), documents.revision()), (vec!["acme"], 5));
-        // The connection breaks: the answer begins anew.
-        documents.forget_parts();
-        assert_eq!(documents.take(first), None);
-        assert_eq!(documents.take(answer(8, vec![environment("gamma")])), Some(vec![]));
-        assert_eq!((names(&documents), documents.revision()), (vec!["beta", "gamma"], 8));
-    }
-
-    #[test]
-    fn what_is_malformed_is_left_out_and_said() {
-        let mut documents = Documents::default();
-        let told = vec![
-            environment("acme"),
-            attachment("acme", "web", "10.40.0.256"),
-            attachment("beta", "web", "10.40.0.2"),
-            attachment("acme", "db", "10.40.0.3"),
-            removed("gone", removed::What::Peer("host-b".to_owned())),
-        ];
-        let errors = documents.take(snapshot(5, told)).unwrap();
-        assert_eq!(errors.len(), 2, "{errors:?}");
-        assert!(errors[0].to_string().starts_with("attachment.addresses: \"10.40.0.256\""));
-        assert_eq!(errors[1], DocumentError::Environment("beta".parse().unwrap()));
-        let unknown = v1::WatchResponse {
-            updates: vec![v1::HostUpdate { update: None }],
-            ..answer(6, vec![])
-        };
-        assert_eq!(documents.take(unknown), Some(vec![DocumentError::Kind]));
-        assert_eq!(
-            (documents.revision(), documents.snapshot().revision),
-            (6, 0),
-            "it is asked again"
-        );
-        assert_eq!(acme(&documents).attachments.len(), 1);
-    }
-
-    #[test]
-    fn what_was_said_can_be_said_again() {
-        let mut documents = Documents::default();
-        let told = vec![
-            environment("acme"),
-            attachment("acme", "web", "10.40.0.2"),
-            attachment("acme", "db", "10.40.0.3"),
-            peer("acme", "host-b", "10.40.0.4"),
-            policy("acme"),
-            environment("beta"),
-        ];
-        documents.take(snapshot(5, told));
-        documents.take(answer(
-            7,
-            vec![
-                removed("acme", removed::What::Attachment("db".to_owned())),
-                removed("beta", removed::What::All(true)),
-            ],
-        ));
-        let mut again = Documents::default();
-        assert_eq!(again.take(documents.snapshot()), Some(vec![]));
-        assert_eq!(again.snapshot(), documents.snapshot());
-        assert_eq!(again.revision(), 7);
-        assert_eq!(again.snapshot().updates.len(), 4);
-    }
-}
+pub(crate) mod tests;

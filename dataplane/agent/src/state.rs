@@ -344,7 +344,10 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use weft_dns::Outside;
+
     use super::*;
+    use crate::documents::Documents;
 
     fn state(folder: &Path) -> State {
         State::new(folder, Seal::beside(&State::key_file(folder)).unwrap())
@@ -396,6 +399,27 @@ mod tests {
             let shows = bytes.windows(8).any(|part| part == b"a canary");
             assert!(!shows, "{}", path.display());
         }
+    }
+
+    /// As it was written before environments said anything of other names.
+    #[test]
+    fn a_cache_of_before_opens_and_refuses_other_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = state(folder.path());
+        let old: &[u8] = b"\x08\x07\x10\x01\x1a\x25\x0a\x23\
+            \x0a\x04acme\x12\x0c10.40.0.0/24\x2a\x09an anchor\x30\x80\xa3\x05";
+        let text = format!(
+            r#"{{"snapshot":"{}","leaves":[],"contact":3,"version":"0.1.0"}}"#,
+            BASE64.encode(old)
+        );
+        state.keep(CACHE, text.as_bytes()).unwrap();
+        let cache = state.cache().unwrap().unwrap();
+        let mut documents = Documents::default();
+        assert_eq!(documents.take(cache.snapshot), Some(vec![]));
+        let acme = &documents.environments()[&"acme".parse::<EnvironmentId>().unwrap()];
+        assert_eq!((documents.revision(), acme.settings.subnets.len()), (7, 1));
+        assert_eq!(acme.settings.outside, Outside::Refuse);
+        assert_eq!(documents.snapshot().encode_to_vec(), old, "and is written as it was");
     }
 
     #[test]

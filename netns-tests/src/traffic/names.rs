@@ -2,17 +2,20 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use crate::namespace::Namespace;
 use crate::topology::Family;
 
 /// Where names are asked for.
 const PORT: u16 = 53;
+/// The address of every name outside.
+pub const OUTSIDE: &str = "192.0.2.80";
 /// The id of every question, so that two answers can be compared byte by byte.
 const ID: u16 = 0x5eed;
 /// Longest message.
@@ -103,6 +106,28 @@ pub fn question(name: &str, kind: RecordType) -> Result<Vec<u8>> {
     message.metadata.recursion_desired = true;
     message.add_query(Query::query(Name::from_ascii(name)?, kind));
     Ok(message.to_vec()?)
+}
+
+/// Answers every question with [`OUTSIDE`], as a server outside does, until it is over; returns how many.
+///
+/// # Errors
+/// When a name of the overlay is asked for.
+pub fn serve(socket: &UdpSocket, is_over: &AtomicBool) -> Result<u64> {
+    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let address: Ipv4Addr = OUTSIDE.parse()?;
+    let mut buffer = [0; 2_000];
+    let mut answered = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        let Ok((len, from)) = socket.recv_from(&mut buffer) else { continue };
+        let mut message = Message::from_vec(&buffer[..len])?;
+        message.metadata.message_type = MessageType::Response;
+        let name = message.queries[0].name().clone();
+        ensure!(!name.to_ascii().ends_with("internal."), "{name} was asked outside");
+        message.add_answer(Record::from_rdata(name, 60, RData::A(address.into())));
+        socket.send_to(&message.to_vec()?, from)?;
+        answered += 1;
+    }
+    Ok(answered)
 }
 
 fn over_udp(server: SocketAddr, question: &[u8], limit: Duration) -> Result<Vec<u8>> {

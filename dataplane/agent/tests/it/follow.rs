@@ -1,6 +1,7 @@
 //! What a host does with what it is told.
 
 use weft_agent::RequestError;
+use weft_dns::Outside;
 use weft_proto::policy::Rules;
 use weft_types::EnvironmentId;
 
@@ -93,6 +94,32 @@ async fn a_suspended_environment_keeps_its_interfaces() {
     let desired = host.until(|desired| desired.policies.contains_key(&acme)).await;
     assert_eq!(desired.policies[&acme], Rules::nothing());
     assert_eq!(desired.environments[0].attachments.len(), 1);
+}
+
+#[tokio::test]
+async fn other_names_are_forwarded_as_it_is_told_also_without_its_control_plane() {
+    let mut site = Site::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = site.settings("host-a").await;
+    let mut host = Host::start(&settings, folder.path());
+    let acme = site.environment("prod").await;
+    host.status(|status| status.is_connected).await;
+    site.allow(&acme, "host-a").await;
+    assert_eq!(host.attach(&acme, "web").await, Ok(true));
+    let outside = |desired: &weft_agent::Desired| {
+        desired.environments.first().map(|environment| environment.names.outside.clone())
+    };
+    host.until(|desired| outside(desired) == Some(Outside::Refuse)).await;
+    site.forward(&acme, &["192.0.2.53", "[2001:db8::53]:5353"]).await;
+    let servers = ["192.0.2.53:53", "[2001:db8::53]:5353"].map(|server| server.parse().unwrap());
+    let forward = Some(Outside::Forward(servers.to_vec()));
+    host.until(|desired| outside(desired) == forward).await;
+    site.stop();
+    host.status(|status| !status.is_connected).await;
+    host.end().await;
+    let host = Host::start(&settings, folder.path());
+    assert_eq!(outside(&host.first), forward);
+    host.end().await;
 }
 
 #[tokio::test]

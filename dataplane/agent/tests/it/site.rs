@@ -172,6 +172,19 @@ impl Site {
         environments.allow_host(with(allow, &self.operator)).await.unwrap();
     }
 
+    /// Says to which servers other names are forwarded.
+    pub(crate) async fn forward(&self, environment: &EnvironmentId, servers: &[&str]) {
+        let mut environments = EnvironmentsClient::new(self.connect().await);
+        let name_servers = servers.iter().map(ToString::to_string).collect();
+        let rule = v1::OtherNamesRule::Forward.into();
+        let update = v1::UpdateEnvironmentRequest {
+            environment: name(environment),
+            other_names: Some(v1::OtherNames { rule, name_servers }),
+            ..Default::default()
+        };
+        environments.update_environment(with(update, &self.operator)).await.unwrap();
+    }
+
     pub(crate) async fn suspend(&self, environment: &EnvironmentId) {
         let mut environments = EnvironmentsClient::new(self.connect().await);
         let suspend = v1::SuspendEnvironmentRequest { environment: name(environment) };

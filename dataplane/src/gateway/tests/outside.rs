@@ -104,6 +104,34 @@ fn a_server_that_is_silent_holds_up_nobody_else() {
     assert_eq!((last.id, last.response_code), (5, ResponseCode::ServFail));
 }
 
+#[test]
+fn another_policy_loses_no_query() {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    silent.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+    let servers = Outside::Forward(vec![silent.local_addr().unwrap()]);
+    let gateways = started();
+    let acme = Environment::open(&gateways, "10.40.0.7", Outside::Refuse);
+    acme.answering.set_outside(servers);
+    let mut id = 1;
+    acme.ask(id, "example.com.").unwrap();
+    eventually(|| {
+        // The thread hears of it by itself: what is asked in between is refused.
+        if acme.out.try_recv().is_ok() {
+            id += 1;
+            acme.ask(id, "example.com.").unwrap();
+        }
+        silent.recv(&mut [0; 2_000]).is_ok()
+    });
+    let (address, serving) = server(|question| vec![answer_to(question, [192, 0, 2, 80])]);
+    acme.answering.set_outside(Outside::Forward(vec![address]));
+    // What waited is told that there is no answer.
+    let told = acme.answer();
+    assert_eq!((told.id, told.response_code), (id, ResponseCode::ServFail));
+    assert_eq!(acme.address(id + 1, "example.com."), "192.0.2.80");
+    assert_eq!(acme.address(id + 2, "web.internal."), "10.40.0.7");
+    serving.join().unwrap();
+}
+
 /// A query that came over TCP is asked over TCP.
 fn tcp_query(server: SocketAddr) -> ForwardQuery {
     let random = Box::new(|| 7);
