@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  folder/
-//!  ├─ .lock         held as long as the store is open: one process has it
+//!  ├─ .lock         held as long as the store is open: one process has it; others may read
 //!  ├─ .tmp/         what is being written; emptied when the store is opened
 //!  ├─ a=            blob "a"
 //!  └─ a/            what begins with "a/"
@@ -46,7 +46,8 @@ struct Folder {
     root: PathBuf,
     /// Changes of names happen one after the other; content is written before.
     names: Mutex<()>,
-    _lock: File,
+    /// There is none where it is only read.
+    lock: Option<File>,
 }
 
 /// A blob on its way to the disk. It is removed when it is dropped, unless it was renamed.
@@ -84,8 +85,16 @@ impl FolderBlobs {
             _ => fs::create_dir(&writing).map_err(io)?,
         }
         sync_folder(root).map_err(io)?;
-        let folder = Folder { root: root.to_owned(), names: Mutex::new(()), _lock: lock };
+        let folder = Folder { root: root.to_owned(), names: Mutex::new(()), lock: Some(lock) };
         Ok(Self { folder: Arc::new(folder) })
+    }
+
+    /// Reads the store in `root`, also while a process has it open. Nothing is made there, and one that is not there is
+    /// as an empty one; whoever wants to change something is told that it is [`ProviderError::Unsupported`].
+    #[must_use]
+    pub fn reading(root: &Path) -> Self {
+        let folder = Folder { root: root.to_owned(), names: Mutex::new(()), lock: None };
+        Self { folder: Arc::new(folder) }
     }
 
     async fn blocking<T: Send + 'static>(
@@ -198,7 +207,13 @@ impl Folder {
         self.root.join(format!("{name}="))
     }
 
+    fn may_change(&self) -> Result<(), ProviderError> {
+        let reads = ProviderError::Unsupported("to change blobs that are only read");
+        self.lock.as_ref().map(drop).ok_or(reads)
+    }
+
     fn begin(&self, name: &BlobName) -> Result<Writing, ProviderError> {
+        self.may_change()?;
         let file = NamedTempFile::new_in(self.root.join(".tmp"));
         let file = file.map_err(|error| beside(name, &error))?;
         Ok(Writing { file, writer: Writer::default(), len: 0 })
@@ -328,6 +343,7 @@ impl Folder {
     }
 
     fn remove(&self, name: &BlobName) -> Result<(), ProviderError> {
+        self.may_change()?;
         let io = |error| beside(name, &error);
         let _names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.path(name);

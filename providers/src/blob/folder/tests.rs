@@ -135,3 +135,25 @@ async fn a_folder_that_cannot_be_used_is_an_error() {
     fs::write(&file, "x").unwrap();
     assert!(FolderBlobs::open(&file).is_err());
 }
+
+#[tokio::test]
+async fn who_only_reads_reads_beside_the_process_that_writes_and_changes_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let absent = FolderBlobs::reading(&root.path().join("absent"));
+    assert!(absent.list("", None, 9).await.unwrap().entries.is_empty());
+    let a = name("a");
+    assert!(matches!(absent.describe(&a).await, Err(ProviderError::Absent(_))));
+    assert!(everything(root.path()).is_empty());
+    let blobs = FolderBlobs::open(root.path()).unwrap();
+    blobs.put(&a, content("x"), Condition::Always).await.unwrap();
+    let reading = FolderBlobs::reading(root.path());
+    let read = reading.get(&a, ByteRange::ALL).await.unwrap().read(9).await.unwrap();
+    assert_eq!((read, reading.list("", None, 9).await.unwrap().entries.len()), ("x".into(), 1));
+    for refused in [
+        reading.put(&name("b"), content("x"), Condition::Absent).await.map(drop),
+        reading.delete(&a).await,
+    ] {
+        assert!(matches!(refused, Err(ProviderError::Unsupported(_))), "{refused:?}");
+    }
+    blobs.put(&name("b"), content("x"), Condition::Always).await.unwrap();
+}
