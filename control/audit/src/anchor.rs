@@ -7,7 +7,8 @@ use weft_store::{CommitError, Key, LIST_LEN_MAX, Revision, Store, StoreError, Tr
 
 use crate::{
     home::Home,
-    signed::{Signed, SignedHead},
+    shipped::Shipped,
+    signed::{Signed, SignedHead, Statement},
     text::ProcessId,
 };
 
@@ -84,6 +85,7 @@ pub trait Anchors: fmt::Debug + Send + Sync {
 ///  audit/v1/head/control-a             the last head, by compare-and-swap
 ///  audit/v1/day/control-a/2026-11-30   the last head of this day
 ///  audit/v1/home/control-a             where this log is
+///  audit/v1/shipped/control-a          how far it is in the blob store
 /// ```
 #[derive(Debug, Clone)]
 pub struct StoreAnchors {
@@ -123,9 +125,7 @@ impl StoreAnchors {
     /// # Errors
     /// [`AnchorError`].
     pub async fn home(&self, process: &ProcessId) -> Result<Option<Signed<Home>>, AnchorError> {
-        let Some(entry) = self.store.get(&home_key(process)).await? else { return Ok(None) };
-        let home = Signed::parse(&entry.value);
-        Ok(Some(home.map_err(|_| AnchorError::Malformed(entry.key))?))
+        self.said(home_key(process)).await
     }
 
     /// Says where the log of a process is.
@@ -133,12 +133,40 @@ impl StoreAnchors {
     /// # Errors
     /// [`AnchorError`].
     pub async fn set_home(&self, home: &Signed<Home>) -> Result<(), AnchorError> {
-        let key = home_key(&home.unverified().process);
+        self.say(home_key(&home.unverified().process), home).await
+    }
+
+    /// How far the log of a process is in the blob store, if it has said so; not yet believed.
+    ///
+    /// # Errors
+    /// [`AnchorError`].
+    pub async fn shipped(
+        &self,
+        process: &ProcessId,
+    ) -> Result<Option<Signed<Shipped>>, AnchorError> {
+        self.said(shipped_key(process)).await
+    }
+
+    /// Says how far the log of a process is in the blob store.
+    ///
+    /// # Errors
+    /// [`AnchorError`].
+    pub async fn set_shipped(&self, shipped: &Signed<Shipped>) -> Result<(), AnchorError> {
+        self.say(shipped_key(&shipped.unverified().process), shipped).await
+    }
+
+    async fn said<T: Statement>(&self, key: Key) -> Result<Option<Signed<T>>, AnchorError> {
+        let Some(entry) = self.store.get(&key).await? else { return Ok(None) };
+        let said = Signed::parse(&entry.value);
+        Ok(Some(said.map_err(|_| AnchorError::Malformed(entry.key))?))
+    }
+
+    async fn say<T: Statement>(&self, key: Key, said: &Signed<T>) -> Result<(), AnchorError> {
         let before = self.store.get(&key).await?;
-        if before.is_some_and(|before| before.value == home.encode()) {
+        if before.is_some_and(|before| before.value == said.encode()) {
             return Ok(());
         }
-        match self.store.commit(Transaction::new().put(key, home.encode())).await {
+        match self.store.commit(Transaction::new().put(key, said.encode())).await {
             Ok(_) => Ok(()),
             Err(CommitError::Store(error)) => Err(error.into()),
             Err(other) => Err(AnchorError::Unknown(other.to_string())),
@@ -224,6 +252,10 @@ fn head_key(process: &ProcessId) -> Key {
 
 fn home_key(process: &ProcessId) -> Key {
     key(&format!("{ANCHOR_PREFIX}home/{process}"))
+}
+
+fn shipped_key(process: &ProcessId) -> Key {
+    key(&format!("{ANCHOR_PREFIX}shipped/{process}"))
 }
 
 fn day_key(process: &ProcessId, date: &str) -> Key {

@@ -72,7 +72,19 @@ pub enum Fault {
     /// The second host's copy has what the log has not: it was taken from the log.
     #[error("the second host's copy goes on with line {0}, which is missing in the log")]
     Ahead(u64),
-    /// The operating system refused.
+    /// What is in a blob store is none of ours, or was changed, or lies where another object was.
+    #[error("the object does not open: it was changed or swapped, or another key sealed it")]
+    Unopened,
+    /// A part of a segment is not in the blob store.
+    #[error("the object is missing")]
+    ObjectMissing,
+    /// There are two of a segment in the blob store: two processes had one id, or somebody else writes there.
+    #[error("another segment {0} is there too")]
+    Twice(u64),
+    /// A segment in the blob store is not the one that was shipped.
+    #[error("the segment is not the one that was shipped")]
+    NotShipped,
+    /// The operating system, or the blob store, refused.
     #[error("cannot be read: {0}")]
     Io(String),
 }
@@ -89,7 +101,9 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(crate) fn in_file(file: &Path, line: u64, fault: Fault) -> Self {
+    /// In this file.
+    #[must_use]
+    pub fn in_file(file: &Path, line: u64, fault: Fault) -> Self {
         Self { file: Some(file.to_owned()), line, fault }
     }
 

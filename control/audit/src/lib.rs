@@ -29,6 +29,7 @@ mod compare;
 mod copy;
 mod digest;
 mod disk;
+mod ended;
 mod event;
 mod fault;
 mod home;
@@ -38,6 +39,7 @@ mod query;
 mod recover;
 mod replica;
 mod segment;
+mod shipped;
 mod signed;
 mod stub;
 mod text;
@@ -52,8 +54,9 @@ pub use self::{
     },
     chain::Position,
     compare::{Compared, compare},
-    copy::copy,
+    copy::{NewLog, copy},
     digest::Digest,
+    ended::{check_segment, ended, read_segment},
     event::{Actor, Event, FACTS_MAX, Fact, Facts, Origin, Outcome, RequestId},
     fault::{Fault, Finding},
     home::Home,
@@ -64,11 +67,13 @@ pub use self::{
     },
     recover::RecoverError,
     replica::{FolderReplica, Held, PIECE_LEN_MAX, Replica, ReplicaError, TAIL_LEN_MAX},
+    shipped::{ObjectKind, ObjectName, PIECE_OF_SEGMENT_LEN, PIECES_MAX, Shipped},
     signed::{
         Expired, Head, PublicKey, SIGNED_LEN_MAX, Signed, SignedError, SignedHead, Signer,
         SignerError, Statement,
     },
+    stub::stub,
     text::{NAME_LEN_MAX, Name, OBJECT_NAMES_MAX, Object, ProcessId, TextError, Word},
     time::Timestamp,
-    verify::{Verified, verify},
+    verify::{Verification, Verified, verify},
 };

@@ -11,16 +11,29 @@ use crate::{
     text::ProcessId,
 };
 
+/// The stub of the log of `process` in `folder`; `None` where there is none.
+///
+/// # Errors
+/// When it cannot be read, or is not believed.
+pub fn stub(
+    folder: &Path,
+    process: &ProcessId,
+    trusted: &[PublicKey],
+) -> Result<Option<Signed<Expired>>, Finding> {
+    let Some(stub) = read_stub(folder)? else { return Ok(None) };
+    match check(&stub, process, trusted) {
+        Ok(_) => Ok(Some(stub)),
+        Err(fault) => Err(Finding::in_file(&stub_path(folder), 0, fault)),
+    }
+}
+
 /// What a folder's stub says; `None` where there is no stub.
 pub(crate) fn believed(
     folder: &Path,
     process: &ProcessId,
     trusted: &[PublicKey],
 ) -> Result<Option<Expired>, Finding> {
-    let Some(stub) = read_stub(folder)? else { return Ok(None) };
-    let expired = check(&stub, process, trusted);
-    let expired = expired.map_err(|fault| Finding::in_file(&stub_path(folder), 0, fault))?;
-    Ok(Some(expired.clone()))
+    Ok(stub(folder, process, trusted)?.map(|stub| stub.unverified().clone()))
 }
 
 /// What a stub says, if one of `trusted` signed it, of this process, and of lines that were kept long enough.

@@ -45,11 +45,13 @@ pub enum Purpose {
     Identity,
     /// The key that signs heads of the audit.
     Audit,
+    /// The audit where it leaves its hosts; the context is the object's name.
+    AuditObject,
 }
 
 impl Purpose {
     /// Every purpose.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::CertificateAuthority,
         Self::TlsKey,
         Self::Secret,
@@ -59,6 +61,7 @@ impl Purpose {
         Self::Backup,
         Self::Identity,
         Self::Audit,
+        Self::AuditObject,
     ];
 
     /// Part of the key schedule: never changes.
@@ -74,6 +77,7 @@ impl Purpose {
             Self::Backup => "backup",
             Self::Identity => "identity",
             Self::Audit => "audit",
+            Self::AuditObject => "audit-object",
         }
     }
 }
