@@ -99,7 +99,7 @@ pub use self::{
 };
 use self::{lockout::Lockout, passwords::Passwords, services_watch::Watches};
 use crate::{
-    audit::{Call, Log, Reader, Recorder},
+    audit::{Call, Log, Reader, Recorder, Shipping},
     clock::Clock,
     crowd::Crowd,
     error::AppError,
@@ -132,6 +132,8 @@ pub struct App {
     clock: Clock,
     recorder: Arc<Recorder>,
     reader: Reader,
+    /// What ships the audit, where there is a blob store.
+    shipping: Option<Arc<Shipping>>,
     authority: InstallationAuthority,
     /// The authority's certificate, PEM.
     anchor: String,
@@ -174,7 +176,8 @@ impl App {
         let (lockout, watches) = (Mutex::default(), Watches::default());
         let (heard, healths, watchman) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (timekeeper, standing) = (Mutex::default(), Sender::default());
-        let (reader, process) = (log.reader, log.process.to_string());
+        let (reader, shipping) = (log.reader, log.shipping);
+        let process = log.process.to_string();
         Self {
             store,
             keyring,
@@ -182,6 +185,7 @@ impl App {
             clock,
             recorder,
             reader,
+            shipping,
             authority,
             anchor,
             process,

@@ -11,6 +11,7 @@
 //! that nobody fills the disk with them; how many were left out is recorded in turn. What is done is bounded by how often
 //! somebody may do something.
 
+mod blobs;
 mod bounds;
 mod installed;
 mod payers;
@@ -30,19 +31,23 @@ use weft_model::{
 };
 use weft_types::{EnvironmentId, HostId};
 
-use self::{
-    bounds::Bounds,
-    payers::{Payer, payers},
-};
 pub use self::{
+    blobs::{
+        BlobPlace, BlobReader, BlobUrl, Blobs, CREDENTIALS_LEN_MAX, LAG_MAX, S3Access, ShelfError,
+        ShipError, Shipping,
+    },
     bounds::{
         ACTOR_REFUSALS_MAX, ADDRESS_REFUSALS_MAX, BOUNDS_INTERVAL, PART_REFUSALS_MAX,
         STRANGERS_REFUSALS_MAX,
     },
-    installed::{AuditPlace, Log, machine, open},
+    installed::{AuditPlace, Log, machine, open, open_blobs},
     payers::{ACTOR_RATE, ADDRESS_RATE, ORGANISATION_RATE, PART_RATE, Standing},
     reader::{Checked, Part, Reader, Source},
     turns::{OPERATORS_READERS_MAX, ORGANISATIONS_READERS_MAX, Party},
+};
+use self::{
+    bounds::Bounds,
+    payers::{Payer, payers},
 };
 use crate::{clock::Clock, error::AppError};
 

@@ -6,12 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use weft_audit::TextError;
 use weft_pki::installation::ServerName;
 use weft_store::{EtcdTls, StoreUrl};
 
-use crate::audit::{AuditPlace, machine};
+use crate::audit::{AuditPlace, BlobPlace, BlobUrl, S3Access, machine};
 
 /// Where the API is unless the file says otherwise.
 const LISTEN_DEFAULT: &str = "0.0.0.0:7443";
@@ -80,8 +80,36 @@ struct Document {
     keyring: String,
     master_key: PathBuf,
     etcd: Option<EtcdFiles>,
+    s3: Option<S3Table>,
     #[serde(default)]
     audit: AuditTable,
+}
+
+/// Its table `s3`. A key that stands here is refused without being shown.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct S3Table {
+    endpoint: Option<String>,
+    region: Option<String>,
+    credentials: Option<PathBuf>,
+    access_key_id: Option<IgnoredAny>,
+    secret_access_key: Option<IgnoredAny>,
+}
+
+impl S3Table {
+    fn access(self) -> Result<S3Access, (&'static str, String)> {
+        if self.access_key_id.is_some() || self.secret_access_key.is_some() {
+            let problem =
+                "is in the configuration; expected it in the file that s3.credentials names";
+            return Err(("s3.secret_access_key", problem.to_owned()));
+        }
+        let missing = || ("s3.credentials", "is missing; expected a file".to_owned());
+        let credentials = self.credentials.ok_or_else(missing)?;
+        if let Some(endpoint) = self.endpoint.as_ref().filter(|url| !url.starts_with("https://")) {
+            return Err(("s3.endpoint", format!("{endpoint:?}; expected https://HOST")));
+        }
+        Ok(S3Access { endpoint: self.endpoint, region: self.region, credentials })
+    }
 }
 
 /// Its table `audit`.
@@ -91,11 +119,16 @@ struct AuditTable {
     folder: Option<PathBuf>,
     replica: Option<PathBuf>,
     process: Option<String>,
+    blobs: Option<String>,
 }
 
 impl AuditTable {
     /// The place; what is wrong with which field otherwise.
-    fn place(self, store: &StoreUrl) -> Result<AuditPlace, (&'static str, String)> {
+    fn place(
+        self,
+        store: &StoreUrl,
+        s3: Option<S3Table>,
+    ) -> Result<AuditPlace, (&'static str, String)> {
         let beside = match store {
             StoreUrl::Sqlite(path) => path.parent().map(|folder| folder.join(AUDIT_FOLDER)),
             StoreUrl::Etcd { .. } => None,
@@ -110,7 +143,27 @@ impl AuditTable {
         let process = self.process.as_deref().unwrap_or(AUDIT_PROCESS).parse();
         let process =
             process.map_err(|problem: TextError| ("audit.process", problem.to_string()))?;
-        Ok(AuditPlace { folder, replica: self.replica, machine: machine(), process })
+        let s3 = s3.map(S3Table::access).transpose()?;
+        let blobs = self.blobs.map(|text| blob_place(&text, s3.clone())).transpose()?;
+        if s3.is_some() && blobs.as_ref().is_none_or(|blobs| blobs.s3.is_none()) {
+            let problem = "is there, but audit.blobs is not s3://BUCKET/PREFIX";
+            return Err(("s3", problem.to_owned()));
+        }
+        let replica = self.replica;
+        Ok(AuditPlace { folder, replica, machine: machine(), process, blobs })
+    }
+}
+
+fn blob_place(text: &str, s3: Option<S3Access>) -> Result<BlobPlace, (&'static str, String)> {
+    let url = text.parse().map_err(|problem| ("audit.blobs", problem))?;
+    match (&url, s3) {
+        (BlobUrl::Folder(_), _) => Ok(BlobPlace { url, s3: None }),
+        (BlobUrl::S3 { .. }, None) => {
+            let problem =
+                "is missing; expected the table with credentials, for audit.blobs is s3://";
+            Err(("s3", problem.to_owned()))
+        }
+        (BlobUrl::S3 { .. }, s3) => Ok(BlobPlace { url, s3 }),
     }
 }
 
@@ -186,7 +239,7 @@ impl Config {
             let problem = "is there, but neither store nor keyring is etcd://HOST:PORT/PREFIX";
             return Err(value("etcd", problem.to_owned()));
         }
-        let audit = document.audit.place(&store);
+        let audit = document.audit.place(&store, document.s3);
         Ok(Self {
             listen: document.listen,
             server_names: names.map_err(|problem| value("server_names", problem.to_string()))?,
@@ -225,6 +278,13 @@ mod tests {
             listen_default()
         );
         assert_eq!(good.audit.own(), Path::new("/var/lib/weft-control/audit/control"));
+        assert_eq!(good.audit.blobs, None);
+        let with = format!(
+            "{GOOD}\n[s3]\nendpoint = \"https://h\"\ncredentials = \"/c\"\n[audit]\nblobs = \"s3://bucket/a\""
+        );
+        let blobs = Config::parse(Path::new("control.toml"), &with).unwrap().audit.blobs.unwrap();
+        assert_eq!(blobs.url.to_string(), "s3://bucket/a");
+        assert_eq!(blobs.s3.unwrap().endpoint.as_deref(), Some("https://h"));
         for (from, to, said) in [
             (
                 "master.key\"",
@@ -248,6 +308,31 @@ mod tests {
             ),
             ("sqlite:/var/lib/weft-control/control.db", "etcd://h:1/p", "audit.folder: is missing"),
             (
+                "master.key\"",
+                "master.key\"\n[audit]\nblobs = \"/mnt/blobs\"",
+                "audit.blobs: \"/mnt/blobs\"; expected folder:PATH or s3://BUCKET/PREFIX",
+            ),
+            (
+                "master.key\"",
+                "master.key\"\n[audit]\nblobs = \"s3://bucket/a\"",
+                "s3: is missing; expected the table with credentials",
+            ),
+            (
+                "master.key\"",
+                "master.key\"\n[s3]\ncredentials = \"c\"\n[audit]\nblobs = \"folder:/mnt/blobs\"",
+                "s3: is there, but audit.blobs is not s3://BUCKET/PREFIX",
+            ),
+            (
+                "master.key\"",
+                "master.key\"\n[s3]\nsecret_access_key = \"SECRET\"\n[audit]\nblobs = \"s3://bucket\"",
+                "s3.secret_access_key: is in the configuration; expected it in the file",
+            ),
+            (
+                "master.key\"",
+                "master.key\"\n[s3]\nendpoint = \"http://h\"\ncredentials = \"c\"\n[audit]\nblobs = \"s3://bucket\"",
+                "s3.endpoint: \"http://h\"; expected https://HOST",
+            ),
+            (
                 "control.example",
                 "not a name",
                 "server_names: \"not a name\" is no name of a server",
@@ -260,6 +345,7 @@ mod tests {
         ] {
             let refused = refusal(&GOOD.replacen(from, to, 1));
             assert!(refused.contains(said), "{from} → {to}: {refused}");
+            assert!(!refused.contains("SECRET"), "{refused}");
         }
     }
 }

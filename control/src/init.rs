@@ -1,10 +1,10 @@
 //! What an installation is made of, and how it is opened.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, bail};
 use data_encoding::BASE64;
-use weft_audit::Running;
+use weft_audit::{Position, ProcessId, Running};
 use weft_keys::{KeyFile, Keyring, Owner, Purpose};
 use weft_model::{
     Decoded, Record, format,
@@ -154,13 +154,31 @@ impl Opened {
         let pem: Zeroizing<Vec<u8>> = key
             .open(Purpose::CertificateAuthority, &[context], &sealed)
             .context("the key of the installation's authority")?;
-        let (log, running) = audit::open(&store, &installation, &key, place, &clock).await?;
+        let (log, running) = audit::open(&store, &keyring, &installation, place, &clock).await?;
         let anchor = installation.certificate;
         let authority = InstallationAuthority::from_pem(anchor.as_bytes(), &pem)?;
         let view = View::follow(Arc::clone(&store));
         view.ready().await.context("the live copy of the store")?;
         Ok((App::new(store, keyring, view, clock, log, authority, anchor), running))
     }
+}
+
+/// Copies the audit log of a process from the blob store to the new folder `to`, as far as it is there, and verifies it.
+/// Returns its last line.
+///
+/// # Errors
+/// When there is no blob store, what is wrong with what is there, or what cannot be written; with SQLite, also that a
+/// server runs.
+pub async fn fetch_audit(
+    config: &Config,
+    process: &ProcessId,
+    to: &Path,
+) -> anyhow::Result<Position> {
+    let opened = open_stores(config).await?;
+    let installation = opened.installation().await?;
+    let (store, keyring, clock) = (&opened.store, &opened.keyring, Clock::default());
+    let blobs = audit::open_blobs(store, keyring, &installation, &config.audit, &clock).await?;
+    blobs.fetch(process, to).await
 }
 
 /// Has the clock of this machine believed by all processes, or says what that would mean.

@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 use tracing_subscriber::EnvFilter;
-use weft_audit::Timestamp;
+use weft_audit::{ProcessId, Timestamp};
 use weft_control::{
     Clock, Config,
     background::Background,
@@ -66,6 +66,15 @@ enum Command {
     Export(Stores),
     /// Fill an empty store or keyring, of whatever kind, from such files
     Import(Stores),
+    /// Copy the audit log of a process from the blob store to a new folder, as far as it is there; it is verified
+    FetchAudit {
+        /// Whose: its `process` in the configuration
+        #[arg(long)]
+        process: ProcessId,
+        /// The new folder; weft audit verify wants it to be named as the process is
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
+    },
     /// Print the certificate of the installation's authority, by which clients know this control plane
     Authority,
     /// Say that the clock of this machine is right, where it is far ahead of what was agreed on; stop the server for this
@@ -224,6 +233,15 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
                 let count = bring_in(&config, which, from).await?;
                 println!("{count} entries are taken from {}", from.display());
             }
+            Ok(())
+        }
+        Command::FetchAudit { process, to } => {
+            let last = init::fetch_audit(&config, &process, &to).await?;
+            let (line, segment) = (last.seq, last.segment);
+            println!(
+                "the log of {process} is in {} up to line {line}, segment {segment}",
+                to.display()
+            );
             Ok(())
         }
         Command::Authority => {

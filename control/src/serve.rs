@@ -92,6 +92,10 @@ pub async fn serve(
         let app = Arc::clone(&app);
         tokio::spawn(async move { app.follow_master_keys().await })
     };
+    let shipping = {
+        let app = Arc::clone(&app);
+        tokio::spawn(async move { app.ship_audit().await })
+    };
     let standing = {
         let app = Arc::clone(&app);
         tokio::spawn(async move { app.follow_standing().await })
@@ -135,6 +139,7 @@ pub async fn serve(
     counting.abort();
     keys.abort();
     master_keys.abort();
+    shipping.abort();
     standing.abort();
     time.abort();
     telling.abort();

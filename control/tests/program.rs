@@ -55,6 +55,25 @@ fn an_installation_is_made_once() {
 }
 
 #[test]
+fn a_log_is_fetched_from_the_blob_store_that_the_configuration_names() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path());
+    assert!(run(&config, &INIT).status.success());
+    let to = folder.path().join("control");
+    let fetch = ["fetch-audit", "--process", "control", "--to", to.to_str().unwrap()];
+    let refused = refusal(&run(&config, &fetch));
+    assert!(refused.contains("audit.blobs: is missing"), "{refused}");
+    let text = fs::read_to_string(&config).unwrap();
+    let blobs = folder.path().join("blobs");
+    let text = format!("{text}[audit]\nblobs = \"folder:{}\"\n", blobs.display());
+    fs::write(&config, text).unwrap();
+    let refused = refusal(&run(&config, &fetch));
+    let said = format!("nothing of the log of control is in folder:{}", blobs.display());
+    assert!(refused.contains(&said), "{refused}");
+    assert!(!to.exists() && !blobs.exists());
+}
+
+#[test]
 fn an_operator_confirms_the_clock_when_no_server_runs() {
     let folder = TempDir::new().unwrap();
     let config = config(folder.path());

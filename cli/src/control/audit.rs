@@ -82,6 +82,9 @@ pub(crate) struct Verify {
     /// The second host's copy of the log: whatever it lacks, has otherwise, or alone is a fault
     #[arg(long, requires = "folder", value_name = "FOLDER")]
     replica: Option<PathBuf>,
+    /// Also read what is in the server's blob store: all of it, which may take long
+    #[arg(long, conflicts_with = "folder")]
+    blobs: bool,
     /// Write the last head of each log to a file of this folder, to be kept where the logs are not
     #[arg(long, conflicts_with = "folder", value_name = "FOLDER")]
     save_heads: Option<PathBuf>,
@@ -240,13 +243,17 @@ pub(super) async fn run(connection: Connection, command: AuditCommand) -> Result
 
 async fn verify_there(connection: &Connection, asked: &Verify) -> Result<Shown> {
     let mut audit = AuditClient::new(connection.channel());
-    let verify = connection.request(v1::VerifyAuditRequest {});
+    let verify = connection.request(v1::VerifyAuditRequest { blobs: asked.blobs });
     let v1::VerifyAuditResponse { logs, public_key } = answer(audit.verify_audit(verify).await)?;
     for log in logs.iter().filter(|log| !log.elsewhere.is_empty()) {
         let (process, place) = (&log.process, &log.elsewhere);
         note(&format!(
             "the log of {process} was not verified: it is not at this server but in {place}"
         ));
+    }
+    for log in logs.iter().filter(|log| !log.unshipped.is_empty()) {
+        let (process, why) = (&log.process, &log.unshipped);
+        note(&format!("the log of {process} is not all in the blob store: {why}"));
     }
     let faults = logs.iter().filter(|log| !log.fault.is_empty());
     let faults: Vec<_> = faults.map(|log| not_as_written(&log.process, &log.fault)).collect();
@@ -271,6 +278,8 @@ async fn verify_there(connection: &Connection, asked: &Verify) -> Result<Shown> 
             .with("last", log.last)
             .with("anchored", log.anchored)
             .with("compared", log.compared)
+            .with("shipped", log.shipped)
+            .with_some("unshipped", log.unshipped)
             .with_some("elsewhere", log.elsewhere)
             .with("key", public_key.clone())
     });

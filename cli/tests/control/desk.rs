@@ -41,6 +41,7 @@ impl Desk {
             replica: None,
             process,
             machine: "host-a".to_owned(),
+            blobs: None,
         };
         std::thread::spawn(move || {
             let runtime =

@@ -101,6 +101,8 @@ fn log(checked: Checked) -> v1::AuditLog {
         source: source.into(),
         elsewhere: checked.elsewhere.unwrap_or_default(),
         compared: checked.compared,
+        shipped: checked.shipped,
+        unshipped: checked.unshipped.unwrap_or_default(),
         ..Default::default()
     };
     if let Some(found) = checked.found {
@@ -137,8 +139,9 @@ impl Audit for Api {
         &self,
         request: Request<v1::VerifyAuditRequest>,
     ) -> Answer<v1::VerifyAuditResponse> {
-        self.call(request, |caller, _| async move {
-            let logs = self.app.verify_audit(&caller).await?.into_iter().map(log).collect();
+        self.call(request, |caller, request| async move {
+            let logs =
+                self.app.verify_audit(&caller, request.blobs).await?.into_iter().map(log).collect();
             let public_key = self.app.reader().public_key().to_string();
             Ok(v1::VerifyAuditResponse { logs, public_key })
         })

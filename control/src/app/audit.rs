@@ -1,6 +1,6 @@
 //! Who reads what of the audit.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, convert::Infallible, future::pending};
 
 use data_encoding::BASE64URL_NOPAD;
 use weft_audit::{Actor as Who, Cursor, Found, Name, Object, ProcessId, Query};
@@ -12,7 +12,7 @@ use weft_model::{
 };
 
 use super::{App, AppError, Caller, EnvironmentReference};
-use crate::audit::{self, Checked, Party, Reader};
+use crate::audit::{self, Checked, Party, Reader, Shipping};
 
 /// Of what records are asked for.
 #[derive(Debug, Clone)]
@@ -126,13 +126,31 @@ impl App {
         Ok(own?)
     }
 
-    /// Whether all logs are what was written.
+    /// Whether all logs are what was written; what is in the blob store, too, if that is asked for.
     ///
     /// # Errors
     /// [`AppError`].
-    pub async fn verify_audit(&self, caller: &Caller) -> Result<Vec<Checked>, AppError> {
+    pub async fn verify_audit(
+        &self,
+        caller: &Caller,
+        reads_blobs: bool,
+    ) -> Result<Vec<Checked>, AppError> {
         caller.may(Action::ReadAllAudit, access::Object::Installation)?;
-        self.reader.verify().await
+        self.reader.verify(reads_blobs).await
+    }
+
+    /// Ships the audit of this process to the blob store, as long as it is polled; at rest where there is none.
+    pub async fn ship_audit(&self) -> Infallible {
+        match &self.shipping {
+            Some(shipping) => shipping.run().await,
+            None => pending().await,
+        }
+    }
+
+    /// What ships the audit of this process, where there is a blob store.
+    #[must_use]
+    pub fn shipping(&self) -> Option<&Shipping> {
+        self.shipping.as_deref()
     }
 
     /// What reads the audit.

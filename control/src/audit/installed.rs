@@ -5,16 +5,17 @@ use std::{fs, path::PathBuf, sync::Arc};
 use anyhow::{Context, ensure};
 use data_encoding::BASE64;
 use weft_audit::{
-    Audit, FolderReplica, Home, Options, ProcessId, Running, SIGNED_LEN_MAX, Signer, StoreAnchors,
+    Audit, FolderReplica, Home, Options, ProcessId, PublicKey, Running, SIGNED_LEN_MAX, Signer,
+    StoreAnchors,
 };
-use weft_keys::{OwnerKey, Purpose};
+use weft_keys::{Keyring, Owner, OwnerKey, Purpose};
 use weft_model::{
     Decoded, Record,
     record::{AuditKey, Installation},
 };
 use weft_store::{CommitError, Store, Transaction};
 
-use super::Reader;
+use super::{BlobPlace, BlobReader, Reader, Shipping};
 use crate::{clock::Clock, view::decode};
 
 /// Where the log of this process is.
@@ -28,6 +29,8 @@ pub struct AuditPlace {
     pub machine: String,
     /// Which process this is: no two have one id at the same time.
     pub process: ProcessId,
+    /// Where segments are shipped to that have ended, if anywhere.
+    pub blobs: Option<BlobPlace>,
 }
 
 impl AuditPlace {
@@ -63,6 +66,8 @@ pub struct Log {
     pub reader: Reader,
     /// Which process writes it.
     pub process: ProcessId,
+    /// What ships it, where there is a blob store.
+    pub shipping: Option<Arc<Shipping>>,
 }
 
 /// Opens the log of this process. Its heads are anchored in `store`, and signed with the installation's key for that,
@@ -72,16 +77,20 @@ pub struct Log {
 /// When the log is damaged or in use, or its folder or the key cannot be used.
 pub async fn open(
     store: &Arc<dyn Store>,
+    keyring: &Arc<Keyring>,
     installation: &Installation,
-    key: &OwnerKey,
     place: &AuditPlace,
     clock: &Clock,
 ) -> anyhow::Result<(Log, Running)> {
-    let signer = signer(&**store, installation, key, clock).await?;
+    let key = keyring.get(&Owner::Installation).await.context("the installation's key")?;
+    let signer = signer(&**store, installation, &key, clock).await?;
     let anchors = StoreAnchors::new(Arc::clone(store));
     let public_key = signer.public_key();
     let home = signer.sign(place.home());
     ensure!(home.encode().len() <= SIGNED_LEN_MAX, "audit.folder or audit.replica: is too long");
+    let blobs = blob_reader(&anchors, keyring, public_key, place);
+    let shipping =
+        blobs.as_ref().map(|blobs| Arc::new(blobs.shipping(place, signer.clone(), clock.clone())));
     let own = Arc::new(anchors.clone());
     let mut options = Options::new(place.own(), place.process.clone(), signer, own);
     let replica = |folder| Arc::new(FolderReplica::new(folder, vec![public_key])) as _;
@@ -90,8 +99,39 @@ pub async fn open(
     options.clock = Arc::new(move || clock.system_time());
     let (audit, running) = Audit::open(options).await.context("the audit log")?;
     anchors.set_home(&home).await.context("where the audit log is")?;
-    let reader = Reader::new(place.clone(), audit.clone(), anchors, public_key);
-    Ok((Log { audit, reader, process: place.process.clone() }, running))
+    let ships = shipping.clone();
+    let reader = Reader::new(place.clone(), audit.clone(), anchors, public_key, blobs, ships);
+    Ok((Log { audit, reader, process: place.process.clone(), shipping }, running))
+}
+
+/// What reads the blob store of an installation.
+///
+/// # Errors
+/// When there is none, or the audit's key cannot be used.
+pub async fn open_blobs(
+    store: &Arc<dyn Store>,
+    keyring: &Arc<Keyring>,
+    installation: &Installation,
+    place: &AuditPlace,
+    clock: &Clock,
+) -> anyhow::Result<BlobReader> {
+    let key = keyring.get(&Owner::Installation).await.context("the installation's key")?;
+    let public_key = signer(&**store, installation, &key, clock).await?.public_key();
+    let anchors = StoreAnchors::new(Arc::clone(store));
+    blob_reader(&anchors, keyring, public_key, place)
+        .context("audit.blobs: is missing; expected folder:PATH or s3://BUCKET/PREFIX")
+}
+
+fn blob_reader(
+    anchors: &StoreAnchors,
+    keyring: &Arc<Keyring>,
+    trusted: PublicKey,
+    place: &AuditPlace,
+) -> Option<BlobReader> {
+    let blobs = place.blobs.clone()?;
+    let name = blobs.url.to_string();
+    let (keyring, anchors) = (Arc::clone(keyring), anchors.clone());
+    Some(BlobReader::new(Arc::new(blobs), name, keyring, anchors, trusted))
 }
 
 async fn signer(

@@ -10,6 +10,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use tokio::task::spawn_blocking;
@@ -19,7 +20,7 @@ use weft_audit::{
 };
 
 use super::{
-    AuditPlace,
+    AuditPlace, BlobReader, Shipping, blobs,
     turns::{Party, Turns},
 };
 use crate::error::AppError;
@@ -31,6 +32,8 @@ pub struct Reader {
     audit: Audit,
     anchors: StoreAnchors,
     trusted: PublicKey,
+    blobs: Option<BlobReader>,
+    shipping: Option<Arc<Shipping>>,
     turns: Turns,
 }
 
@@ -69,6 +72,10 @@ pub struct Checked {
     pub fault: Option<Finding>,
     /// The last line that the second host's copy has as well; 0 without one.
     pub compared: u64,
+    /// The last line that is in the blob store, as far as it was said; 0 without one.
+    pub shipped: u64,
+    /// Why segments that have ended are not there yet, of this process's own log.
+    pub unshipped: Option<String>,
     /// Where it is, when nothing is wrong and nothing was read.
     pub elsewhere: Option<String>,
     /// The last head that was anchored.
@@ -81,8 +88,11 @@ impl Reader {
         audit: Audit,
         anchors: StoreAnchors,
         trusted: PublicKey,
+        blobs: Option<BlobReader>,
+        shipping: Option<Arc<Shipping>>,
     ) -> Self {
-        Self { place, audit, anchors, trusted, turns: Turns::default() }
+        let turns = Turns::default();
+        Self { place, audit, anchors, trusted, blobs, shipping, turns }
     }
 
     /// By which heads are signed.
@@ -126,11 +136,17 @@ impl Reader {
     }
 
     /// Verifies the logs of all processes, each against all heads of it that are anchored, and against the second
-    /// host's copy.
+    /// host's copy; what is in the blob store, too, if that is asked for.
     ///
     /// # Errors
-    /// When heads or folders cannot be read; what is wrong with a log is in its place.
-    pub async fn verify(&self) -> Result<Vec<Checked>, AppError> {
+    /// When heads or folders cannot be read, or there is no blob store; what is wrong with a log is in its place.
+    pub async fn verify(&self, reads_blobs: bool) -> Result<Vec<Checked>, AppError> {
+        let blobs = self.blobs.as_ref().filter(|_| reads_blobs);
+        if reads_blobs && blobs.is_none() {
+            let problem =
+                "this server has no blob store; expected audit.blobs in its configuration";
+            return Err(AppError::invalid("blobs", problem));
+        }
         let anchored = self.anchors.processes().await.map_err(AppError::internal)?;
         let place = self.place.clone();
         let processes = move || processes(&place, anchored);
@@ -144,15 +160,40 @@ impl Reader {
             let check = Check {
                 place: self.place.clone(),
                 home: home.filter(|home| home.process == process),
-                heads,
+                heads: heads.clone(),
                 trusted: [self.trusted],
                 // What is answered is on both hosts.
                 written: self.audit.status().last.seq,
-                process,
+                process: process.clone(),
             };
-            checked.push(self.in_turn(&Party::Verifying, move || check.run()).await?);
+            let mut log = self.in_turn(&Party::Verifying, move || check.run()).await?;
+            let shipped = blobs::shipped(&self.anchors, &process, self.trusted).await;
+            log.shipped = shipped.map_err(AppError::internal)?.map_or(0, |shipped| shipped.seq);
+            if process == self.place.process {
+                log.unshipped = self.shipping.as_ref().and_then(|shipping| shipping.trouble());
+            }
+            if let Some(blobs) = blobs.filter(|_| log.fault.is_none()) {
+                log.fault = self.check_blobs(blobs.clone(), process, heads).await?;
+            }
+            checked.push(log);
         }
         Ok(checked)
+    }
+
+    /// What is wrong with what is in the blob store. Who gives up waiting leaves its turn when all is read.
+    async fn check_blobs(
+        &self,
+        blobs: BlobReader,
+        process: ProcessId,
+        heads: Vec<SignedHead>,
+    ) -> Result<Option<Finding>, AppError> {
+        let turn = self.turns.take(&Party::Verifying).await?;
+        let check = tokio::spawn(async move {
+            let checked = blobs.check(&process, &heads).await;
+            drop(turn);
+            checked
+        });
+        Ok(check.await.map_err(AppError::internal)?.err())
     }
 
     /// Who gives up waiting leaves its turn when it is read, not before.
@@ -190,6 +231,8 @@ impl Check {
             found: None,
             fault: None,
             compared: 0,
+            shipped: 0,
+            unshipped: None,
             elsewhere: None,
             head: self.heads.last().cloned(),
         };

@@ -691,9 +691,9 @@ async fn what_was_changed_on_the_disk_is_found() {
     let site = Site::start().await;
     let owner = site.organisation("acme").await;
     let mut audit = AuditClient::new(site.connect(None).await);
-    let refused = audit.verify_audit(with(v1::VerifyAuditRequest {}, &owner)).await;
+    let refused = audit.verify_audit(with(v1::VerifyAuditRequest::default(), &owner)).await;
     assert_eq!(code(refused), Code::PermissionDenied);
-    let verify = || with(v1::VerifyAuditRequest {}, &site.operator);
+    let verify = || with(v1::VerifyAuditRequest::default(), &site.operator);
     let whole = audit.verify_audit(verify()).await.unwrap().into_inner();
     let [log] = whole.logs.as_slice() else { panic!("{whole:?}") };
     assert_eq!((log.process.as_str(), log.fault.as_str()), ("control", ""));

@@ -1,17 +1,17 @@
 //! The logs of several processes, on several machines.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
-use tonic::Status;
-use weft_control::{App, audit::AuditPlace, init::Opened};
+use tonic::{Code, Status};
+use weft_control::{App, Clock, audit::AuditPlace, init::Opened};
 use weft_control_api::v1::{self, AuditLogSource, audit_client::AuditClient};
 use weft_store::Store;
 
-use crate::site::{Site, with};
+use crate::site::{PASSWORD, Site, said, with};
 
 async fn verify(site: &Site) -> BTreeMap<String, v1::AuditLog> {
     let mut audit = AuditClient::new(site.connect(None).await);
-    let verify = with(v1::VerifyAuditRequest {}, &site.operator);
+    let verify = with(v1::VerifyAuditRequest::default(), &site.operator);
     let logs = audit.verify_audit(verify).await.unwrap().into_inner().logs;
     logs.into_iter().map(|log| (log.process.clone(), log)).collect()
 }
@@ -44,7 +44,7 @@ async fn process_on(
     replica: Option<PathBuf>,
 ) -> Arc<App> {
     let (process, machine) = (process.parse().unwrap(), machine.to_owned());
-    let place = AuditPlace { folder, replica, machine, process };
+    let place = AuditPlace { folder, replica, machine, process, blobs: None };
     let store = Arc::clone(&site.store) as Arc<dyn Store>;
     let opened = Opened::new(store, Arc::clone(&site.keyring));
     let app = Arc::new(opened.app(site.app.clock().clone(), &place).await.unwrap().0);
@@ -149,4 +149,56 @@ async fn the_second_hosts_copy_is_compared_and_does_not_replace_a_log_that_is_go
     let gone = verify(&site).await["control-2"].clone();
     assert!(gone.fault.ends_with("audit/control-2: the log is not there"), "{gone:?}");
     assert!(gone.source() == AuditLogSource::Copy && gone.last > 2, "{gone:?}");
+}
+
+async fn verify_blobs(site: &Site, token: &str) -> Result<BTreeMap<String, v1::AuditLog>, Status> {
+    let mut audit = AuditClient::new(site.connect(None).await);
+    let verify = with(v1::VerifyAuditRequest { blobs: true }, token);
+    let logs = audit.verify_audit(verify).await?.into_inner().logs;
+    Ok(logs.into_iter().map(|log| (log.process.clone(), log)).collect())
+}
+
+#[tokio::test]
+async fn what_is_missing_in_the_blob_store_is_a_fault_when_that_is_read() {
+    let clock = Clock::manual(Clock::default().now());
+    let site = Site::start_shipping(clock.clone()).await;
+    let other = site.another_process().await;
+    // The day ends, and with the next record its segment.
+    clock.advance(Duration::from_secs(86_400));
+    let operator = site.login("operator@weft.example", PASSWORD).await.unwrap();
+    other.invite_operator("second@weft.example").await.unwrap();
+    for process in [&*site.app, &*other] {
+        process.shipping().unwrap().pass().await.unwrap();
+    }
+    let logs = verify_blobs(&site, &operator).await.unwrap();
+    assert_eq!(logs.len(), 2);
+    for log in logs.values() {
+        assert_eq!((&*log.fault, &*log.unshipped), ("", ""), "{log:?}");
+        assert!(log.shipped > 0 && log.shipped < log.last, "{log:?}");
+    }
+    // A log that is gone here is still there.
+    fs::remove_dir_all(site.audit.folder.join("control-2")).unwrap();
+    let blobs = site.audit.folder.with_file_name("blobs");
+    let removed = fs::read_dir(blobs.join("control")).unwrap().map(|entry| entry.unwrap().path());
+    let mut removed = removed.filter(|path| path.to_string_lossy().ends_with(".01="));
+    fs::remove_file(removed.next().unwrap()).unwrap();
+    let logs = verify_blobs(&site, &operator).await.unwrap();
+    let fault = &logs["control"].fault;
+    assert!(fault.starts_with("blob store/control/0000000001-"), "{fault}");
+    assert!(fault.ends_with(".01: the object is missing"), "{fault}");
+    let gone = &logs["control-2"];
+    assert!(gone.shipped > 0 && gone.fault.ends_with("the log is not there"), "{gone:?}");
+    // Without reading it nothing is said of it.
+    let mut audit = AuditClient::new(site.connect(None).await);
+    let verify = with(v1::VerifyAuditRequest::default(), &operator);
+    let logs = audit.verify_audit(verify).await.unwrap().into_inner().logs;
+    assert_eq!(logs.iter().find(|log| log.process == "control").unwrap().fault, "");
+}
+
+#[tokio::test]
+async fn a_blob_store_that_is_not_there_is_not_read() {
+    let site = Site::start().await;
+    let refused = said(verify_blobs(&site, &site.operator).await);
+    let text = "blobs: this server has no blob store; expected audit.blobs in its configuration";
+    assert_eq!(refused, (Code::InvalidArgument, text.to_owned()));
 }

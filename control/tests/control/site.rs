@@ -19,7 +19,7 @@ use weft_audit::Word;
 use weft_control::{
     App, Clock,
     app::{Caller, Proof, Turn},
-    audit::{AuditPlace, named},
+    audit::{AuditPlace, BlobPlace, BlobUrl, named},
     init::Opened,
     serve,
 };
@@ -70,15 +70,31 @@ impl Site {
     }
 
     pub(crate) async fn start_at(clock: Clock) -> Self {
-        Self::start_in(TempDir::new().unwrap(), clock, false).await
+        Self::start_in(TempDir::new().unwrap(), clock, None, None).await
     }
 
     /// With a second host for the audit.
     pub(crate) async fn start_replicated() -> Self {
-        Self::start_in(TempDir::new().unwrap(), Clock::default(), true).await
+        let folder = TempDir::new().unwrap();
+        let replica = folder.path().join("replica");
+        Self::start_in(folder, Clock::default(), Some(replica), None).await
     }
 
-    async fn start_in(folder: TempDir, clock: Clock, is_replicated: bool) -> Self {
+    /// With a blob store for the audit, a folder.
+    pub(crate) async fn start_shipping(clock: Clock) -> Self {
+        let folder = TempDir::new().unwrap();
+        let blobs = folder.path().join("blobs");
+        std::fs::create_dir(&blobs).unwrap();
+        let place = BlobPlace { url: BlobUrl::Folder(blobs), s3: None };
+        Self::start_in(folder, clock, None, Some(place)).await
+    }
+
+    async fn start_in(
+        folder: TempDir,
+        clock: Clock,
+        replica: Option<PathBuf>,
+        blobs: Option<BlobPlace>,
+    ) -> Self {
         let master = folder.path().join("master.key");
         KeyFile::init(&master, SystemTime::now()).unwrap();
         let kms = Arc::new(KeyFile::open(&master).unwrap());
@@ -88,12 +104,12 @@ impl Site {
         let opened = Opened::new(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&keyring));
         opened.create(&"weft".parse().unwrap(), &clock).await.unwrap();
         let process = "control".parse().unwrap();
-        let replica = is_replicated.then(|| folder.path().join("replica"));
         let audit = AuditPlace {
             folder: folder.path().join("audit"),
             replica,
             process,
             machine: "host-a".to_owned(),
+            blobs,
         };
         let (app, _) = opened.app(clock, &audit).await.unwrap();
         let app = Arc::new(app);

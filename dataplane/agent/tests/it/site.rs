@@ -71,7 +71,8 @@ impl Site {
         let process = "control".parse().unwrap();
         let machine = "control-host".to_owned();
         let folder_of_audit = folder.path().join("audit");
-        let audit = AuditPlace { folder: folder_of_audit, replica: None, machine, process };
+        let audit =
+            AuditPlace { folder: folder_of_audit, replica: None, machine, process, blobs: None };
         let app = Arc::new(opened.app(clock, &audit).await.unwrap().0);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
