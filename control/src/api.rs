@@ -17,6 +17,7 @@ mod object;
 mod paced;
 mod policies;
 mod readiness;
+mod reports;
 mod secrets;
 mod services;
 mod settings;

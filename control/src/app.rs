@@ -26,6 +26,7 @@ mod audit;
 mod authentication;
 mod authorities;
 mod environments;
+mod health;
 mod host_keys;
 mod hosts;
 mod invitations;
@@ -35,6 +36,7 @@ mod members;
 mod names;
 mod organisations;
 mod passwords;
+mod peerings;
 mod policies;
 mod possession;
 mod proof;
@@ -80,13 +82,15 @@ pub use self::{
     authentication::SshKeyWish,
     authorities::Rotation,
     environments::{Described, NewEnvironment, StateChange},
+    health::{AttachmentHealth, ReportedHealth},
     hosts::{Enrolled, Enrolment, HostChange, JOIN_TOKEN_SECONDS_MAX, NewJoinToken},
     leaves::Leaf,
     members::Member,
     names::EnvironmentReference,
+    peerings::{EnvironmentReport, ReportedPeers},
     possession::{KeyChallenge, Possession},
     proof::Proof,
-    reports::{Report, ReportedHealth, Signs},
+    reports::{Heard, Report, Signs},
     secrets::{Released, SecretValue},
     services_watch::{PART_LEN_MAX, ServicesWatch},
     sessions::Login,
@@ -147,6 +151,8 @@ pub struct App {
     heard: Mutex<Heartbeats>,
     /// How often health is kept, by host, and by environment on it.
     healths: Mutex<Rates<(HostId, Option<EnvironmentId>)>>,
+    /// How often something of a host's sessions is kept.
+    peerings: Mutex<Rates<HostId>>,
     /// For how long hosts have said nothing.
     watchman: Mutex<Watchman>,
     /// Which time is believed.
@@ -175,6 +181,7 @@ impl App {
         let passwords = Passwords::default();
         let (lockout, watches) = (Mutex::default(), Watches::default());
         let (heard, healths, watchman) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let peerings = Mutex::default();
         let (timekeeper, standing) = (Mutex::default(), Sender::default());
         let (reader, shipping) = (log.reader, log.shipping);
         let process = log.process.to_string();
@@ -193,6 +200,7 @@ impl App {
             lockout,
             heard,
             healths,
+            peerings,
             watchman,
             timekeeper,
             standing,

@@ -26,7 +26,7 @@ pub(crate) enum AttachmentCommand {
         #[arg(long)]
         host: String,
     },
-    /// Show one attachment
+    /// Show one attachment, and what its host says of it
     Show(One),
     /// End an attachment
     Release {
@@ -115,10 +115,7 @@ impl AttachmentCommand {
 }
 
 fn item(attachment: v1::Attachment) -> Item {
-    let health = match attachment.health() {
-        v1::HealthState::Unspecified => String::new(),
-        health => word(health.as_str_name(), "HEALTH_STATE_"),
-    };
+    let health = health(&attachment);
     let slot = attachment.slot.unwrap_or_default();
     Item::new()
         .with("name", attachment.name)
@@ -131,10 +128,36 @@ fn item(attachment: v1::Attachment) -> Item {
         .with_some("grant", attachment.grant)
 }
 
+/// How an attachment's interface is; empty when nobody has said so.
+pub(super) fn interface(attachment: &v1::Attachment) -> String {
+    match attachment.interface() {
+        v1::InterfaceState::Unspecified => String::new(),
+        interface => word(interface.as_str_name(), "INTERFACE_STATE_"),
+    }
+}
+
+/// How it is for others; empty when nothing is known.
+pub(super) fn health(attachment: &v1::Attachment) -> String {
+    match attachment.health() {
+        v1::HealthState::Unspecified => String::new(),
+        health => word(health.as_str_name(), "HEALTH_STATE_"),
+    }
+}
+
+/// With what its host says of it, for whoever looks at one.
+fn whole(attachment: v1::Attachment) -> Item {
+    let interface = interface(&attachment);
+    let (error, reported_ms) = (attachment.error.clone(), attachment.reported_ms);
+    item(attachment)
+        .with_some("interface", interface)
+        .with_some("error", error)
+        .with_some("reported_ms", reported_ms)
+}
+
 fn placed(attachment: v1::Attachment) -> Shown {
     let (name, host) = (&attachment.name, &attachment.host);
     let sentence = format!("{name} is on {host} with {}", attachment.addresses.join(", "));
-    Shown::Done(sentence, item(attachment))
+    Shown::Done(sentence, whole(attachment))
 }
 
 fn slot_item(slot: v1::Slot) -> Item {
@@ -193,7 +216,7 @@ pub(super) async fn run(connection: Connection, command: AttachmentCommand) -> R
             let get =
                 v1::GetAttachmentRequest { environment: name(one.environment), name: one.name };
             let found = answer(attachments.get_attachment(connection.request(get)).await)?;
-            Ok(Shown::One(item(found)))
+            Ok(Shown::One(whole(found)))
         }
         AttachmentCommand::Release { one, dry_run: true, .. } => {
             let get =

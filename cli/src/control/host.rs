@@ -1,7 +1,10 @@
 //! Hosts.
 
+mod report;
+
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
+use tonic::transport::Channel;
 use weft_control_api::v1::{self, hosts_client::HostsClient};
 
 use super::{
@@ -32,7 +35,7 @@ pub(crate) enum HostCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Show one host
+    /// Show one host: what it is to have and has, and how its sessions are
     Show {
         /// Its id
         host: String,
@@ -211,6 +214,25 @@ fn token_item(token: v1::JoinToken) -> Item {
         .with("expires_ms", token.expires_ms)
 }
 
+/// All that a host has.
+async fn reports(
+    connection: &Connection,
+    hosts: &mut HostsClient<Channel>,
+    id: &str,
+) -> Result<Vec<v1::EnvironmentReport>> {
+    let (mut all, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = Some(v1::PageRequest { size: 0, after });
+        let request = v1::GetHostReportRequest { id: id.to_owned(), page };
+        let part = answer(hosts.get_host_report(connection.request(request)).await)?;
+        all.extend(part.environments);
+        after = part.page.unwrap_or_default().next;
+        if after.is_empty() {
+            return Ok(all);
+        }
+    }
+}
+
 pub(super) async fn run(connection: Connection, command: HostCommand) -> Result<Shown> {
     let mut hosts = HostsClient::new(connection.channel());
     match command {
@@ -273,7 +295,9 @@ pub(super) async fn run(connection: Connection, command: HostCommand) -> Result<
         }
         HostCommand::Show { host, .. } => {
             let request = v1::GetHostRequest { id: host };
-            Ok(Shown::One(whole(answer(hosts.get_host(connection.request(request)).await)?)))
+            let found = answer(hosts.get_host(connection.request(request)).await)?;
+            let reports = reports(&connection, &mut hosts, &found.id).await?;
+            Ok(report::shown(whole(found), reports))
         }
         HostCommand::Set { host, state, dry_run, confirm, .. } => {
             if dry_run {

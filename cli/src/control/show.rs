@@ -54,6 +54,13 @@ pub(super) enum Shown {
         /// What people read instead of an empty table.
         empty: &'static str,
     },
+    /// One thing with lists of what belongs to it, each under its own key.
+    Whole {
+        /// It.
+        item: Item,
+        /// What belongs to it; people read nothing of a list that is empty.
+        lists: Vec<(&'static str, Vec<Item>)>,
+    },
     /// A secret's value.
     Value {
         /// Which version.
@@ -70,6 +77,12 @@ impl Shown {
             let value = match self {
                 Self::Done(_, item) | Self::One(item) => object(item),
                 Self::Many { items, .. } => items.into_iter().map(object).collect(),
+                Self::Whole { item, lists } => {
+                    let whole = lists.into_iter().fold(item, |whole, (key, items)| {
+                        whole.with(key, items.into_iter().map(object).collect::<Vec<_>>())
+                    });
+                    object(whole)
+                }
                 Self::Value { version, value } => {
                     let encoded = BASE64.encode(&value);
                     object(Item::new().with("version", version).with("value_base64", encoded))
@@ -83,10 +96,14 @@ impl Shown {
         let style = Style::detect(is_terminal);
         match self {
             Self::Done(sentence, _) => writeln!(out, "{sentence}")?,
-            Self::One(item) => {
-                let width = item.0.iter().map(|(key, _)| key.len()).max().unwrap_or_default();
-                for (key, value) in item.0 {
-                    writeln!(out, "{:width$}  {}", title(key), text(&value))?;
+            Self::One(item) => write_one(item, out)?,
+            Self::Whole { item, lists } => {
+                write_one(item, out)?;
+                for (key, items) in lists.into_iter().filter(|(_, items)| !items.is_empty()) {
+                    writeln!(out, "\n{}:", title(key))?;
+                    for line in table(&items).lines(2) {
+                        writeln!(out, "{}", line.paint(style, usize::MAX))?;
+                    }
                 }
             }
             // What a terminal would obey is not sent to one; a file or a program gets every byte, and no newline.
@@ -103,6 +120,14 @@ impl Shown {
         }
         Ok(())
     }
+}
+
+fn write_one(item: Item, out: &mut impl Write) -> io::Result<()> {
+    let width = item.0.iter().map(|(key, _)| key.len()).max().unwrap_or_default();
+    for (key, value) in item.0 {
+        writeln!(out, "{:width$}  {}", title(key), text(&value))?;
+    }
+    Ok(())
 }
 
 fn object(item: Item) -> Value {
@@ -184,5 +209,18 @@ mod tests {
         let one =
             written(Shown::One(Item::new().with("id", "a\x1bb").with("created_ms", 1)), false);
         assert_eq!(one, "id          a\u{fffd}b\ncreated ms  1\n");
+    }
+
+    #[test]
+    fn what_belongs_to_a_thing_is_a_table_below_it_and_a_list_in_it() {
+        let whole = || {
+            let lists = vec![("peers", items()), ("others", Vec::new())];
+            Shown::Whole { item: Item::new().with("id", "host-a"), lists }
+        };
+        let expected = "id  host-a\n\npeers:\n  name     n  pod  a\n  web      7  -    x, y\n  db-0  1000  -    x, y\n";
+        assert_eq!(written(whole(), false), expected);
+        let json: Value = serde_json::from_str(&written(whole(), true)).unwrap();
+        assert_eq!((&json["id"], &json["peers"][1]["n"]), (&"host-a".into(), &1000.into()));
+        assert_eq!(json["others"], Value::Array(Vec::new()));
     }
 }

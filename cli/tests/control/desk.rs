@@ -12,9 +12,11 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::oneshot};
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use weft_control::{Clock, audit::AuditPlace, init::Opened, serve};
-use weft_control_api::v1::{self, enrolment_client::EnrolmentClient};
+use weft_control_api::v1::{
+    self, enrolment_client::EnrolmentClient, host_agent_client::HostAgentClient,
+};
 use weft_keys::{KeyFile, Keyring};
 use weft_pki::{KeyKind, request};
 use weft_store::Memory;
@@ -27,6 +29,12 @@ pub(crate) struct Desk {
     pub(crate) server: String,
     /// The control plane ends with it.
     _stop: oneshot::Sender<()>,
+}
+
+/// What a host shows.
+pub(crate) struct Joined {
+    certificate: String,
+    key: String,
 }
 
 impl Desk {
@@ -142,8 +150,23 @@ impl Desk {
         self.login(email);
     }
 
+    /// Says something as a host, over a connection with its certificate.
+    pub(crate) fn report(&self, host: &Joined, report: v1::ReportRequest) {
+        let authority = fs::read_to_string(self.path("authority.pem")).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let tls = ClientTlsConfig::new()
+                .ca_certificate(Certificate::from_pem(authority))
+                .identity(Identity::from_pem(&host.certificate, &host.key))
+                .domain_name("127.0.0.1");
+            let endpoint = Endpoint::from_shared(format!("https://{}", self.server)).unwrap();
+            let channel = endpoint.tls_config(tls).unwrap().connect().await.unwrap();
+            HostAgentClient::new(channel).report(report).await.unwrap();
+        });
+    }
+
     /// Makes a host, as its daemon does when it joins.
-    pub(crate) fn enrol(&self, id: &str) {
+    pub(crate) fn enrol(&self, id: &str) -> Joined {
         let token = self.json("host token --pod one")["secret"].as_str().unwrap().to_owned();
         let authority = fs::read_to_string(self.path("authority.pem")).unwrap();
         let key = request::new_key(KeyKind::EcdsaP256).unwrap();
@@ -161,8 +184,9 @@ impl Desk {
                 .domain_name("127.0.0.1");
             let endpoint = Endpoint::from_shared(format!("https://{}", self.server)).unwrap();
             let channel = endpoint.tls_config(tls).unwrap().connect().await.unwrap();
-            EnrolmentClient::new(channel).enrol(enrol).await.unwrap();
-        });
+            let enrolled = EnrolmentClient::new(channel).enrol(enrol).await.unwrap().into_inner();
+            Joined { certificate: enrolled.certificate, key: key.key_pem.to_string() }
+        })
     }
 
     pub(crate) fn login(&self, email: &str) {

@@ -1,6 +1,7 @@
 //! Hosts, quotas, and what is asked before something is over.
 
 use serde_json::json;
+use weft_control_api::v1;
 
 use crate::desk::Desk;
 
@@ -108,4 +109,65 @@ fn quotas_are_changed_one_by_one_and_an_attachment_is_looked_at_before_it_ends()
     desk.refused(&format!("attachment release acme/shop web --generation {other}"));
     desk.ok(&format!("attachment release acme/shop web --generation {generation}"));
     desk.refused("attachment show acme/shop web");
+}
+
+#[test]
+fn what_a_host_has_is_shown_with_it_and_what_is_wrong_with_an_attachment_with_that() {
+    let desk = Desk::new();
+    let host = desk.enrol("host-a");
+    assert_eq!(desk.json("host show host-a")["attachments"], json!([]));
+    let made = desk.json("org create acme --owner owner@acme.example");
+    desk.accept(made["invitation"].as_str().unwrap(), "owner@acme.example");
+    let shop = desk.json("env create acme/shop --subnet 10.40.0.0/16");
+    desk.login("operator@weft.example");
+    desk.ok("env allow-host acme/shop host-a");
+    desk.login("owner@acme.example");
+    let web = desk.json("attachment create acme/shop web --host host-a");
+    assert_eq!((&web["interface"], &web["reported_ms"]), (&json!(null), &json!(null)));
+
+    let environment = shop["id"].as_str().unwrap().to_owned();
+    let report = v1::ReportRequest {
+        attachments: vec![v1::ActualAttachment {
+            environment: environment.clone(),
+            name: "web".to_owned(),
+            generation: web["generation"].as_u64().unwrap(),
+            error: "no such namespace".to_owned(),
+            interface: v1::InterfaceState::Failed.into(),
+            ..Default::default()
+        }],
+        peers: vec![v1::ActualPeer {
+            environment: environment.clone(),
+            host: "host-b".to_owned(),
+            is_established: true,
+            key_age_ms: 1_500,
+            error: String::new(),
+        }],
+        ..Default::default()
+    };
+    desk.report(&host, report);
+    let web = desk.json("attachment show acme/shop web");
+    assert_eq!(
+        (&web["interface"], &web["error"], &web["health"]),
+        (&json!("failed"), &json!("no such namespace"), &json!("unhealthy"))
+    );
+    assert!(web["reported_ms"].as_u64().unwrap() > 0);
+    let said = desk.ok("attachment show acme/shop web");
+    assert!(said.contains("error        no such namespace"), "{said}");
+    // The host is for operators.
+    assert_eq!(desk.refused("host show host-a"), "weft: no such host");
+
+    desk.login("operator@weft.example");
+    let host = desk.json("host show host-a");
+    let (attachment, session) = (&host["attachments"][0], &host["sessions"][0]);
+    assert_eq!(
+        (&attachment["environment"], &attachment["name"], &attachment["interface"]),
+        (&json!(environment), &json!("web"), &json!("failed"))
+    );
+    assert_eq!(
+        (&session["host"], &session["session"], &session["key_age_ms"]),
+        (&json!("host-b"), &json!("up"), &json!(1_500))
+    );
+    let table = desk.ok("host show host-a");
+    assert!(table.contains("\nattachments:\n  environment"), "{table}");
+    assert!(table.contains("  host-b  up             1500  -"), "{table}");
 }

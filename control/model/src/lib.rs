@@ -12,6 +12,7 @@
 //!                         ├ policy      who may talk to whom, as rules on addresses
 //!                         ├ rate        how often somebody may do something
 //!                         ├ registry    services, who has which role, what is out of service
+//!                         ├ reports     how much hosts say of what they have, and when it is kept
 //!                         ├ rotation    how an authority gives way to its next generation
 //!                         ├ second_factor  which codes are taken, and each once
 //!                         ├ secret      versions of secrets, and to which hosts they are released
@@ -38,6 +39,7 @@ pub mod projection;
 pub mod rate;
 pub mod record;
 pub mod registry;
+pub mod reports;
 pub mod rotation;
 pub mod second_factor;
 pub mod secret;

@@ -20,10 +20,13 @@ mod gone;
 mod part;
 mod tenancy;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use weft_store::Revision;
-use weft_types::{EnvironmentId, HostId};
+use weft_types::{AttachmentName, EnvironmentId, HostId};
 
 pub use self::{
     document::{
@@ -86,6 +89,27 @@ impl Projection {
     #[must_use]
     pub fn is_on(&self, environment: &EnvironmentId, host: &HostId) -> bool {
         self.environments.get(environment).is_some_and(|found| found.is_on(host))
+    }
+
+    /// What is to be on a host, by environment, those after `after`; whether the host takes part or not.
+    pub fn placed(
+        &self,
+        host: &HostId,
+        after: Option<&EnvironmentId>,
+    ) -> impl Iterator<Item = (&EnvironmentId, &BTreeSet<AttachmentName>)> {
+        let behind = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let environments = self.environments.range::<EnvironmentId, _>(behind);
+        environments.filter_map(|(id, tenancy)| tenancy.on(host).map(|names| (id, names)))
+    }
+
+    /// What is to be on a host of one environment; `None` when nothing is.
+    #[must_use]
+    pub fn placed_in(
+        &self,
+        environment: &EnvironmentId,
+        host: &HostId,
+    ) -> Option<&BTreeSet<AttachmentName>> {
+        self.environments.get(environment).and_then(|tenancy| tenancy.on(host))
     }
 
     /// Everything that happened at `revision`, which is later than all before. Returns the hosts that have

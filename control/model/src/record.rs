@@ -8,6 +8,7 @@ mod environment;
 mod host;
 mod identity;
 mod membership;
+mod peering;
 mod secret;
 mod service;
 mod upkeep;
@@ -35,8 +36,9 @@ pub use self::{
         Invitation, InvitedTo, Membership, Roster, SecondFactor, Session, SignIn, SshKey, Token,
         TokenUse,
     },
+    peering::{PeerSession, Peering},
     secret::{SealedSecret, Secret, SecretUsage, SecretVersion},
-    service::{Drain, Health, HealthState, Port, Protocol, Role, Service},
+    service::{Drain, Health, HealthState, Interface, Port, Protocol, Role, Service},
     upkeep::{Format, Settled},
 };
 

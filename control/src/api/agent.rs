@@ -10,13 +10,15 @@ use weft_control_api::v1::{
 };
 use weft_model::{
     projection::{Document, DocumentId, Update},
-    record::{Capacity, HealthState, Share},
+    record::{Capacity, Share},
 };
 use zeroize::Zeroizing;
 
-use super::{Answer, Api, convert, policies, settings, status::status, unread::made_as_read};
+use super::{
+    Answer, Api, convert, policies, reports, settings, status::status, unread::made_as_read,
+};
 use crate::{
-    app::{self, AttachWish, HostWish, News, ReportedHealth},
+    app::{self, AttachWish, AttachmentHealth, HostWish, News},
     error::AppError,
 };
 
@@ -122,7 +124,7 @@ impl HostAgent for Api {
             let environment = request.environment.parse()?;
             let wish = attach_wish(host, &request)?;
             let made = self.app.attach_here(&caller, &environment, &wish).await?;
-            Ok(convert::attachment(made, None))
+            Ok(convert::attachment(made, AttachmentHealth::default()))
         })
         .await
     }
@@ -140,32 +142,13 @@ impl HostAgent for Api {
 
     async fn report(&self, request: Request<v1::ReportRequest>) -> Answer<v1::ReportResponse> {
         self.call(request, |caller, request| async move {
-            let health =
-                request.attachments.iter().filter_map(|actual| reported(actual).transpose());
-            let health = health.collect::<Result<Vec<_>, _>>()?;
-            let v1::ReportRequest { revision, version, .. } = request;
-            let report = app::Report { version, revision, health };
-            let next = self.app.report(&caller, report).await?;
+            let report = reports::read(request)?;
+            let app::Heard { next, again } = self.app.report(&caller, report).await?;
             let next_ms = u32::try_from(next.as_millis()).unwrap_or(u32::MAX);
-            Ok(v1::ReportResponse { next_ms })
+            Ok(v1::ReportResponse { next_ms, again })
         })
         .await
     }
-}
-
-fn reported(actual: &v1::ActualAttachment) -> Result<Option<ReportedHealth>, AppError> {
-    let state = match actual.health() {
-        v1::HealthState::Unspecified => return Ok(None),
-        v1::HealthState::Starting => HealthState::Starting,
-        v1::HealthState::Healthy => HealthState::Healthy,
-        v1::HealthState::Unhealthy => HealthState::Unhealthy,
-    };
-    Ok(Some(ReportedHealth {
-        environment: convert::parse("attachments.environment", &actual.environment)?,
-        attachment: convert::parse("attachments.name", &actual.name)?,
-        generation: actual.generation,
-        state,
-    }))
 }
 
 /// Tells a host what is new until it has gone.

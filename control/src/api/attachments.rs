@@ -5,7 +5,7 @@ use weft_control_api::v1::{self, attachments_server::Attachments};
 
 use super::{Answer, Api, convert};
 use crate::{
-    app::{AttachWish, GRANT_SECONDS_MAX, GrantWish, HostWish},
+    app::{AttachWish, AttachmentHealth, GRANT_SECONDS_MAX, GrantWish, HostWish},
     error::AppError,
 };
 
@@ -46,7 +46,7 @@ impl Attachments for Api {
             let name = convert::environment_name(request.environment.as_ref())?;
             let wish = wish(&request)?;
             let made = self.app.create_attachment(&caller, &name, &wish).await?;
-            Ok(convert::attachment(made, None))
+            Ok(convert::attachment(made, AttachmentHealth::default()))
         })
         .await
     }
@@ -93,7 +93,7 @@ impl Attachments for Api {
             let name = convert::parse("name", &request.name)?;
             let to = host_wish(&request.host, &request.grant)?;
             let moved = self.app.move_attachment(&caller, &environment, &name, &to).await?;
-            Ok(convert::attachment(moved, None))
+            Ok(convert::attachment(moved, AttachmentHealth::default()))
         })
         .await
     }

@@ -7,15 +7,15 @@ use weft_model::{
     Decoded, SlotName, UnixMs,
     projection::{InstanceState, ServiceDocument},
     record::{
-        self, Attachment, Authority, AuthorityState, EnvironmentState, Grant, Health, HealthState,
-        Host, HostState, Quotas, Share, Slot, SlotKey,
+        self, Attachment, Authority, AuthorityState, EnvironmentState, Grant, HealthState, Host,
+        HostState, Interface, Quotas, Share, Slot, SlotKey,
     },
     rotation::AUTHORITY_DAYS,
 };
 
 use super::{services, settings};
 use crate::{
-    app::{Described, EnvironmentReference, Signs},
+    app::{AttachmentHealth, Described, EnvironmentReference, Signs},
     error::AppError,
 };
 
@@ -206,8 +206,15 @@ fn health(state: Option<HealthState>) -> v1::HealthState {
     }
 }
 
-pub(super) fn attachment(attachment: Attachment, found: Option<Health>) -> v1::Attachment {
-    let known = found.filter(|health| health.generation == attachment.generation);
+pub(super) fn attachment(attachment: Attachment, found: AttachmentHealth) -> v1::Attachment {
+    let AttachmentHealth { state, said } = found;
+    let reported_ms = said.as_ref().map_or(0, |said| said.since.0);
+    let (interface, error) = match said.and_then(|said| said.interface) {
+        None => (v1::InterfaceState::Unspecified, String::new()),
+        Some(Interface::Pending) => (v1::InterfaceState::Pending, String::new()),
+        Some(Interface::Up) => (v1::InterfaceState::Up, String::new()),
+        Some(Interface::Failed { error }) => (v1::InterfaceState::Failed, error),
+    };
     v1::Attachment {
         environment: attachment.environment.to_string(),
         name: attachment.name.to_string(),
@@ -220,8 +227,11 @@ pub(super) fn attachment(attachment: Attachment, found: Option<Health>) -> v1::A
             record::Basis::Grant(id) => id.to_string(),
         },
         share: share_message(attachment.share),
-        health: health(known.map(|health| health.state)).into(),
+        health: health(state).into(),
         created_ms: attachment.created.0,
+        interface: interface.into(),
+        error,
+        reported_ms,
     }
 }
 

@@ -115,6 +115,14 @@ impl Hosts for Api {
         .await
     }
 
+    async fn get_host_report(
+        &self,
+        request: Request<v1::GetHostReportRequest>,
+    ) -> Answer<v1::GetHostReportResponse> {
+        self.call(request, |caller, request| async move { self.report_of(&caller, &request).await })
+            .await
+    }
+
     async fn list_hosts(
         &self,
         request: Request<v1::ListHostsRequest>,

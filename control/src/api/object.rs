@@ -309,6 +309,8 @@ calls! {
     RevokeJoinTokenRequest => v1::RevokeJoinTokenResponse, "hosts.revoke-join-token", Change,
         |_, asked| thing("join-token", &asked.id);
     GetHostRequest => v1::Host, "hosts.get-host", Plain, |_, asked| thing("host", &asked.id);
+    GetHostReportRequest => v1::GetHostReportResponse, "hosts.get-host-report", Plain,
+        |_, asked| thing("host", &asked.id);
     ListHostsRequest => v1::ListHostsResponse, "hosts.list-hosts", Plain, |_, _| named("host");
     UpdateHostRequest => v1::Host, "hosts.update-host", Change, |_, asked| thing("host", &asked.id);
     SetHostStateRequest => v1::Host, "hosts.set-host-state", Change,

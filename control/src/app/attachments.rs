@@ -17,7 +17,7 @@ use weft_store::Revision;
 use weft_types::{AttachmentName, EnvironmentId, HostId};
 
 use super::{
-    App, AppError, Caller, EnvironmentReference, environments::rests_on, reports::health_of,
+    App, AppError, Caller, EnvironmentReference, environments::rests_on, health::AttachmentHealth,
 };
 use crate::secret::random;
 
@@ -239,6 +239,7 @@ impl App {
             let (scene, right) = (known.scene(), right.right());
             let now = self.now();
             let decision = placement::move_to(&scene, &attachment, &slot, &host, &right, now)?;
+            let decision = self.with_sessions(&attachment.record, decision)?;
             self.if_heard_of(&to.id, decision).await
         })
     }
@@ -253,6 +254,16 @@ impl App {
             self.read::<Attachment>(&known.path(name.as_str())).await?.ok_or_else(absent)?;
         let slot = self.read(&known.slot_path(&found.record.slot)).await?.ok_or_else(absent)?;
         Ok((found, slot))
+    }
+
+    fn decide_release(
+        &self,
+        known: &Known,
+        attachment: &Decoded<Attachment>,
+        slot: &Decoded<Slot>,
+    ) -> Result<Decision<()>, AppError> {
+        let decision = placement::release(&known.scene(), attachment, slot, self.now())?;
+        self.with_sessions(&attachment.record, decision)
     }
 
     /// Ends an attachment; with a generation, only that one.
@@ -273,7 +284,7 @@ impl App {
             if generation.is_some_and(|generation| generation != attachment.record.generation) {
                 return Err(AppError::Changed("attachment"));
             }
-            Ok(placement::release(&known.scene(), &attachment, &slot, self.now())?)
+            self.decide_release(&known, &attachment, &slot)
         })
     }
 
@@ -291,7 +302,7 @@ impl App {
                 Err(AppError::NotFound(_)) => return Ok(Decision::Already(())),
                 attached => attached?,
             };
-            Ok(placement::release(&known.scene(), &attachment, &slot, self.now())?)
+            self.decide_release(&known, &attachment, &slot)
         })
     }
 
@@ -327,7 +338,7 @@ impl App {
             if !is_its {
                 return Ok(Decision::Already(()));
             }
-            Ok(placement::release(&known.scene(), &attachment, &slot, self.now())?)
+            self.decide_release(&known, &attachment, &slot)
         })
     }
 
@@ -379,7 +390,7 @@ impl App {
         reference: &EnvironmentReference,
         after: Option<&str>,
         len_max: usize,
-    ) -> Result<Vec<(Attachment, Option<Health>)>, AppError> {
+    ) -> Result<Vec<(Attachment, AttachmentHealth)>, AppError> {
         let environment = self.environment(caller, Action::SeeEnvironment, reference).await?;
         let path = format!("{}/", environment.record.id);
         let after = after.map(|after| format!("{path}{after}"));
@@ -388,7 +399,7 @@ impl App {
             let with_health = found.into_iter().map(|attachment| {
                 let said = state.get::<Health>(&attachment.record.path())?;
                 let said = said.map(|health| health.record);
-                let health = health_of(state, &attachment.record, said)?;
+                let health = AttachmentHealth::of(state, &attachment.record, said)?;
                 Ok((attachment.record, health))
             });
             with_health.collect::<Result<Vec<_>, weft_model::RecordError>>()
@@ -405,13 +416,13 @@ impl App {
         caller: &Caller,
         reference: &EnvironmentReference,
         name: &AttachmentName,
-    ) -> Result<(Attachment, Option<Health>), AppError> {
+    ) -> Result<(Attachment, AttachmentHealth), AppError> {
         let environment = self.environment(caller, Action::SeeEnvironment, reference).await?;
         let path = format!("{}/{name}", environment.record.id);
         let found =
             self.read::<Attachment>(&path).await?.ok_or(AppError::NotFound("attachment"))?;
         let said = self.read::<Health>(&path).await?.map(|health| health.record);
-        let health = self.view.read(|state| health_of(state, &found.record, said))?;
+        let health = self.view.read(|state| AttachmentHealth::of(state, &found.record, said))?;
         Ok((found.record, health))
     }
 

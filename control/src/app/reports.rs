@@ -12,22 +12,18 @@ use weft_model::{
     access::{Action, Object},
     liveness::{Heartbeats, REPORT_INTERVAL, Watchman},
     placement::Decision,
-    rate::Rate,
-    record::{Attachment, Health, HealthState, Heartbeat, Host, HostState, Lost},
+    record::{Heartbeat, Host, HostState, Lost},
 };
 use weft_store::{CommitError, Condition, OPERATIONS_MAX, Revision, Transaction};
-use weft_types::{AttachmentName, EnvironmentId, HostId};
+use weft_types::HostId;
 
-use super::{App, AppError, Caller, Turn, environments::rests_on};
-use crate::view::State;
+use super::{
+    App, AppError, Caller, Turn, environments::rests_on, health::ReportedHealth,
+    peerings::ReportedPeers,
+};
 
 /// Longest version that is kept, bytes.
 const VERSION_LEN_MAX: usize = 64;
-/// How often the health of what is on one host is kept: each time is a change of the store. A host that starts anew says
-/// of each of 1,000 containers twice how it is.
-const HOST_HEALTH: Rate = Rate { burst: 4_096, interval: Duration::from_millis(20) };
-/// The same of one environment on it, so that none that changes all the time takes it from others.
-const ENVIRONMENT_HEALTH: Rate = Rate { burst: 2_048, interval: Duration::from_millis(100) };
 
 /// What is known of how a host is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,19 +43,17 @@ pub struct Report {
     pub revision: u64,
     /// How its attachments are.
     pub health: Vec<ReportedHealth>,
+    /// How its sessions are, by environment: all of those that are named.
+    pub peers: ReportedPeers,
 }
 
-/// How an attachment is, as its host says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReportedHealth {
-    /// Where.
-    pub environment: EnvironmentId,
-    /// Which.
-    pub attachment: AttachmentName,
-    /// Which one of that name.
-    pub generation: u64,
-    /// How it is.
-    pub state: HealthState,
+/// What a host is told that has said how it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// How soon it is to say something again.
+    pub next: Duration,
+    /// It is to say everything again: some of it was not kept.
+    pub again: bool,
 }
 
 impl App {
@@ -87,13 +81,12 @@ impl App {
         Ok(Signs { heartbeat, lost: lost.map(|lost| lost.record) })
     }
 
-    /// Takes what a host says. What it says of what is not its own, or not any more, is not heard. Returns how soon it
-    /// is to say something again.
+    /// Takes what a host says. What it says of what is not its own, or not any more, is not heard.
     ///
     /// # Errors
     /// [`AppError`].
-    pub async fn report(&self, caller: &Caller, report: Report) -> Result<Duration, AppError> {
-        let Report { version, revision, health } = report;
+    pub async fn report(&self, caller: &Caller, report: Report) -> Result<Heard, AppError> {
+        let Report { version, revision, health, peers } = report;
         let host = Self::calling_host(caller)?;
         caller.may(Action::ActAsHost, Object::Host(host))?;
         if version.len() > VERSION_LEN_MAX || !version.is_ascii() {
@@ -109,10 +102,9 @@ impl App {
         if is_lost {
             transact!(self, self.decide_found(&heartbeat).await)?;
         }
-        for reported in &health {
-            transact!(self, self.decide_health(host, reported).await)?;
-        }
-        Ok(REPORT_INTERVAL)
+        let health_again = self.keep_health(host, &health).await?;
+        let peers_again = self.keep_peerings(host, &peers).await?;
+        Ok(Heard { next: REPORT_INTERVAL, again: health_again || peers_again })
     }
 
     /// A host that was lost is heard of again.
@@ -253,63 +245,4 @@ impl App {
             ))),
         }
     }
-
-    /// Whether there is room for another change of health.
-    fn keeps_health(&self, host: &HostId, environment: &EnvironmentId) -> bool {
-        let accounts = [
-            ((host.clone(), None), HOST_HEALTH),
-            ((host.clone(), Some(environment.clone())), ENVIRONMENT_HEALTH),
-        ];
-        let mut healths = self.healths.lock().unwrap_or_else(PoisonError::into_inner);
-        healths.take(accounts, self.clock.passed()).is_ok()
-    }
-
-    async fn decide_health(
-        &self,
-        host: &HostId,
-        reported: &ReportedHealth,
-    ) -> Result<Decision<()>, AppError> {
-        let health = Health {
-            environment: reported.environment.clone(),
-            attachment: reported.attachment.clone(),
-            generation: reported.generation,
-            state: reported.state,
-            since: self.now(),
-        };
-        let attachment: Option<Decoded<Attachment>> = self.read(&health.path()).await?;
-        let its = |attachment: &Decoded<Attachment>| {
-            let Attachment { host: on, generation, .. } = &attachment.record;
-            on == host && *generation == health.generation
-        };
-        let Some(attachment) = attachment.filter(its) else { return Ok(Decision::Already(())) };
-        let before: Option<Decoded<Health>> = self.read(&health.path()).await?;
-        let is_known = before.as_ref().is_some_and(|before| {
-            (before.record.generation, before.record.state) == (health.generation, health.state)
-        });
-        if is_known {
-            return Ok(Decision::Already(()));
-        }
-        if !self.keeps_health(host, &health.environment) {
-            // It says again how everything is; what it says then is newer.
-            return Ok(Decision::Already(()));
-        }
-        let transaction = rests_on(Transaction::new(), &attachment)?;
-        Ok(Decision::Commit(transaction.put(health.key()?, health.encode()?), ()))
-    }
-}
-
-/// How an attachment is: not well when its host is lost, whatever was said before.
-pub(super) fn health_of(
-    state: &State,
-    attachment: &Attachment,
-    said: Option<Health>,
-) -> Result<Option<Health>, RecordError> {
-    let Some(lost) = state.get::<Lost>(attachment.host.as_str())? else { return Ok(said) };
-    Ok(Some(Health {
-        environment: attachment.environment.clone(),
-        attachment: attachment.name.clone(),
-        generation: attachment.generation,
-        state: HealthState::Unhealthy,
-        since: lost.record.since,
-    }))
 }

@@ -16,7 +16,7 @@ use weft_model::{
     policy::Policy,
     record::{
         Address, Attachment, Authority, Binding, Drain, Environment, EnvironmentName,
-        EnvironmentState, Grant, Health, Invitation, JoinToken, Membership, Remains, Role,
+        EnvironmentState, Grant, Health, Invitation, JoinToken, Membership, Peering, Remains, Role,
         SealedSecret, Secret, SecretUsage, Service, Session, Slot, Token, Usage,
     },
 };
@@ -33,7 +33,7 @@ const PURGE: Word = Word::new("environments.purge");
 const TIDY_LEN_MAX: usize = 1_000;
 
 /// What belongs to an environment: kinds whose paths begin with its id.
-const OWNED: [&str; 15] = [
+const OWNED: [&str; 16] = [
     Address::KIND,
     Attachment::KIND,
     Authority::KIND,
@@ -41,6 +41,7 @@ const OWNED: [&str; 15] = [
     Drain::KIND,
     Grant::KIND,
     Health::KIND,
+    Peering::KIND,
     Policy::KIND,
     Role::KIND,
     SealedSecret::KIND,

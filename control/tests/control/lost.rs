@@ -262,3 +262,60 @@ async fn a_lost_host_that_comes_back_has_lost_what_moved_and_is_not_heard_about_
     let there = attachments.get_attachment(with(get(), &owner)).await.unwrap().into_inner();
     assert_eq!((there.host.as_str(), there.generation), ("host-b", moved.generation));
 }
+
+#[tokio::test]
+async fn a_host_that_says_nothing_takes_no_name_away_and_none_when_it_begins_anew() {
+    let plane = Plane::start().await;
+    let owner = plane.site.organisation("acme").await;
+    let shop = plane.site.environment(&owner, "acme", "shop").await;
+    let (a, b) = (plane.site.enrol("host-a").await, plane.site.enrol("host-b").await);
+    for host in ["host-a", "host-b"] {
+        plane.site.allow(&shop.id, host).await;
+    }
+    let (mut a, mut b) = (plane.site.agent(&a).await, plane.site.agent(&b).await);
+    let attach = |name: &str| v1::AttachRequest {
+        environment: shop.id.clone(),
+        name: name.to_owned(),
+        ..Default::default()
+    };
+    let web = a.attach(attach("web")).await.unwrap().into_inner();
+    b.attach(attach("db")).await.unwrap();
+    let interface = |state: v1::InterfaceState| v1::ReportRequest {
+        attachments: vec![v1::ActualAttachment {
+            environment: shop.id.clone(),
+            name: "web".to_owned(),
+            generation: web.generation,
+            interface: state.into(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    // What the other host answers names from.
+    let mut known_to_b = async || {
+        let mut watch = b.watch(v1::WatchRequest { revision: 0 }).await.unwrap().into_inner();
+        let known = next(&mut watch).await.unwrap().updates.into_iter();
+        let mut web = known.filter_map(|update| match update.update {
+            Some(Update::Service(service)) if service.name == "web" => Some(service),
+            _ => None,
+        });
+        let instance = web.next().unwrap().instances.remove(0);
+        (instance.state(), instance.addresses)
+    };
+    let named = |state| (state, web.addresses.clone());
+    a.report(interface(v1::InterfaceState::Up)).await.unwrap();
+    assert_eq!(known_to_b().await, named(v1::InstanceState::Healthy));
+    // Its connection is down for a while: as long as it is not lost, nothing is different, and then it is what is named
+    // when nobody else is healthy.
+    for _ in 0..LOST_AFTER.as_secs() / REPORT_INTERVAL.as_secs() - 2 {
+        plane.tick(&mut []).await;
+        assert_eq!(known_to_b().await, named(v1::InstanceState::Healthy));
+    }
+    plane.pass(&mut []).await;
+    assert_eq!(plane.presence("host-a").await, HostPresence::Lost);
+    assert_eq!(known_to_b().await, named(v1::InstanceState::Unhealthy));
+    // It is heard again, over a new connection; its daemon has begun anew and makes its interfaces again.
+    a.report(interface(v1::InterfaceState::Pending)).await.unwrap();
+    assert_eq!(known_to_b().await, named(v1::InstanceState::Healthy));
+    a.report(interface(v1::InterfaceState::Failed)).await.unwrap();
+    assert_eq!(known_to_b().await, named(v1::InstanceState::Unhealthy));
+}

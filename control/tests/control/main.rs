@@ -29,6 +29,7 @@ mod organisations;
 mod purges;
 mod races;
 mod registry;
+mod reports;
 mod secrets;
 mod settings;
 mod signer;

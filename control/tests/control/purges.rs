@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use weft_control::{
     AppError, Clock,
-    app::{AttachWish, EnvironmentReference, HostWish, NewToken, StateChange},
+    app::{
+        AttachWish, EnvironmentReference, HostWish, NewToken, Report, ReportedHealth, StateChange,
+    },
 };
 use weft_control_api::v1::{
     self, EnvironmentRole, OrganisationRole, secrets_client::SecretsClient,
     services_client::ServicesClient,
 };
 use weft_model::{
-    SlotName, access,
-    record::{Share, SlotKey},
+    SlotName,
+    access::{self, Actor},
+    record::{Interface, PeerSession, Share, SlotKey},
 };
 use weft_store::{Fault, Store};
 use weft_types::HostId;
@@ -56,7 +59,18 @@ async fn fill(site: &Site, called: &str, host: &HostId) -> Made {
         addresses: Vec::new(),
         share: Share::default(),
     };
-    site.app.create_attachment(&caller, &reference, &wish).await.unwrap();
+    let web = site.app.create_attachment(&caller, &reference, &wish).await.unwrap();
+    let health = ReportedHealth {
+        environment: web.environment.clone(),
+        attachment: web.name,
+        generation: web.generation,
+        state: None,
+        interface: Some(Interface::Up),
+    };
+    let session = PeerSession { is_up: true, key_age_ms: 1, error: String::new() };
+    let peers = [(web.environment, [("host-b".parse().unwrap(), session)].into())].into();
+    let report = Report { health: vec![health], peers, ..Report::default() };
+    site.app.report(&site.caller(Actor::Host(host.clone())), report).await.unwrap();
     let channel = site.connect(None).await;
     let put = v1::PutServiceRequest {
         environment: name(&shop),

@@ -249,6 +249,10 @@ async fn what_is_the_operators_is_nobody_elses() {
             hosts.get_host(caller.request(absent)).await,
         );
         assert_eq!(said(get), said(absent));
+        let report =
+            |id: &str| caller.request(v1::GetHostReportRequest { id: id.to_owned(), page: None });
+        let get = hosts.get_host_report(report("host-a")).await;
+        assert_eq!(said(get), said(hosts.get_host_report(report("host-z")).await));
     }
 }
 

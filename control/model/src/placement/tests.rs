@@ -198,7 +198,8 @@ fn an_attachment_is_made_moved_and_released() {
         environment: environment(),
         attachment: made.name.clone(),
         generation: made.generation,
-        state: crate::record::HealthState::Healthy,
+        state: Some(crate::record::HealthState::Healthy),
+        interface: Some(crate::record::Interface::Up),
         since: UnixMs(6),
     });
     let host_b: Decoded<Host> = store.get("host-b").unwrap();

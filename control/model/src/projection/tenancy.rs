@@ -176,6 +176,11 @@ impl Tenancy {
         self.on_host.contains_key(host)
     }
 
+    /// What is to be on a host, whether it takes part or not.
+    pub(super) fn on(&self, host: &HostId) -> Option<&BTreeSet<AttachmentName>> {
+        self.on_host.get(host)
+    }
+
     pub(super) fn members(&self) -> impl Iterator<Item = &HostId> {
         self.members.keys()
     }
@@ -347,7 +352,7 @@ impl Tenancy {
             return InstanceState::Unhealthy;
         }
         let health = self.health.get(name).filter(|health| health.generation == *generation);
-        match health.map(|health| health.state) {
+        match health.and_then(Health::overall) {
             None | Some(HealthState::Healthy) => InstanceState::Healthy,
             Some(HealthState::Starting) => InstanceState::Starting,
             Some(HealthState::Unhealthy) => InstanceState::Unhealthy,

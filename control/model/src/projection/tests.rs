@@ -11,8 +11,8 @@ use crate::{
     policy::{Policy, Verdict},
     record::{
         Attachment, Authority, AuthorityState, Basis, Capacity, Drain, Endpoint, Environment,
-        EnvironmentState, Health, HealthState, Lifetimes, OtherNames, Place, Port, Protocol,
-        Quotas, Record, Role, Service, Share, SlotKey, UnixMs,
+        EnvironmentState, Health, HealthState, Interface, Lifetimes, OtherNames, Place, Port,
+        Protocol, Quotas, Record, Role, Service, Share, SlotKey, UnixMs,
     },
 };
 
@@ -228,13 +228,16 @@ fn only_what_answers_is_healthy() {
         put(&attachment(0, 0, 0, 7)),
     ];
     projection.apply(Revision(1), facts.iter().map(fact));
-    let health = |state, generation| Health {
+    let said = |state, interface| Health {
         environment: "env-a".parse().unwrap(),
         attachment: "web-0".parse().unwrap(),
-        generation,
+        generation: 7,
         state,
+        interface,
         since: UnixMs(0),
     };
+    let health = |state, generation| Health { generation, ..said(Some(state), None) };
+    let failed = || Some(Interface::Failed { error: "no such namespace".to_owned() });
     let lost = Lost { host: "host-a".parse().unwrap(), since: UnixMs(0) };
     let drain = |generation| Drain {
         environment: "env-a".parse().unwrap(),
@@ -257,6 +260,15 @@ fn only_what_answers_is_healthy() {
         (deleted::<Drain>("env-a/web-0"), InstanceState::Healthy),
         (deleted::<Health>("env-a/web-0"), InstanceState::Healthy),
         (put(&host(0, HostState::Cordoned, "p", 1)), InstanceState::Healthy),
+        (put(&said(None, Some(Interface::Pending))), InstanceState::Starting),
+        (put(&said(None, Some(Interface::Up))), InstanceState::Healthy),
+        (put(&said(None, failed())), InstanceState::Unhealthy),
+        // Both have to be good.
+        (put(&said(Some(HealthState::Healthy), failed())), InstanceState::Unhealthy),
+        (put(&said(Some(HealthState::Healthy), Some(Interface::Pending))), InstanceState::Starting),
+        (put(&said(Some(HealthState::Starting), Some(Interface::Up))), InstanceState::Starting),
+        (put(&said(Some(HealthState::Healthy), Some(Interface::Up))), InstanceState::Healthy),
+        (put(&Health { generation: 6, ..said(None, failed()) }), InstanceState::Healthy),
     ] {
         revision += 1;
         projection.apply(Revision(revision), [fact(&change)]);
@@ -283,6 +295,16 @@ fn what_is_forgotten_is_said() {
 fn only_what_hosts_know_of_is_a_fact() {
     let other = Key::new("secret/env-a/password/1").unwrap();
     assert_eq!(Fact::of(&Change::Deleted(other)).unwrap(), None);
+}
+
+fn states() -> impl Strategy<Value = Option<HealthState>> {
+    let states = [HealthState::Starting, HealthState::Healthy, HealthState::Unhealthy];
+    prop::option::of(prop::sample::select(states.to_vec()))
+}
+
+fn interfaces() -> impl Strategy<Value = Option<Interface>> {
+    let failed = Interface::Failed { error: "it is gone".to_owned() };
+    prop::option::of(prop::sample::select(vec![Interface::Pending, Interface::Up, failed]))
 }
 
 fn changes() -> impl Strategy<Value = Change> {
@@ -323,13 +345,16 @@ fn changes() -> impl Strategy<Value = Change> {
             version: port.into(),
         })),
         1 => e.clone().prop_map(|e| deleted::<Service>(&format!("{}/web", ENVIRONMENTS[e]))),
-        1 => (e.clone(), a.clone(), 1u64..3).prop_map(move |(e, a, generation)| put(&Health {
-            environment: id(e),
-            attachment: ATTACHMENTS[a].parse().unwrap(),
-            generation,
-            state: HealthState::Unhealthy,
-            since: UnixMs(0),
-        })),
+        2 => (e.clone(), a.clone(), 1u64..3, states(), interfaces()).prop_map(
+            move |(e, a, generation, state, interface)| put(&Health {
+                environment: id(e),
+                attachment: ATTACHMENTS[a].parse().unwrap(),
+                generation,
+                state,
+                interface,
+                since: UnixMs(0),
+            }),
+        ),
         1 => (e.clone(), a.clone(), 1u64..3).prop_map(move |(e, a, generation)| put(&Drain {
             environment: id(e),
             attachment: ATTACHMENTS[a].parse().unwrap(),

@@ -70,7 +70,7 @@ impl Catalogue {
                 (_, _, Some(Fact::Of(_, EnvironmentFact::Health(_, Some(health)))))
                     if health.generation == attachment.generation =>
                 {
-                    InstanceState::Unhealthy
+                    expected_of(&health)
                 }
                 _ => InstanceState::Healthy,
             };
@@ -97,6 +97,17 @@ impl Catalogue {
             }
         }
         Self(services)
+    }
+}
+
+/// How it is for others, said in another way.
+fn expected_of(health: &Health) -> InstanceState {
+    match (health.state, &health.interface) {
+        (Some(HealthState::Unhealthy), _) | (_, Some(Interface::Failed { .. })) => {
+            InstanceState::Unhealthy
+        }
+        (Some(HealthState::Starting), _) | (_, Some(Interface::Pending)) => InstanceState::Starting,
+        (Some(HealthState::Healthy) | None, Some(Interface::Up) | None) => InstanceState::Healthy,
     }
 }
 
