@@ -14,9 +14,9 @@ pub struct ActualAttachment {
     pub environment: EnvironmentId,
     /// Which.
     pub name: AttachmentName,
-    /// Its interface is there.
+    /// Its interface is there, and workers serve it.
     pub is_up: bool,
-    /// Why it is not; empty when nothing is wrong.
+    /// Why it is not; empty when nothing is wrong, and it will be there.
     pub error: String,
 }
 

@@ -216,6 +216,7 @@ impl Agent {
                 &self.documents,
                 self.applied,
                 &self.caller.settings.version,
+                Instant::now(),
             );
             live.unheard_since.get_or_insert_with(Instant::now);
             live.tasks.spawn(task::report(live.client.clone(), report));
@@ -336,9 +337,9 @@ impl Agent {
                 // It has ended here, whether the control plane has heard of it or not.
                 reply.into_iter().for_each(|reply| drop(reply.send(Ok(()))));
             }
-            Done::Reported(Ok(next)) => {
+            Done::Reported(Ok((next, again))) => {
                 live.unheard_since = None;
-                live.reports.done(next, now);
+                live.reports.done(next, again, now);
                 self.heard(Vec::new());
             }
             Done::Reported(Err(status)) => {

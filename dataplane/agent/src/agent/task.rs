@@ -32,7 +32,8 @@ pub(super) enum Done {
     Leaf(EnvironmentId, Result<Box<Leaf>, String>),
     Attached(NewAttachment, Box<Result<v1::Attachment, Status>>),
     Released(Release, Result<(), Status>),
-    Reported(Result<Duration, Status>),
+    /// How soon it is told again, and whether everything.
+    Reported(Result<(Duration, bool), Status>),
     Renewed(Result<Box<(NewKey, v1::RenewHostCertificateResponse)>, String>),
 }
 
@@ -86,8 +87,10 @@ pub(super) async fn release(mut client: Client, release: Release) -> Done {
 
 pub(super) async fn report(mut client: Client, report: v1::ReportRequest) -> Done {
     let reported = client.report(call(report)).await;
-    let next = |answer: tonic::Response<v1::ReportResponse>| answer.into_inner().next_ms.into();
-    Done::Reported(reported.map(next).map(Duration::from_millis))
+    Done::Reported(reported.map(|answer| {
+        let v1::ReportResponse { next_ms, again } = answer.into_inner();
+        (Duration::from_millis(next_ms.into()), again)
+    }))
 }
 
 /// Asks for the next certificate of the installation, with a key that is kept before anybody hears of it.
