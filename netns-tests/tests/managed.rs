@@ -246,7 +246,7 @@ fn other_names_are_asked_outside_where_an_operator_says_so() {
             let mut told = || {
                 site.weft(&forward)?.ok()?;
                 answered()?;
-                site.kill_control()?;
+                site.kill_control(0)?;
                 site.daemon("host-a")?.kill()?;
                 site.start_host("host-a")?;
                 answered()?;
