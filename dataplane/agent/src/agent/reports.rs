@@ -20,6 +20,9 @@ const AGAIN: Duration = Duration::from_secs(5);
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How often it is told how old keys are, when nothing else changes.
 const KEYS_AGAIN: Duration = Duration::from_secs(600);
+/// So long after something about attachments has changed it is told soon that one is there now: nobody is sent to one that
+/// is told to be pending.
+const HURRY: Duration = Duration::from_secs(20);
 /// Most attachments that are told at a time; the others are told a moment later.
 const ATTACHMENTS_MAX: usize = 1_024;
 /// The same of peers. Of an environment that has more, those without a session are told first, and the others not.
@@ -51,6 +54,12 @@ pub(super) struct Reports {
     peers: BTreeMap<EnvironmentId, Told>,
     /// There is more than one report may have.
     is_more: bool,
+    /// An attachment is not there yet, and may soon be.
+    is_pending: bool,
+    /// Until when that is told soon.
+    hurry_until: Instant,
+    /// Something is there since the last report.
+    is_news: bool,
     runs: bool,
     next: Instant,
 }
@@ -61,6 +70,9 @@ impl Reports {
             attachments: BTreeMap::new(),
             peers: BTreeMap::new(),
             is_more: false,
+            is_pending: false,
+            hurry_until: now,
+            is_news: false,
             runs: false,
             next: now,
         }
@@ -79,8 +91,11 @@ impl Reports {
         version: &str,
         now: Instant,
     ) -> v1::ReportRequest {
-        (self.is_more, self.runs) = (false, true);
+        (self.is_more, self.is_news, self.runs) = (false, false, true);
         let attachments = self.take_attachments(attachments(actual, documents));
+        if !attachments.is_empty() {
+            self.hurry_until = now + HURRY;
+        }
         let (peers, without_peers) = self.take_peers(peers(actual, documents), now);
         let version = version.to_owned();
         v1::ReportRequest { revision: applied, version, attachments, peers, without_peers }
@@ -92,6 +107,9 @@ impl Reports {
         now: BTreeMap<(EnvironmentId, AttachmentName), v1::ActualAttachment>,
     ) -> Vec<v1::ActualAttachment> {
         self.attachments.retain(|key, _| now.contains_key(key));
+        let is_pending =
+            |said: &v1::ActualAttachment| said.interface() == v1::InterfaceState::Pending;
+        self.is_pending = now.values().any(is_pending);
         let mut told = Vec::new();
         for (key, said) in now {
             if self.attachments.get(&key) == Some(&said) {
@@ -135,9 +153,17 @@ impl Reports {
         (some, without)
     }
 
+    /// An attachment was made, or will be in a moment: it is told soon.
+    pub(super) fn soon(&mut self, now: Instant) {
+        (self.is_news, self.hurry_until) = (true, now + HURRY);
+        self.next = self.next.min(now + PAUSE.0);
+    }
+
     /// The control plane has heard it, and wants to be told again, of everything if it says so.
     pub(super) fn done(&mut self, next: Duration, everything: bool, now: Instant) {
-        let next = if self.is_more { PAUSE.0 } else { next.clamp(PAUSE.0, PAUSE.1) };
+        let hurries = self.is_pending && now < self.hurry_until;
+        let is_soon = self.is_more || self.is_news || hurries;
+        let next = if is_soon { PAUSE.0 } else { next.clamp(PAUSE.0, PAUSE.1) };
         if everything {
             *self = Self::new(now);
         }

@@ -313,7 +313,10 @@ impl Agent {
                         let generation = granted.generation;
                         self.give_back(Release { environment, name, generation }).await;
                     }
-                    Ok(granted) => self.attached(new, &granted, asked.reply, dataplane).await,
+                    Ok(granted) => {
+                        self.attached(new, &granted, asked.reply, dataplane).await;
+                        live.reports.soon(now);
+                    }
                     Err(status) => {
                         if is_definite(&status) {
                             // What an earlier call was granted, and nobody heard of, is another matter.

@@ -1,11 +1,15 @@
 //! What a host does with what it is told.
 
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
 use weft_agent::RequestError;
+use weft_control_api::v1;
 use weft_dns::Outside;
 use weft_proto::policy::Rules;
 use weft_types::EnvironmentId;
 
-use crate::site::{Host, Site, wanted};
+use crate::site::{Host, PATIENCE, Site, wanted};
 
 #[tokio::test]
 async fn an_attachment_brings_its_addresses_and_a_certificate() {
@@ -34,6 +38,33 @@ async fn an_attachment_brings_its_addresses_and_a_certificate() {
     assert!(matches!(host.handle.attach(reserved).await, Err(RequestError::Invalid(_))));
     let gone = host.handle.detach(acme.clone(), "web".parse().unwrap()).await;
     assert!(matches!(gone, Err(RequestError::NotFound(_))), "{gone:?}");
+}
+
+#[tokio::test]
+async fn the_control_plane_hears_which_interfaces_are_there() {
+    let site = Site::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut host = Host::start(&site.settings("host-a").await, folder.path());
+    let acme = site.environment("prod").await;
+    host.status(|status| status.is_connected).await;
+    site.allow(&acme, "host-a").await;
+    // Nobody on the host has asked for this one.
+    site.place(&acme, "later", "host-a").await;
+    assert_eq!(host.attach(&acme, "web").await, Ok(true));
+    host.until(|desired| desired.environments.len() == 1).await;
+    let heard = async {
+        loop {
+            let all = site.attachments(&acme).await;
+            let [later, web] = &all[..] else { panic!("{all:?}") };
+            let is_up = web.interface() == v1::InterfaceState::Up;
+            if is_up && later.interface() == v1::InterfaceState::Pending {
+                return (web.health(), later.health());
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let health = timeout(PATIENCE, heard).await.unwrap();
+    assert_eq!(health, (v1::HealthState::Healthy, v1::HealthState::Starting));
 }
 
 #[tokio::test]

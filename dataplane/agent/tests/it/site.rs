@@ -40,7 +40,7 @@ use crate::held::Held;
 const PASSWORD: &str = "correct horse battery staple";
 const NAME: &str = "127.0.0.1";
 /// Longest wait for something that is to happen.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A control plane.
 pub(crate) struct Site {

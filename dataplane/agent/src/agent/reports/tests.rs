@@ -54,10 +54,11 @@ fn everything_is_told_once_and_then_what_changes() {
     let age = Some(Duration::from_secs(1));
     let down = || vec![peer("acme", "host-b", None)];
     let up = |age| vec![peer("acme", "host-b", age)];
-    assert_eq!(told(&mut reports, vec![web(false, "")], down()), (1, 1, 0));
+    let failed = || vec![web(false, "it is gone")];
+    assert_eq!(told(&mut reports, failed(), down()), (1, 1, 0));
     assert!(!reports.is_due(now + Duration::from_secs(9)));
     assert!(reports.is_due(now + Duration::from_secs(10)));
-    assert_eq!(told(&mut reports, vec![web(false, "")], down()), (0, 0, 0));
+    assert_eq!(told(&mut reports, failed(), down()), (0, 0, 0));
     assert_eq!(told(&mut reports, vec![web(true, "")], down()), (1, 0, 0));
     assert_eq!(told(&mut reports, vec![web(true, "")], up(age)), (0, 1, 0));
     assert_eq!(told(&mut reports, vec![web(true, "")], up(age.map(|a| a * 2))), (0, 0, 0));
@@ -90,6 +91,32 @@ fn how_an_interface_is_is_told_of_all_that_is_to_be_here_and_of_nothing_else() {
         let told = tell(&mut Reports::new(now), actual, &documents(&["acme"], &[]), now);
         assert_eq!(told.attachments, []);
     }
+}
+
+#[test]
+fn what_was_not_there_yet_is_told_soon_when_it_is() {
+    let (now, known) = (Instant::now(), documents(&["acme"], &[("acme", "web")]));
+    let mut reports = Reports::new(now);
+    let second = Duration::from_secs(1);
+    let is_soon = |reports: &mut Reports, web, at| {
+        tell(reports, Actual { attachments: vec![web], peers: Vec::new() }, &known, at);
+        reports.is_due(at + second)
+    };
+    assert!(is_soon(&mut reports, web(false, ""), now));
+    assert!(is_soon(&mut reports, web(false, ""), now + HURRY - second));
+    assert!(!is_soon(&mut reports, web(false, ""), now + HURRY), "not for ever");
+    // Its container has come.
+    let now = now + HURRY + second;
+    reports.soon(now);
+    assert!(!reports.is_due(now) && reports.is_due(now + second));
+    assert!(is_soon(&mut reports, web(false, ""), now + second), "it is being made");
+    assert!(!is_soon(&mut reports, web(true, ""), now + second));
+    // Also while a report is on its way.
+    let actual = Actual { attachments: vec![web(true, "")], peers: Vec::new() };
+    reports.take(&actual, &known, 3, "0.1.0", now);
+    reports.soon(now);
+    reports.done(second * 10, false, now);
+    assert!(reports.is_due(now + second));
 }
 
 #[test]
@@ -129,12 +156,14 @@ fn what_is_too_much_for_one_report_is_told_in_the_next() {
         (0..len).map(move |n| peer(environment, &format!("host-{n}"), None))
     };
     let peers = many("acme", PEERS_MAX - 1).chain(many("globex", 2)).chain(many("initech", 1));
-    let actual = Actual { attachments: Vec::new(), peers: peers.collect() };
+    let there =
+        names.iter().map(|name| ActualAttachment { name: name.parse().unwrap(), ..web(true, "") });
+    let actual = Actual { attachments: there.collect(), peers: peers.collect() };
     let mut reports = Reports::new(now);
     let mut told = || {
         let told = tell(&mut reports, actual.clone(), &known, now);
-        let is_more = reports.is_due(now + PAUSE.0);
-        (told.attachments.len(), told.peers.len(), is_more)
+        let is_soon = reports.is_due(now + PAUSE.0);
+        (told.attachments.len(), told.peers.len(), is_soon)
     };
     assert_eq!(told(), (ATTACHMENTS_MAX, PEERS_MAX, true));
     assert_eq!(told(), (1, 2, false));
