@@ -254,9 +254,11 @@ impl From<PlacementError> for AppError {
             }
             // As if there were no such environment: a host learns nothing of those that it has no right to.
             E::NoRight(_) => Self::NotFound("environment"),
-            E::Name { .. } | E::Slot { .. } | E::SlotAddress { .. } | E::Role { .. } => {
-                Self::Exists(error.to_string())
-            }
+            E::Name { .. }
+            | E::Differs { .. }
+            | E::Slot { .. }
+            | E::SlotAddress { .. }
+            | E::Role { .. } => Self::Exists(error.to_string()),
             E::Address(IpamError::Taken { .. } | IpamError::Quarantined { .. }) => {
                 Self::Exists(error.to_string())
             }

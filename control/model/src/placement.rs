@@ -70,6 +70,20 @@ pub enum PlacementError {
         /// Where it is.
         host: HostId,
     },
+    /// It is there already and is asked for again, and not as it is.
+    #[error(
+        "{name} is there already with {field} {has}, not {wanted}; release it to have another one"
+    )]
+    Differs {
+        /// Which.
+        name: AttachmentName,
+        /// Field of what was asked for.
+        field: &'static str,
+        /// What it has there.
+        has: String,
+        /// What was asked for.
+        wanted: String,
+    },
     /// The name is a role of the service: under it, two things would be found.
     #[error("{name} is a role of {service}: an attachment of it has another name")]
     Role {
@@ -189,7 +203,8 @@ pub fn unreserve(
     Ok(Decision::Commit(draft.finish()?, ()))
 }
 
-/// A new attachment.
+/// A new attachment. One that is there already is left as it is: what is asked for must be so, and what is not said may be
+/// as it likes.
 ///
 /// # Errors
 /// [`PlacementError`].
@@ -213,6 +228,7 @@ pub fn attach(
         if let Some(slot) = slot {
             has_wanted(&slot.record, &request.wanted)?;
         }
+        is_as_asked(attachment, request)?;
         return Ok(Decision::Already(attachment.clone()));
     }
     takes_new(host)?;
@@ -234,7 +250,7 @@ pub fn attach(
         host: host.id.clone(),
         generation: draft.next_generation(),
         basis,
-        share: request.share,
+        share: request.share.unwrap_or_default(),
         created: now,
     };
     draft.absent::<Attachment>(&attachment.path())?;
@@ -346,6 +362,31 @@ fn is_no_role(scene: &Scene<'_>, request: &AttachRequest<'_>) -> Result<(), Plac
         return Err(PlacementError::Role { name: name.clone(), service: service.clone() });
     }
     Ok(())
+}
+
+/// A share and a grant that are asked for are those that it has.
+fn is_as_asked(attachment: &Attachment, request: &AttachRequest<'_>) -> Result<(), PlacementError> {
+    let differs = |field, has: String, wanted: String| PlacementError::Differs {
+        name: attachment.name.clone(),
+        field,
+        has,
+        wanted,
+    };
+    if let Some(wanted) = request.share.filter(|wanted| *wanted != attachment.share) {
+        return Err(differs("share", attachment.share.to_string(), wanted.to_string()));
+    }
+    match (&request.right, &attachment.basis) {
+        (Right::Grant(wanted), Basis::Grant(has)) if wanted.record.id == *has => Ok(()),
+        (Right::Grant(wanted), has) => {
+            let has = match has {
+                Basis::Grant(has) => has.to_string(),
+                Basis::Binding => "none".to_owned(),
+            };
+            Err(differs("grant", has, wanted.record.id.to_string()))
+        }
+        // None is asked for.
+        (Right::Binding(_), _) => Ok(()),
+    }
 }
 
 fn has_wanted(slot: &Slot, wanted: &[IpAddr]) -> Result<(), PlacementError> {

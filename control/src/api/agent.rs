@@ -10,7 +10,7 @@ use weft_control_api::v1::{
 };
 use weft_model::{
     projection::{Document, DocumentId, Update},
-    record::{Capacity, Share},
+    record::Capacity,
 };
 use zeroize::Zeroizing;
 
@@ -65,7 +65,7 @@ fn attach_wish(
         slot: convert::slot(request.slot.as_ref(), &request.name)?,
         host: HostWish { id: host, grant: convert::optional("grant", &request.grant)? },
         addresses: convert::parse_all("addresses", &request.addresses)?,
-        share: Share::default(),
+        share: None,
     })
 }
 

@@ -114,9 +114,9 @@ pub(super) fn addresses(addresses: &[IpAddr]) -> Vec<String> {
     addresses.iter().map(ToString::to_string).collect()
 }
 
-pub(super) fn share(share: Option<&v1::AttachmentShare>) -> Result<Share, AppError> {
+pub(super) fn share(share: Option<&v1::AttachmentShare>) -> Result<Option<Share>, AppError> {
     const WEIGHT_MAX: u32 = 10_000;
-    let Some(share) = share else { return Ok(Share::default()) };
+    let Some(share) = share else { return Ok(None) };
     let weight = match share.weight {
         0 => Share::default().weight,
         weight => u16::try_from(weight).ok().filter(|_| weight <= WEIGHT_MAX).ok_or_else(|| {
@@ -124,7 +124,7 @@ pub(super) fn share(share: Option<&v1::AttachmentShare>) -> Result<Share, AppErr
         })?,
     };
     let egress_mbit_max = Some(share.egress_mbit_max).filter(|max| *max > 0);
-    Ok(Share { weight, egress_mbit_max })
+    Ok(Some(Share { weight, egress_mbit_max }))
 }
 
 pub(super) fn share_message(share: Share) -> Option<v1::AttachmentShare> {

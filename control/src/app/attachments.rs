@@ -47,7 +47,7 @@ pub struct AttachWish {
     /// Addresses that it must have.
     pub addresses: Vec<IpAddr>,
     /// What it may send.
-    pub share: Share,
+    pub share: Option<Share>,
 }
 
 /// What a grant is to give.

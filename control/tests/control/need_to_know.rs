@@ -10,7 +10,7 @@ use weft_control::{
 use weft_model::{
     Record, SlotName,
     access::Actor,
-    record::{Environment, Share, SlotKey},
+    record::{Environment, SlotKey},
 };
 use weft_pki::{KeyKind, request};
 use weft_store::Store;
@@ -36,7 +36,7 @@ fn wish(host: &str) -> AttachWish {
         slot: SlotKey { service: "web".parse().unwrap(), slot: SlotName::Stable(0) },
         host: HostWish { id: host.parse().unwrap(), grant: None },
         addresses: Vec::new(),
-        share: Share::default(),
+        share: None,
     }
 }
 

@@ -15,7 +15,7 @@ use weft_control_api::v1::{
 use weft_model::{
     SlotName,
     access::{self, Actor},
-    record::{Interface, PeerSession, Share, SlotKey},
+    record::{Interface, PeerSession, SlotKey},
 };
 use weft_store::{Fault, Store};
 use weft_types::HostId;
@@ -57,7 +57,7 @@ async fn fill(site: &Site, called: &str, host: &HostId) -> Made {
         slot: SlotKey { service: "web".parse().unwrap(), slot: SlotName::Stable(0) },
         host: HostWish { id: host.clone(), grant: None },
         addresses: Vec::new(),
-        share: Share::default(),
+        share: None,
     };
     let web = site.app.create_attachment(&caller, &reference, &wish).await.unwrap();
     let health = ReportedHealth {

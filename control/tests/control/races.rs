@@ -15,8 +15,7 @@ use weft_model::{
     access::{Actor, EnvironmentRole},
     policy::Verdict,
     record::{
-        Attachment, Binding, Environment, Organisation, Quotas, Roster, Share, SlotKey, Token,
-        Usage, User,
+        Attachment, Binding, Environment, Organisation, Quotas, Roster, SlotKey, Token, Usage, User,
     },
 };
 use weft_store::{Key, Store};
@@ -137,7 +136,7 @@ impl Race {
             slot: SlotKey { service: "web".parse().unwrap(), slot: SlotName::Stable(0) },
             host: HostWish { id: host.clone(), grant: None },
             addresses: Vec::new(),
-            share: Share::default(),
+            share: None,
         };
         app.create_attachment(&self.owner, &shop(), &wish).await
     }

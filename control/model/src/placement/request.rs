@@ -49,6 +49,6 @@ pub struct AttachRequest<'a> {
     pub right: Right<'a>,
     /// Addresses that it must have, at most one for each subnet; any without.
     pub wanted: Vec<IpAddr>,
-    /// What it may send.
-    pub share: Share,
+    /// What it may send; without, what it may already, or what every attachment may.
+    pub share: Option<Share>,
 }

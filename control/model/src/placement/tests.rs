@@ -126,7 +126,7 @@ impl View {
             host: &host,
             right: Right::Binding(&binding),
             wanted: Vec::new(),
-            share: Share::default(),
+            share: None,
         };
         let existing = self.attachment(&request.name);
         attach(&self.scene(), &request, self.slot(slot).as_ref(), existing.as_ref(), UnixMs(now))
@@ -301,6 +301,51 @@ fn a_name_and_a_slot_are_of_one() {
     assert!(matches!(view.attach("db", &slot(0), "host-b", 1), Err(PlacementError::Name { .. })));
     let slot = view.attach("db-2", &slot(0), "host-b", 1).unwrap_err();
     assert_eq!(slot.to_string(), "0 of db is filled by db");
+}
+
+#[test]
+fn what_is_asked_for_again_is_as_it_is_or_is_refused_by_the_name_of_the_field() {
+    let mut store = store(Quotas::default());
+    let share = Share { weight: 200, egress_mbit_max: Some(50) };
+    let grant = |n: u8| Grant {
+        environment: environment(),
+        id: GrantId::from_random(&[n; 10]),
+        slot: slot(0),
+        host: "host-a".parse().unwrap(),
+        attempt: n.into(),
+        expires: UnixMs(100),
+        secrets: BTreeSet::new(),
+        used_by: None,
+    };
+    [1, 2].into_iter().for_each(|n| store.put(&grant(n)));
+    let host: Decoded<Host> = store.get("host-a").unwrap();
+    let ask = |store: &Plain, grant: Option<&Grant>, share| {
+        let (view, name) = (View::of(store), "db".parse().unwrap());
+        let by_grant = grant.map(|grant| store.get(&grant.path()).unwrap());
+        let binding = store.get(&format!("{}/host-a", environment())).unwrap();
+        let right = by_grant.as_ref().map_or(Right::Binding(&binding), Right::Grant);
+        let (wanted, slot) = (Vec::new(), slot(0));
+        let existing = view.attachment(&name);
+        let filled = view.slot(&slot);
+        let request = AttachRequest { name, slot, host: &host, right, wanted, share };
+        attach(&view.scene(), &request, filled.as_ref(), existing.as_ref(), UnixMs(1))
+    };
+    let made = ask(&store, Some(&grant(1)), Some(share)).unwrap();
+    let made = commit(&mut store, made);
+    assert_eq!(made.share, share);
+    // The same again, and whoever says nothing of it.
+    for (by, share) in [(Some(&grant(1)), Some(share)), (None, None), (None, Some(share))] {
+        assert_eq!(ask(&store, by, share).unwrap(), Decision::Already(made.clone()));
+    }
+    let other = ask(&store, None, Some(Share::default())).unwrap_err().to_string();
+    assert_eq!(
+        other,
+        "db is there already with share (weight 200, egress_mbit_max 50), \
+         not (weight 100, no egress_mbit_max); release it to have another one"
+    );
+    let later = ask(&store, Some(&grant(2)), None).unwrap_err().to_string();
+    let (has, wanted) = (grant(1).id, grant(2).id);
+    assert!(later.contains(&format!("with grant {has}, not {wanted}")), "{later}");
 }
 
 #[test]

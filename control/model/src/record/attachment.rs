@@ -1,6 +1,6 @@
 //! Slots, their addresses, and the attachments that fill them.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 use weft_types::{AttachmentName, EnvironmentId, HostId};
@@ -171,6 +171,16 @@ pub struct Share {
     /// How much at most, Mbit/s (10^6 bits) of inner packets; no limit without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress_mbit_max: Option<u32>,
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "(weight {}, ", self.weight)?;
+        match self.egress_mbit_max {
+            Some(max) => write!(f, "egress_mbit_max {max})"),
+            None => f.write_str("no egress_mbit_max)"),
+        }
+    }
 }
 
 impl Default for Share {

@@ -23,7 +23,7 @@ fn a_grant_is_for_one_slot_on_one_host_once_and_in_time() {
         let host: Decoded<Host> = store.get(host).unwrap();
         let grant = store.get(&grant.path()).unwrap();
         let (name, slot) = ("db".parse().unwrap(), slot(n));
-        let (right, share) = (Right::Grant(&grant), Share::default());
+        let (right, share) = (Right::Grant(&grant), None);
         let request = AttachRequest { name, slot, host: &host, right, wanted: Vec::new(), share };
         attach(&view.scene(), &request, None, None, UnixMs(now))
     };
@@ -70,7 +70,7 @@ fn a_grant_that_was_used_is_over_with_what_rests_on_it() {
         host: &host_a,
         right: Right::Grant(&right),
         wanted: Vec::new(),
-        share: Share::default(),
+        share: None,
     };
     let made = attach(&View::of(&store).scene(), &request, None, None, UnixMs(5)).unwrap();
     let made = commit(&mut store, made);
@@ -103,7 +103,7 @@ fn a_binding_is_for_one_host_of_one_environment() {
         host: &host_b,
         right: Right::Binding(&binding),
         wanted: Vec::new(),
-        share: Share::default(),
+        share: None,
     };
     let refused = attach(&view.scene(), &request, None, None, UnixMs(0));
     assert!(matches!(refused, Err(PlacementError::NoRight(_))));
