@@ -2,20 +2,20 @@
 //!
 //! ```text
 //!   Store ── list, watch ──▶ driver ──▶ State { entries, projection, ledgers, index }
-//!                                         │ told: which hosts have news
+//!                                         │ told: which hosts and environments have news
 //!                                         ▼
-//!                                       watchers
+//!                                       listeners
 //! ```
 //!
 //! It may be behind. Whoever decides from it says in the transaction what the decision rests on; whoever has committed
 //! something waits until it is here ([`View::reached`]), so that a caller sees what it has done, but not for ever: what
 //! cannot be read stops the copy, and then it says so ([`View::trouble`]).
 
+mod listeners;
 mod pace;
 mod state;
 
 use std::{
-    collections::HashMap,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
     time::Duration,
 };
@@ -33,10 +33,10 @@ use weft_model::{
 use weft_store::{
     Batch, Change, Entry, Fold, LIST_LEN_MAX, Page, Revision, Store, StoreError, WatchError,
 };
-use weft_types::HostId;
+use weft_types::{EnvironmentId, HostId};
 
-use self::pace::Pace;
 pub use self::state::State;
+use self::{listeners::Listeners, pace::Pace};
 
 /// How long somebody waits until a change is here. A copy that takes longer is in trouble.
 const BEHIND_MAX: Duration = Duration::from_secs(5);
@@ -69,8 +69,10 @@ struct Shared {
     trouble: watch::Sender<Option<String>>,
     /// The store is of a later release by now.
     outgrown: watch::Sender<Option<FormatError>>,
-    /// Who listens for news of a host; the value is the revision of the last.
-    watchers: RwLock<HashMap<HostId, watch::Sender<Revision>>>,
+    /// Who listens for news of a host.
+    hosts: Listeners<HostId>,
+    /// Who listens for news of an environment.
+    environments: Listeners<EnvironmentId>,
 }
 
 impl View {
@@ -82,7 +84,8 @@ impl View {
             revision: watch::Sender::new(Revision(0)),
             trouble: watch::Sender::default(),
             outgrown: watch::Sender::default(),
-            watchers: RwLock::default(),
+            hosts: Listeners::default(),
+            environments: Listeners::default(),
         });
         let task = tokio::spawn(drive(store, Arc::clone(&shared))).abort_handle();
         Self { shared, task }
@@ -164,10 +167,14 @@ impl View {
     /// Tells whenever a host has news from now on.
     #[must_use]
     pub fn news(&self, host: &HostId) -> watch::Receiver<Revision> {
-        let mut watchers = self.shared.watchers.write().unwrap_or_else(PoisonError::into_inner);
-        // Nobody listens any more to those without receivers.
-        watchers.retain(|_, news| news.receiver_count() > 0);
-        watchers.entry(host.clone()).or_default().subscribe()
+        self.shared.hosts.listen(host)
+    }
+
+    /// Tells whenever something of an environment may be different from now on, as hosts and who watches its services see
+    /// it. What is done in others wakes nobody.
+    #[must_use]
+    pub fn news_of(&self, environment: &EnvironmentId) -> watch::Receiver<Revision> {
+        self.shared.environments.listen(environment)
     }
 }
 
@@ -186,20 +193,16 @@ impl Shared {
         let revision = state.revision();
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
         self.goes_on(revision);
-        let watchers = self.watchers.read().unwrap_or_else(PoisonError::into_inner);
-        for news in watchers.values() {
-            news.send_replace(revision);
-        }
+        self.hosts.tell_all(revision);
+        self.environments.tell_all(revision);
     }
 
     fn apply(&self, batch: Batch) -> Result<(), RecordError> {
         let revision = batch.revision;
         let told = self.state.write().unwrap_or_else(PoisonError::into_inner).apply(batch)?;
         self.goes_on(revision);
-        let watchers = self.watchers.read().unwrap_or_else(PoisonError::into_inner);
-        for news in told.iter().filter_map(|host| watchers.get(host)) {
-            news.send_replace(revision);
-        }
+        self.hosts.tell(&told.hosts, revision);
+        self.environments.tell(&told.environments, revision);
         Ok(())
     }
 

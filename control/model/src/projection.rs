@@ -60,6 +60,8 @@ pub struct Projection {
     /// Where each host is a member.
     memberships: BTreeMap<HostId, BTreeSet<EnvironmentId>>,
     gone: Gone,
+    /// Of which environments something was in what was applied last.
+    touched: BTreeSet<EnvironmentId>,
     /// When what a host may see of all others last changed: it has to begin anew.
     reset: BTreeMap<HostId, Revision>,
 }
@@ -77,6 +79,11 @@ impl Projection {
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// The environments of which something may be different since what was applied last.
+    pub fn touched(&self) -> impl Iterator<Item = &EnvironmentId> {
+        self.touched.iter()
     }
 
     /// What is known of a host.
@@ -135,9 +142,10 @@ impl Projection {
                 }
             }
         }
-        for id in touched {
-            self.settle(&id, &mut told);
+        for id in &touched {
+            self.settle(id, &mut told);
         }
+        self.touched = touched;
         told
     }
 

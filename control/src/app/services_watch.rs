@@ -134,7 +134,7 @@ impl ServicesWatch {
         let watching = app.watches.enter(&found.record)?;
         // What somebody has done before is in the first answer, by whichever process it was done.
         let environment = app.known(found).await?.environment.record;
-        let (changes, recheck) = (app.view.changes(), Instant::now() + RECHECK);
+        let (changes, recheck) = (app.view.news_of(&environment.id), Instant::now() + RECHECK);
         let cursor = ServiceCursor::after(after);
         Ok(Self { app, environment, cursor, changes, is_first: true, recheck, watching })
     }

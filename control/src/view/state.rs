@@ -23,6 +23,13 @@ pub struct State {
     due: Due,
 }
 
+/// Of whom something is different.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) hosts: Vec<HostId>,
+    pub(super) environments: Vec<EnvironmentId>,
+}
+
 impl State {
     pub(super) fn of(fold: Fold) -> Result<Self, RecordError> {
         let mut facts = Vec::new();
@@ -38,8 +45,8 @@ impl State {
         Ok(Self { fold, projection, ledgers, index, due })
     }
 
-    /// Returns the hosts that have news.
-    pub(super) fn apply(&mut self, batch: Batch) -> Result<Vec<HostId>, RecordError> {
+    /// Returns who has news.
+    pub(super) fn apply(&mut self, batch: Batch) -> Result<Told, RecordError> {
         let mut facts = Vec::new();
         for change in &batch.changes {
             facts.extend(Fact::of(change)?);
@@ -51,7 +58,8 @@ impl State {
         }
         let told = self.projection.apply(batch.revision, facts);
         self.fold.handle_batch(batch);
-        Ok(told.into_iter().collect())
+        let environments = self.projection.touched().cloned().collect();
+        Ok(Told { hosts: told.into_iter().collect(), environments })
     }
 
     pub(super) fn revision(&self) -> Revision {

@@ -3,7 +3,11 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -128,6 +132,42 @@ async fn put(site: &Site, caller: &Caller, id: &str, service: &str, version: u64
     let wish = ServiceWish { name: service.parse().unwrap(), ports: BTreeMap::new(), metadata };
     let put = site.app.put_service(caller, &id.parse().unwrap(), &wish, version).await;
     put.unwrap().version
+}
+
+#[tokio::test]
+async fn what_is_done_in_other_environments_wakes_nobody() {
+    const CHANGES: u64 = 10;
+    let site = Site::start().await;
+    let owner = site.organisation("acme").await;
+    let (shop, caller) = shop_of(&site, &owner, 0).await;
+    let other = site.environment(&owner, "acme", "other").await.id;
+    let other_caller = site.machine(&other, EnvironmentRole::Deployer);
+    let mut watch = begin(&site, &shop).await.unwrap();
+    assert!(part(&mut watch).await.unwrap().is_snapshot);
+    site.seen(&site.app).await;
+
+    let polls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&polls);
+    let told = tokio::spawn(async move {
+        let mut next = Box::pin(async { part(&mut watch).await.unwrap() });
+        poll_fn(|context| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            next.as_mut().poll(context)
+        })
+        .await
+    });
+    let until_idle = async || tokio::time::sleep(Duration::from_millis(50)).await;
+    until_idle().await;
+    assert_eq!(polls.load(Ordering::Relaxed), 1);
+    for n in 0..CHANGES {
+        put(&site, &other_caller, &other, &format!("web-{n}"), 0).await;
+        until_idle().await;
+    }
+    assert_eq!(polls.load(Ordering::Relaxed), 1, "it slept all the time");
+    put(&site, &caller, &shop, "db", 0).await;
+    let told = timeout(Duration::from_secs(5), told).await.unwrap().unwrap();
+    assert_eq!(told.services.len(), 1);
+    assert_eq!(told.services[0].0, "db");
 }
 
 #[tokio::test]
