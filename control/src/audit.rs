@@ -357,6 +357,7 @@ fn is_callers(error: &AppError) -> bool {
 
 fn outcome(error: Option<&AppError>) -> Outcome {
     let Some(error) = error else { return Outcome::Done };
+        | AppError::Full
     match error {
         AppError::Unauthenticated => Outcome::Denied(Word::new("unauthenticated")),
         AppError::Refused => Outcome::Denied(Word::new("permission-denied")),
@@ -366,9 +367,11 @@ fn outcome(error: Option<&AppError>) -> Outcome {
         AppError::State(_) => Outcome::Failed(Word::new("failed-precondition")),
         AppError::Changed(_) | AppError::Superseded => Outcome::Failed(Word::new("aborted")),
         AppError::Exhausted(_) => Outcome::Failed(Word::new("resource-exhausted")),
-        AppError::Unavailable | AppError::Unrecorded | AppError::Unready | AppError::Behind => {
-            Outcome::Failed(Word::new("unavailable"))
-        }
+        AppError::Unavailable
+        | AppError::Full
+        | AppError::Unrecorded
+        | AppError::Unready
+        | AppError::Behind => Outcome::Failed(Word::new("unavailable")),
         AppError::Unknown => Outcome::Unknown,
         AppError::Unseen => Outcome::Done,
         AppError::Internal(_) => Outcome::Failed(Word::new("internal")),

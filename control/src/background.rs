@@ -104,7 +104,7 @@ async fn renew(app: &App, turn: &Turn) -> AppError {
         let asked = Instant::now();
         match app.renew_turn(turn).await {
             Ok(()) => renewed = asked,
-            Err(AppError::Unavailable) if renewed.elapsed() < TURN_TTL => {}
+            Err(AppError::Unavailable | AppError::Full) if renewed.elapsed() < TURN_TTL => {}
             Err(error) => return error,
         }
     }

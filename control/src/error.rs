@@ -56,6 +56,11 @@ pub enum AppError {
     /// Nothing was changed.
     #[error("the store takes no changes now; nothing was changed")]
     Unavailable,
+    /// The store has no room; nothing was changed. Reading goes on.
+    #[error(
+        "the store is full and takes no changes until an operator makes room; nothing was changed"
+    )]
+    Full,
     /// What it would have done could not be recorded; nothing was done.
     #[error("the audit takes no records now; nothing was done")]
     Unrecorded,
@@ -104,9 +109,13 @@ impl AppError {
 impl From<StoreError> for AppError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) | StoreError::Full(_) => {
+            StoreError::Unavailable(_) => {
                 tracing::warn!(%error, "the store takes no changes");
                 Self::Unavailable
+            }
+            StoreError::Full(_) => {
+                tracing::error!(%error, "the store takes no changes");
+                Self::Full
             }
             other => Self::internal(other),
         }

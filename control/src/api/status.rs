@@ -16,6 +16,7 @@ pub(super) fn status(error: AppError) -> Status {
         AppError::Changed(_) => Code::Aborted,
         AppError::Exhausted(_) => Code::ResourceExhausted,
         AppError::Unavailable
+        | AppError::Full
         | AppError::Unrecorded
         | AppError::Unready
         | AppError::Behind

@@ -10,6 +10,10 @@ use crate::error::StoreError;
 // etcd's texts, from its `api/v3rpc/rpctypes/error.go`.
 const NO_LEADER: &str = "etcdserver: no leader";
 const NO_SPACE: &str = "etcdserver: mvcc: database space exceeded";
+/// The alarm stays until it is taken back, whatever room there is meanwhile.
+const NO_SPACE_HELP: &str = "etcd has raised its alarm NOSPACE, because its database is as large as its quota allows \
+    (--quota-backend-bytes); it takes changes again after `etcdctl compact REVISION`, `etcdctl defrag --cluster` and \
+    `etcdctl alarm disarm`";
 const TOO_MANY_REQUESTS: &str = "etcdserver: too many requests";
 const LEASE_NOT_FOUND: &str = "etcdserver: requested lease not found";
 const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
@@ -21,7 +25,7 @@ pub(super) fn failure(status: &Status) -> Failure {
     match (status.code(), status.message()) {
         // Said before anything is proposed.
         (_, NO_LEADER | TOO_MANY_REQUESTS) => Failure::NotDone(text),
-        (_, NO_SPACE) => Failure::Refused(StoreError::Full(text)),
+        (_, NO_SPACE) => Failure::Refused(StoreError::Full(NO_SPACE_HELP.to_owned())),
         (_, LEASE_NOT_FOUND) => Failure::Refused(StoreError::LeaseGone),
         (_, COMPACTED) => Failure::Compacted,
         (_, CORRUPT) | (Code::DataLoss, _) => Failure::Refused(StoreError::Corrupt(text)),

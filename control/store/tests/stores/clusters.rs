@@ -12,7 +12,7 @@ use weft_store::{
 };
 
 use crate::{
-    servers::Servers,
+    servers::{Servers, field},
     suite::{Subject, key, next, put, told, value},
 };
 
@@ -245,4 +245,50 @@ async fn without_a_majority_everything_is_refused_in_time() {
         let may_be_there = matches!(refused, CommitError::Unknown(_));
         assert!(found.is_none() || may_be_there, "{refused}, but it was made");
     }
+}
+
+#[tokio::test]
+async fn a_full_cluster_says_what_to_do_and_takes_changes_again_after_that() {
+    const QUOTA_BYTES: u64 = 8 << 20;
+    let servers = Servers::start_with_quota(QUOTA_BYTES);
+    servers.ready().await;
+    let store = store(&servers.options("f/"));
+    let large = || Transaction::new().put(key("a"), vec![1; VALUE_LEN_MAX]);
+    let mut last = put(&store, "b", "1").await;
+    let full = loop {
+        // Each revision is kept: there is no end to it but the quota.
+        let grown = large().put(key("n"), last.0.to_string());
+        match store.commit(grown).await {
+            Ok(made) => last = made,
+            Err(error) => break error,
+        }
+        assert!(last.0 < 1_000, "there is room without end");
+    };
+    let CommitError::Store(StoreError::Full(text)) = &full else { panic!("{full}") };
+    for word in ["NOSPACE", "compact", "defrag", "alarm disarm"] {
+        assert!(text.contains(word), "{text}");
+    }
+    // Whatever makes something is refused, at once, and nothing of it is there; reading goes on.
+    let asked = Instant::now();
+    let refused = store.commit(Transaction::new().put(key("c"), "1")).await.unwrap_err();
+    assert!(matches!(refused, CommitError::Store(StoreError::Full(_))), "{refused}");
+    let refused = store.grant_lease(Duration::from_secs(5)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Full(_)), "{refused}");
+    assert!(asked.elapsed() < REQUEST_TIME_MAX, "{:?}", asked.elapsed());
+    assert_eq!(value(&store, "b").await.unwrap(), "1");
+    assert_eq!(value(&store, "c").await, None);
+
+    // As the text says, by the same client, which goes on by itself.
+    let revision = last.0;
+    servers.ask("kv/compaction", &format!(r#"{{"revision":{revision},"physical":true}}"#));
+    servers.ask("maintenance/defragment", "{}");
+    let still = store.commit(Transaction::new().put(key("c"), "1")).await.unwrap_err();
+    assert!(matches!(still, CommitError::Store(StoreError::Full(_))), "the alarm stays: {still}");
+    let status = servers.ask("maintenance/status", "{}");
+    let member = field(&status, "member_id").unwrap();
+    let disarm = format!(r#"{{"action":"DEACTIVATE","memberID":"{member}","alarm":"NOSPACE"}}"#);
+    servers.ask("maintenance/alarm", &disarm);
+    put(&store, "c", "2").await;
+    assert_eq!(value(&store, "c").await.unwrap(), "2");
+    store.grant_lease(Duration::from_secs(5)).await.unwrap();
 }

@@ -26,6 +26,7 @@ pub(crate) struct Servers {
     directory: TempDir,
     members: Vec<Member>,
     tls: Option<Certificates>,
+    quota_bytes: Option<u64>,
 }
 
 struct Member {
@@ -37,15 +38,20 @@ struct Member {
 impl Servers {
     /// Starts `count` members without TLS.
     pub(crate) fn start(count: usize) -> Self {
-        Self::start_with(count, None)
+        Self::start_with(count, None, None)
     }
 
     /// Starts one that asks its clients for a certificate.
     pub(crate) fn start_with_tls() -> Self {
-        Self::start_with(1, Some(Certificates::new()))
+        Self::start_with(1, Some(Certificates::new()), None)
     }
 
-    fn start_with(count: usize, tls: Option<Certificates>) -> Self {
+    /// Starts one whose database has so much room.
+    pub(crate) fn start_with_quota(bytes: u64) -> Self {
+        Self::start_with(1, None, Some(bytes))
+    }
+
+    fn start_with(count: usize, tls: Option<Certificates>, quota_bytes: Option<u64>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         // All at once, so that they differ.
         let ports: Vec<_> =
@@ -58,7 +64,7 @@ impl Servers {
         if let Some(tls) = &tls {
             tls.write(directory.path());
         }
-        let mut servers = Self { directory, members, tls };
+        let mut servers = Self { directory, members, tls, quota_bytes };
         for at in 0..count {
             servers.run(at);
         }
@@ -82,6 +88,9 @@ impl Servers {
         command.args(["--listen-peer-urls", &peer(at), "--initial-advertise-peer-urls", &peer(at)]);
         command.args(["--initial-cluster", &all.join(","), "--initial-cluster-state", "new"]);
         command.args(["--heartbeat-interval", "50", "--election-timeout", "500"]);
+        if let Some(bytes) = self.quota_bytes {
+            command.args(["--quota-backend-bytes", &bytes.to_string()]);
+        }
         if self.tls.is_some() {
             let file = |name: &str| self.directory.path().join(name);
             command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(file("authority.pem"));
@@ -134,6 +143,11 @@ impl Servers {
         kill_process(Pid::from_child(process), signal).unwrap();
     }
 
+    /// Asks the first member by etcd's JSON gateway, as its own tool does.
+    pub(crate) fn ask(&self, path: &str, body: &str) -> String {
+        self.members[0].ask(path, body).unwrap_or_else(|| panic!("{path}\n{}", self.log()))
+    }
+
     /// Which member leads, as a member that runs sees it.
     pub(crate) fn leader(&self) -> usize {
         let begun = Instant::now();
@@ -163,17 +177,26 @@ impl Drop for Servers {
 impl Member {
     /// Its id and its leader's, from etcd's JSON gateway.
     fn status(&self) -> Option<(String, String)> {
+        let answer = self.ask("maintenance/status", "{}")?;
+        let leader = field(&answer, "leader").unwrap_or("0");
+        Some((field(&answer, "member_id")?.to_owned(), leader.to_owned()))
+    }
+
+    fn ask(&self, path: &str, body: &str) -> Option<String> {
         self.process.as_ref()?;
         let mut stream = TcpStream::connect(("127.0.0.1", self.client_port)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
-        let head = "POST /v3/maintenance/status HTTP/1.0\r\nContent-Length: 2\r\n\r\n{}";
-        stream.write_all(head.as_bytes()).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+        let len = body.len();
+        let asked = format!("POST /v3/{path} HTTP/1.0\r\nContent-Length: {len}\r\n\r\n{body}");
+        stream.write_all(asked.as_bytes()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
-        let field = |name: &str| {
-            let (_, rest) = answer.split_once(&format!("\"{name}\":\""))?;
-            Some(rest.split_once('"')?.0.to_owned())
-        };
-        Some((field("member_id")?, field("leader").unwrap_or("0".to_owned())))
+        Some(answer)
     }
+}
+
+/// What an answer says in a field of text.
+pub(crate) fn field<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = answer.split_once(&format!("\"{name}\":\""))?;
+    Some(rest.split_once('"')?.0)
 }
