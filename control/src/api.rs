@@ -53,7 +53,12 @@ use self::{
     readiness::Readiness,
     unread::{Answering, Unread},
 };
-use crate::{app::App, crowd::Source, error::AppError, secret::hex};
+use crate::{
+    app::{App, Sight},
+    crowd::Source,
+    error::AppError,
+    secret::hex,
+};
 
 /// Longest request of most services, bytes: a service with all the metadata that it may have has half of it.
 const REQUEST_BYTES_MAX: usize = 16 << 10;
@@ -95,22 +100,27 @@ pub(crate) struct Api {
 
 impl Api {
     /// Who calls.
-    async fn actor<T>(&self, request: &Request<T>) -> Result<Actor, AppError> {
+    async fn actor<T>(&self, request: &Request<T>, sight: &Sight) -> Result<Actor, AppError> {
         let peer = request.extensions().get::<Peer>();
         if let Some(Peer { address, member: Some(member) }) = peer {
-            return self.member(member, Origin::Address(*address)).await;
+            return self.member(member, Origin::Address(*address), sight).await;
         }
         match bearer(request)? {
-            Some(secret) => self.app.actor_of(secret).await,
+            Some(secret) => self.app.actor_seen(secret, sight).await,
             None => Ok(Actor::Nobody),
         }
     }
 
     /// A certificate speaks for a host only while the host is known and has this key, whatever it says itself.
-    async fn member(&self, member: &VerifiedMember, from: Origin) -> Result<Actor, AppError> {
+    async fn member(
+        &self,
+        member: &VerifiedMember,
+        from: Origin,
+        sight: &Sight,
+    ) -> Result<Actor, AppError> {
         match &member.identity.member {
             Member::Host(id) => {
-                self.app.admit_host(id, &hex(&member.key_hash), from).await?;
+                self.app.admit_host(id, &hex(&member.key_hash), from, sight).await?;
                 Ok(Actor::Host(id.clone()))
             }
             Member::Component(id) => match id.as_str() {

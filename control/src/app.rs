@@ -46,6 +46,7 @@ mod services;
 mod services_watch;
 mod sessions;
 mod settings;
+mod sight;
 mod sources;
 mod standing;
 mod tidy;
@@ -60,7 +61,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch::Sender, time::sleep};
+use tokio::{
+    sync::watch::Sender,
+    time::{Instant, sleep},
+};
 use weft_keys::Keyring;
 use weft_model::{
     Decoded, Record, UnixMs,
@@ -94,6 +98,7 @@ pub use self::{
     secrets::{Released, SecretValue},
     services_watch::{PART_LEN_MAX, ServicesWatch},
     sessions::Login,
+    sight::{HOSTS_SEEN_MAX, PEOPLE_SEEN_MAX, Sight},
     standing::{STANDING_INTERVAL, STORE_AWAY_MAX},
     time::Confirmed,
     tokens::{NewToken, TOKEN_SECONDS},
@@ -101,7 +106,7 @@ pub use self::{
     users::Account,
     watch::{HostWatch, News},
 };
-use self::{lockout::Lockout, passwords::Passwords, services_watch::Watches};
+use self::{lockout::Lockout, passwords::Passwords, services_watch::Watches, sight::Contact};
 use crate::{
     audit::{Call, Log, Reader, Recorder, Shipping},
     clock::Clock,
@@ -126,11 +131,15 @@ pub struct Caller {
     pub key_hash: Option<String>,
     /// The call, as the audit has it.
     pub call: Arc<Call>,
+    /// Where it looks.
+    pub sight: Sight,
 }
 
 /// The application: everything that calls need.
 pub struct App {
     store: Arc<dyn Store>,
+    /// When that has answered last.
+    contact: Contact,
     keyring: Arc<Keyring>,
     view: View,
     clock: Clock,
@@ -187,6 +196,7 @@ impl App {
         let process = log.process.to_string();
         Self {
             store,
+            contact: Contact::default(),
             keyring,
             view,
             clock,
@@ -255,7 +265,10 @@ impl App {
 
     /// A record as it is in the store itself.
     async fn read<R: Record>(&self, path: &str) -> Result<Option<Decoded<R>>, AppError> {
-        Ok(decode(self.store.get(&R::key_at(path)?).await?)?)
+        let (key, asked) = (R::key_at(path)?, Instant::now());
+        let found = self.store.get(&key).await;
+        self.contact.note(asked, &found);
+        Ok(decode(found?)?)
     }
 
     /// Records whose paths begin with `path`, as they are in the store itself: a right that was taken away is none.
@@ -263,7 +276,10 @@ impl App {
         let prefix = R::prefix(path);
         let (mut found, mut after) = (Vec::new(), None);
         loop {
-            let page = self.store.list(&prefix, after.as_ref(), LIST_LEN_MAX).await?;
+            let asked = Instant::now();
+            let page = self.store.list(&prefix, after.as_ref(), LIST_LEN_MAX).await;
+            self.contact.note(asked, &page);
+            let page = page?;
             for entry in &page.entries {
                 found.push(R::decode(entry)?);
             }

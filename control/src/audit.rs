@@ -4,7 +4,7 @@
 //!   Change      begin ─▶ decide, commit ─▶ finish ─▶ answer
 //!   Admission            decide ─▶ begin ─▶ commit ─▶ finish ─▶ answer     begun when the secret was good
 //!   Sensitive            decide ─▶ record ─▶ answer
-//!   Plain                decide ─▶ answer                                  recorded when refused
+//!   Plain, Seen          decide ─▶ answer                                  recorded when refused
 //! ```
 //!
 //! When something cannot be recorded it is not done. Refusals, and what fails by the fault of who calls, are bounded, so
@@ -49,7 +49,7 @@ use self::{
     bounds::Bounds,
     payers::{Payer, payers},
 };
-use crate::{clock::Clock, error::AppError};
+use crate::{app::Sight, clock::Clock, error::AppError};
 
 /// What a call has made: the id of it.
 pub(crate) const MADE: Word = Word::new("made");
@@ -73,8 +73,20 @@ pub enum Manner {
     Admission,
     /// It tells what is sensitive: recorded before it does.
     Sensitive,
-    /// It tells what is not, or is what hosts say every few seconds: recorded when it is refused.
+    /// It tells what is not: recorded when it is refused.
     Plain,
+    /// The same, or what hosts say every few seconds, and it goes on while the store is away, by what was seen last.
+    Seen,
+}
+
+impl Manner {
+    /// Where a call looks that is recorded so.
+    pub(crate) fn sight(self) -> Sight {
+        match self {
+            Self::Seen => Sight::seen(),
+            Self::Change | Self::Admission | Self::Sensitive | Self::Plain => Sight::stored(),
+        }
+    }
 }
 
 /// Records what calls do.
@@ -345,6 +357,7 @@ fn is_callers(error: &AppError) -> bool {
         | AppError::Changed(_)
         | AppError::Exhausted(_) => true,
         AppError::Unavailable
+        | AppError::Full
         | AppError::Unrecorded
         | AppError::Unready
         | AppError::Behind
@@ -357,7 +370,6 @@ fn is_callers(error: &AppError) -> bool {
 
 fn outcome(error: Option<&AppError>) -> Outcome {
     let Some(error) = error else { return Outcome::Done };
-        | AppError::Full
     match error {
         AppError::Unauthenticated => Outcome::Denied(Word::new("unauthenticated")),
         AppError::Refused => Outcome::Denied(Word::new("permission-denied")),

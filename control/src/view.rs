@@ -65,6 +65,8 @@ struct Shared {
     state: RwLock<State>,
     /// The newest revision that is here; 0 before the first copy is whole.
     revision: watch::Sender<Revision>,
+    /// Since when nothing is heard of the store; `None` while it is.
+    cut_off: watch::Sender<Option<Instant>>,
     /// Why what is here does not become newer.
     trouble: watch::Sender<Option<String>>,
     /// The store is of a later release by now.
@@ -82,6 +84,7 @@ impl View {
         let shared = Arc::new(Shared {
             state: RwLock::default(),
             revision: watch::Sender::new(Revision(0)),
+            cut_off: watch::Sender::default(),
             trouble: watch::Sender::default(),
             outgrown: watch::Sender::default(),
             hosts: Listeners::default(),
@@ -123,6 +126,12 @@ impl View {
     #[must_use]
     pub fn trouble(&self) -> watch::Receiver<Option<String>> {
         self.shared.trouble.subscribe()
+    }
+
+    /// For how long nothing has been heard of the store, if nothing is.
+    #[must_use]
+    pub fn cut_off(&self) -> Option<Duration> {
+        self.shared.cut_off.borrow().map(|since| since.elapsed())
     }
 
     /// Waits until the store is of a later release than this program, which has nothing to do with it from then on.
@@ -208,6 +217,7 @@ impl Shared {
 
     fn goes_on(&self, revision: Revision) {
         self.revision.send_replace(revision);
+        self.cut_off.send_if_modified(|since| since.take().is_some());
         self.trouble.send_if_modified(|trouble| trouble.take().is_some());
     }
 
@@ -228,6 +238,10 @@ async fn drive(store: Arc<dyn Store>, shared: Arc<Shared>) {
             Ok(never) => match never {},
             Err(error) => error,
         };
+        shared.cut_off.send_if_modified(|since| {
+            *since = since.or_else(|| Some(Instant::now()));
+            true
+        });
         let is_first = match error.lasts() {
             // Whatever a later release writes is not for this one.
             Some(why) => shared.has_trouble(why),

@@ -9,13 +9,15 @@ use weft_model::access::Actor;
 
 use super::{Api, Peer, object::On, shown_key, status::status};
 use crate::{
-    app::{Caller, EnvironmentReference},
+    app::{Caller, EnvironmentReference, Sight},
     audit::{self, MADE, Manner, Standing, who},
     error::AppError,
 };
 
 /// In the header of each answer: the call, as audit and logs name it.
 const REQUEST_HEADER: &str = "weft-request-id";
+/// In the header of an answer that is of what was seen last, because the store is away: how old that may be, seconds.
+const SEEN_HEADER: &str = "weft-seen-seconds-ago";
 
 /// What a call gives back.
 pub(super) type Answer<T> = Result<Response<T>, Status>;
@@ -66,14 +68,17 @@ impl Api {
         Q: Asked,
         F: Future<Output = Result<Q::Answer, AppError>> + Send,
     {
-        let id = RequestId::random();
+        let (id, sight) = (RequestId::random(), Q::MANNER.sight());
         let span = info_span!("call", name = %Q::NAME, request = %id);
-        let answer = self.recorded(id, request, decide).instrument(span).await;
+        let answer = self.recorded(id, request, sight.clone(), decide).instrument(span).await;
         let id = MetadataValue::try_from(id.to_string()).ok();
         match answer {
             Ok(answer) => {
                 let mut response = Response::new(answer);
                 id.and_then(|id| response.metadata_mut().insert(REQUEST_HEADER, id));
+                if let Some(age) = sight.age() {
+                    response.metadata_mut().insert(SEEN_HEADER, age.as_secs().into());
+                }
                 Ok(response)
             }
             Err(error) => {
@@ -88,6 +93,7 @@ impl Api {
         &self,
         id: RequestId,
         request: Request<Q>,
+        sight: Sight,
         decide: impl FnOnce(Caller, Q) -> F + Send,
     ) -> Result<Q::Answer, AppError>
     where
@@ -95,7 +101,7 @@ impl Api {
         F: Future<Output = Result<Q::Answer, AppError>> + Send,
     {
         let is_admission = Q::MANNER == Manner::Admission;
-        let known = match self.actor(&request).await {
+        let known = match self.actor(&request, &sight).await {
             Ok(Actor::Nobody) if !is_admission => Err(AppError::Unauthenticated),
             Err(AppError::Unauthenticated) if is_admission => Ok(Actor::Nobody),
             known => known,
@@ -115,11 +121,11 @@ impl Api {
         let standing = self.standing(actor, &event.object);
         let call = Arc::new(self.app.recorder().call(Q::MANNER, event, standing));
         let decided = async {
-            let caller = Caller { actor: known?, key_hash, call: Arc::clone(&call) };
+            let caller = Caller { actor: known?, key_hash, call: Arc::clone(&call), sight };
             match Q::MANNER {
                 Manner::Change => caller.call.begin().await?,
                 Manner::Sensitive => caller.call.hear()?,
-                Manner::Admission | Manner::Plain => {}
+                Manner::Admission | Manner::Plain | Manner::Seen => {}
             }
             decide(caller, asked).await
         };

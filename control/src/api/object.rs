@@ -201,7 +201,7 @@ calls! {
     LoginRequest => v1::LoginResponse, "sessions.login", Admission,
         |_, asked| account(&asked.email), made |made| made.user.as_ref().map(|user| user.id.as_str());
     LogoutRequest => v1::LogoutResponse, "sessions.logout", Admission, |on, _| on.caller();
-    WhoAmIRequest => v1::WhoAmIResponse, "sessions.who-am-i", Plain, |on, _| on.caller();
+    WhoAmIRequest => v1::WhoAmIResponse, "sessions.who-am-i", Seen, |on, _| on.caller();
     AcceptInvitationRequest => v1::User, "sessions.accept-invitation", Admission,
         |on, asked| on.invitation(&asked.secret), made |made| Some(&made.id);
     JoinByInvitationRequest => v1::User, "sessions.join-by-invitation", Change,
@@ -209,10 +209,10 @@ calls! {
     CreateOrganisationRequest => v1::CreateOrganisationResponse,
         "organisations.create-organisation", Change, |_, asked| thing("organisation", &asked.name),
         made |made| made.organisation.as_ref().map(|made| made.id.as_str());
-    GetOrganisationRequest => v1::Organisation, "organisations.get-organisation", Plain,
+    GetOrganisationRequest => v1::Organisation, "organisations.get-organisation", Seen,
         |on, asked| on.organisation(&asked.organisation);
     ListOrganisationsRequest => v1::ListOrganisationsResponse,
-        "organisations.list-organisations", Plain, |_, _| named("installation");
+        "organisations.list-organisations", Seen, |_, _| named("installation");
 
     RenameOrganisationRequest => v1::Organisation, "organisations.rename-organisation", Change,
         |on, asked| on.organisation(&asked.organisation), asks |asked| which("name", &asked.name);
@@ -225,13 +225,13 @@ calls! {
         |on, asked| on.organisation(&asked.organisation);
 
     // Members.
-    ListMembersRequest => v1::ListMembersResponse, "members.list-members", Plain,
+    ListMembersRequest => v1::ListMembersResponse, "members.list-members", Seen,
         |on, asked| part(on.organisation(&asked.organisation), "member", "");
     InviteMemberRequest => v1::InviteMemberResponse, "members.invite-member", Change,
         |on, asked| part(on.organisation(&asked.organisation), "invitation", ""),
         made |made| made.invitation.as_ref().map(|made| made.id.as_str()),
         asks |asked| one("account", Fact::Name(address(&asked.email))).and(role(asked.role().as_str_name()));
-    ListInvitationsRequest => v1::ListInvitationsResponse, "members.list-invitations", Plain,
+    ListInvitationsRequest => v1::ListInvitationsResponse, "members.list-invitations", Seen,
         |on, asked| part(on.organisation(&asked.organisation), "invitation", "");
     RevokeInvitationRequest => v1::RevokeInvitationResponse, "members.revoke-invitation", Change,
         |on, asked| part(on.organisation(&asked.organisation), "invitation", &asked.id);
@@ -241,7 +241,7 @@ calls! {
     RemoveMemberRequest => v1::RemoveMemberResponse, "members.remove-member", Change,
         |on, asked| member(on.organisation(&asked.organisation), &asked.user);
     ListEnvironmentMembersRequest => v1::ListEnvironmentMembersResponse,
-        "members.list-environment-members", Plain,
+        "members.list-environment-members", Seen,
         |on, asked| part(on.environment(asked.environment.as_ref()), "member", "");
     SetEnvironmentRoleRequest => v1::EnvironmentMember, "members.set-environment-role", Change,
         |on, asked| member(on.environment(asked.environment.as_ref()), &asked.user),
@@ -253,7 +253,7 @@ calls! {
     // One's own account, and others' by operators.
     ChangePasswordRequest => v1::ChangePasswordResponse, "account.change-password", Change,
         |on, _| part(on.caller(), "password", "");
-    ListSessionsRequest => v1::ListSessionsResponse, "account.list-sessions", Plain,
+    ListSessionsRequest => v1::ListSessionsResponse, "account.list-sessions", Seen,
         |on, _| part(on.caller(), "session", "");
     EndSessionRequest => v1::EndSessionResponse, "account.end-session", Change,
         |on, asked| part(on.caller(), "session", &asked.id);
@@ -280,7 +280,7 @@ calls! {
         |on, asked| part(on.environment(asked.environment.as_ref()), "token", ""),
         made |made| made.token.as_ref().map(|made| made.id.as_str()),
         asks |asked| role(asked.role().as_str_name()).and(number("seconds", asked.seconds.into()));
-    ListTokensRequest => v1::ListTokensResponse, "tokens.list-tokens", Plain,
+    ListTokensRequest => v1::ListTokensResponse, "tokens.list-tokens", Seen,
         |on, asked| part(on.environment(asked.environment.as_ref()), "token", "");
     RevokeTokenRequest => v1::RevokeTokenResponse, "tokens.revoke-token", Change,
         |on, asked| part(on.environment(asked.environment.as_ref()), "token", &asked.id);
@@ -291,7 +291,7 @@ calls! {
     AddSshKeyRequest => v1::SshKey, "ssh-keys.add-ssh-key", Change,
         |on, _| part(on.caller(), "ssh-key", ""), made |made| Some(&made.id),
         asks |asked| added_key(&asked.key);
-    ListSshKeysRequest => v1::ListSshKeysResponse, "ssh-keys.list-ssh-keys", Plain,
+    ListSshKeysRequest => v1::ListSshKeysResponse, "ssh-keys.list-ssh-keys", Seen,
         |on, _| part(on.caller(), "ssh-key", "");
     RemoveSshKeyRequest => v1::RemoveSshKeyResponse, "ssh-keys.remove-ssh-key", Change,
         |on, asked| part(on.caller(), "ssh-key", &asked.id),
@@ -308,10 +308,10 @@ calls! {
         |_, _| named("join-token");
     RevokeJoinTokenRequest => v1::RevokeJoinTokenResponse, "hosts.revoke-join-token", Change,
         |_, asked| thing("join-token", &asked.id);
-    GetHostRequest => v1::Host, "hosts.get-host", Plain, |_, asked| thing("host", &asked.id);
+    GetHostRequest => v1::Host, "hosts.get-host", Seen, |_, asked| thing("host", &asked.id);
     GetHostReportRequest => v1::GetHostReportResponse, "hosts.get-host-report", Plain,
         |_, asked| thing("host", &asked.id);
-    ListHostsRequest => v1::ListHostsResponse, "hosts.list-hosts", Plain, |_, _| named("host");
+    ListHostsRequest => v1::ListHostsResponse, "hosts.list-hosts", Seen, |_, _| named("host");
     UpdateHostRequest => v1::Host, "hosts.update-host", Change, |_, asked| thing("host", &asked.id);
     SetHostStateRequest => v1::Host, "hosts.set-host-state", Change,
         |_, asked| thing("host", &asked.id);
@@ -330,15 +330,15 @@ calls! {
         |on, asked| part(on.environment_called(&asked.environment), "attachment", &asked.name);
     ReleaseRequest => v1::ReleaseResponse, "host-agent.release", Change,
         |on, asked| part(on.environment_called(&asked.environment), "attachment", &asked.name);
-    ReportRequest => v1::ReportResponse, "host-agent.report", Plain, |on, _| on.caller();
+    ReportRequest => v1::ReportResponse, "host-agent.report", Seen, |on, _| on.caller();
 
     // Environments.
     CreateEnvironmentRequest => v1::Environment, "environments.create-environment", Change,
         |on, asked| part(on.organisation(&asked.organisation), "environment", &asked.name),
         made |made| Some(&made.id);
-    GetEnvironmentRequest => v1::Environment, "environments.get-environment", Plain,
+    GetEnvironmentRequest => v1::Environment, "environments.get-environment", Seen,
         |on, asked| on.environment(asked.environment.as_ref());
-    ListEnvironmentsRequest => v1::ListEnvironmentsResponse, "environments.list-environments", Plain,
+    ListEnvironmentsRequest => v1::ListEnvironmentsResponse, "environments.list-environments", Seen,
         |on, asked| on.within(&asked.organisation);
     SuspendEnvironmentRequest => v1::Environment, "environments.suspend-environment", Change,
         |on, asked| on.environment(asked.environment.as_ref());
@@ -358,7 +358,7 @@ calls! {
         |on, asked| part(on.environment(asked.environment.as_ref()), "host", &asked.host);
     DenyHostRequest => v1::DenyHostResponse, "environments.deny-host", Change,
         |on, asked| part(on.environment(asked.environment.as_ref()), "host", &asked.host);
-    ListAllowedHostsRequest => v1::ListAllowedHostsResponse, "environments.list-allowed-hosts", Plain,
+    ListAllowedHostsRequest => v1::ListAllowedHostsResponse, "environments.list-allowed-hosts", Seen,
         |on, asked| part(on.environment(asked.environment.as_ref()), "host", "");
 
     // Attachments, slots, grants.
@@ -367,9 +367,9 @@ calls! {
             let environment = on.environment(asked.environment.as_ref());
             part(part(environment, "attachment", &asked.name), "host", &asked.host)
         };
-    GetAttachmentRequest => v1::Attachment, "attachments.get-attachment", Plain,
+    GetAttachmentRequest => v1::Attachment, "attachments.get-attachment", Seen,
         |on, asked| part(on.environment(asked.environment.as_ref()), "attachment", &asked.name);
-    ListAttachmentsRequest => v1::ListAttachmentsResponse, "attachments.list-attachments", Plain,
+    ListAttachmentsRequest => v1::ListAttachmentsResponse, "attachments.list-attachments", Seen,
         |on, asked| part(on.environment(asked.environment.as_ref()), "attachment", "");
     MoveAttachmentRequest => v1::Attachment, "attachments.move-attachment", Change,
         |on, asked| {
@@ -382,7 +382,7 @@ calls! {
         |on, asked| slot(on.environment(asked.environment.as_ref()), asked.slot.as_ref());
     UnreserveSlotRequest => v1::UnreserveSlotResponse, "attachments.unreserve-slot", Change,
         |on, asked| slot(on.environment(asked.environment.as_ref()), asked.slot.as_ref());
-    ListSlotsRequest => v1::ListSlotsResponse, "attachments.list-slots", Plain,
+    ListSlotsRequest => v1::ListSlotsResponse, "attachments.list-slots", Seen,
         |on, asked| part(on.environment(asked.environment.as_ref()), "slot", "");
     CreateGrantRequest => v1::Grant, "attachments.create-grant", Change,
         |on, asked| slot(on.environment(asked.environment.as_ref()), asked.slot.as_ref()),
@@ -401,7 +401,7 @@ calls! {
         |_, _| named("audit");
 
     // Policies.
-    GetPolicyRequest => v1::Policy, "policies.get-policy", Plain,
+    GetPolicyRequest => v1::Policy, "policies.get-policy", Seen,
         |on, asked| part(on.environment(asked.environment.as_ref()), "policy", "");
     SetPolicyRequest => v1::Policy, "policies.set-policy", Change,
         |on, asked| part(on.environment(asked.environment.as_ref()), "policy", "");
@@ -409,13 +409,13 @@ calls! {
     // Services and roles.
     PutServiceRequest => v1::Service, "services.put-service", Change,
         |on, asked| part(on.environment(asked.environment.as_ref()), "service", &asked.name);
-    GetServiceRequest => v1::Service, "services.get-service", Plain,
+    GetServiceRequest => v1::Service, "services.get-service", Seen,
         |on, asked| part(on.environment(asked.environment.as_ref()), "service", &asked.name);
-    ListServicesRequest => v1::ListServicesResponse, "services.list-services", Plain,
+    ListServicesRequest => v1::ListServicesResponse, "services.list-services", Seen,
         |on, asked| part(on.environment(asked.environment.as_ref()), "service", "");
     DeleteServiceRequest => v1::DeleteServiceResponse, "services.delete-service", Change,
         |on, asked| part(on.environment(asked.environment.as_ref()), "service", &asked.name);
-    WatchServicesRequest => ServicesStream, "services.watch-services", Plain,
+    WatchServicesRequest => ServicesStream, "services.watch-services", Seen,
         |on, asked| part(on.environment(asked.environment.as_ref()), "service", "");
     SetDrainedRequest => v1::SetDrainedResponse, "services.set-drained", Change,
         |on, asked| part(on.environment(asked.environment.as_ref()), "attachment", &asked.attachment),

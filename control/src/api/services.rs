@@ -15,7 +15,7 @@ use weft_model::{
 
 use super::{Answer, Api, convert, shown_key, status::status, unread::made_as_read};
 use crate::{
-    app::{Caller, ServicesWatch},
+    app::{Caller, ServicesWatch, Sight},
     audit::Call,
     error::AppError,
 };
@@ -139,8 +139,10 @@ fn tell(watch: ServicesWatch, api: Api, shown: Request<()>, call: Arc<Call>) -> 
         async move {
             let mut watch = watch?;
             let caller = || async {
-                let actor = api.actor(&shown).await?;
-                Ok(Caller { actor, key_hash: shown_key(&shown), call: Arc::clone(&call) })
+                let sight = Sight::seen();
+                let actor = api.actor(&shown, &sight).await?;
+                let (key_hash, call) = (shown_key(&shown), Arc::clone(&call));
+                Ok(Caller { actor, key_hash, call, sight })
             };
             match watch.next(caller, measured).await {
                 Ok(part) => Some((Ok(part_message(part?)), Some(watch))),

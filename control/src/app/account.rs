@@ -75,7 +75,7 @@ impl App {
         caller: &Caller,
         shown: &str,
     ) -> Result<Vec<(Session, bool)>, AppError> {
-        let user = self.user(person(caller)?).await?;
+        let user = self.user_seen(person(caller)?, &caller.sight).await?;
         let own = secret::hash(shown);
         let listed = self.sessions_of(&user)?.into_iter().map(|found| found.record);
         let mut listed: Vec<_> = listed

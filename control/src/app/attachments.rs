@@ -17,7 +17,8 @@ use weft_store::Revision;
 use weft_types::{AttachmentName, EnvironmentId, HostId};
 
 use super::{
-    App, AppError, Caller, EnvironmentReference, environments::rests_on, health::AttachmentHealth,
+    App, AppError, Caller, EnvironmentReference, Sight, environments::rests_on,
+    health::AttachmentHealth,
 };
 use crate::secret::random;
 
@@ -106,12 +107,7 @@ impl FoundRight {
 
 impl App {
     pub(super) async fn known(&self, environment: Decoded<Environment>) -> Result<Known, AppError> {
-        let usage: Option<Decoded<Usage>> = self.read(environment.record.id.as_str()).await?;
-        // Every change of an environment's addresses, attachments, roles and services is one of its usage too: then all
-        // of them are here.
-        if let Some(usage) = &usage {
-            self.view.reached(usage.modified).await?;
-        }
+        let usage = self.caught_up(&environment.record.id, &Sight::stored()).await?;
         let (id, settled) = (&environment.record.id, self.time().settled);
         let (ledger, roles, revision) = self.view.read(|state| {
             let roles = state.list::<Role>(&format!("{id}/"), None, usize::MAX)?;
@@ -419,9 +415,10 @@ impl App {
     ) -> Result<(Attachment, AttachmentHealth), AppError> {
         let environment = self.environment(caller, Action::SeeEnvironment, reference).await?;
         let path = format!("{}/{name}", environment.record.id);
-        let found =
-            self.read::<Attachment>(&path).await?.ok_or(AppError::NotFound("attachment"))?;
-        let said = self.read::<Health>(&path).await?.map(|health| health.record);
+        let found = self.look_up::<Attachment>(&caller.sight, &path).await?;
+        let found = found.ok_or(AppError::NotFound("attachment"))?;
+        let said = self.look_up::<Health>(&caller.sight, &path).await?;
+        let said = said.map(|health| health.record);
         let health = self.view.read(|state| AttachmentHealth::of(state, &found.record, said))?;
         Ok((found.record, health))
     }

@@ -9,7 +9,7 @@ use weft_model::{
 };
 use weft_store::Transaction;
 
-use super::{App, AppError, Caller, Possession, Proof};
+use super::{App, AppError, Caller, Possession, Proof, Sight};
 use crate::{secret::random, ssh::PublicKey};
 
 /// Most keys of a person, as far as a process knows of those that they add elsewhere at the same moment.
@@ -128,7 +128,7 @@ impl App {
         let known =
             self.read::<SshKey>(fingerprint).await?.ok_or(AppError::NotFound(CREDENTIAL))?;
         let user = self.user(&known.record.user).await.map_err(unknown)?;
-        self.actor_of_user(user).await.map_err(unknown)
+        self.actor_of_user(user, &Sight::stored()).await.map_err(unknown)
     }
 
     /// Who shows this session or token to the part of the platform that asks, and what they may do.
@@ -144,7 +144,7 @@ impl App {
             Component::Registry => TokenUse::Registry,
             Component::Scheduler => return Err(AppError::Refused),
         };
-        self.actor_with(secret, shown_to).await.map_err(unknown)
+        self.actor_with(secret, shown_to, &Sight::stored()).await.map_err(unknown)
     }
 }
 

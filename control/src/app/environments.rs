@@ -166,7 +166,7 @@ impl App {
     ) -> Result<Described, AppError> {
         let environment = self.environment(caller, Action::SeeEnvironment, reference).await?;
         let id = &environment.record.id;
-        let usage = self.read::<Usage>(id.as_str()).await?;
+        let usage = self.look_up::<Usage>(&caller.sight, id.as_str()).await?;
         let usage = usage.map_or_else(|| Usage::none(id.clone()), |usage| usage.record);
         let authority = self.view.read(|state| generations(state, id))?;
         Ok(Described { environment, usage, authority })

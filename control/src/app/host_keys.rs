@@ -11,7 +11,7 @@ use weft_pki::SigningRequest;
 use weft_store::Transaction;
 use weft_types::HostId;
 
-use super::{App, AppError, Caller, environments::rests_on};
+use super::{App, AppError, Caller, Sight, environments::rests_on};
 use crate::{
     audit::{FINGERPRINT, host as object},
     secret::hex,
@@ -22,20 +22,24 @@ use crate::{
 const TAKE_OVER: Word = Word::new("hosts.take-over-key");
 
 impl App {
-    /// Goes on if whoever has this key is this host, as the store itself says: what is in the view may be of before. A next
-    /// key takes over before anything is done with it.
+    /// Goes on if whoever has this key is this host, as the store itself says: what is in the view may be of before, and
+    /// counts for [`super::HOSTS_SEEN_MAX`] where the store is away and the call only looks or reports. A next key takes over before anything is done with it.
     ///
     /// # Errors
     /// [`AppError::Unauthenticated`] when it is not, others when the store or the audit takes nothing.
-    pub(crate) async fn admit_host(
+    pub async fn admit_host(
         &self,
         host: &HostId,
         key_hash: &str,
         from: Origin,
+        sight: &Sight,
     ) -> Result<(), AppError> {
-        match self.host_by_key(host, key_hash).await?.record.admits(key_hash) {
-            Some(HostKey::Next) => self.take_over(host, key_hash, from).await,
-            _ => Ok(()),
+        let found = self.look_up::<Host>(sight, host.as_str()).await?;
+        self.counts_for_hosts(sight)?;
+        let key = found.and_then(|found| found.record.admits(key_hash));
+        match key.ok_or(AppError::Unauthenticated)? {
+            HostKey::Next => self.take_over(host, key_hash, from).await,
+            HostKey::Present => Ok(()),
         }
     }
 

@@ -360,7 +360,7 @@ impl App {
         host: &HostId,
     ) -> Result<Decoded<Host>, AppError> {
         caller.may(Action::SeeHosts, Object::Host(host))?;
-        self.read(host.as_str()).await?.ok_or(AppError::NotFound("host"))
+        self.look_up(&caller.sight, host.as_str()).await?.ok_or(AppError::NotFound("host"))
     }
 
     /// Hosts of one pod or of all, after the one with this id.

@@ -9,7 +9,7 @@ use weft_model::{
 };
 use weft_types::EnvironmentId;
 
-use super::{App, AppError, Caller};
+use super::{App, AppError, Caller, Sight};
 
 /// `org-…` or a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +68,8 @@ impl App {
         action: Action,
         reference: &EnvironmentReference,
     ) -> Result<Decoded<Environment>, AppError> {
-        let found = self.find(reference).await?.ok_or(AppError::NotFound("environment"))?;
+        let found = self.find(reference, &caller.sight).await?;
+        let found = found.ok_or(AppError::NotFound("environment"))?;
         caller.may_in(action, &found.record)?;
         Ok(found)
     }
@@ -77,19 +78,21 @@ impl App {
     pub(super) async fn find(
         &self,
         reference: &EnvironmentReference,
+        sight: &Sight,
     ) -> Result<Option<Decoded<Environment>>, AppError> {
         let id = match &reference.0 {
             Reference::Id(id) => id.clone(),
             Reference::Name(organisation, name) => {
-                let Some(organisation) = self.organisation_id(organisation).await? else {
+                let Some(organisation) = self.organisation_id(organisation, sight).await? else {
                     return Ok(None);
                 };
-                let named = self.read::<EnvironmentName>(&format!("{organisation}/{name}")).await?;
+                let path = format!("{organisation}/{name}");
+                let named = self.look_up::<EnvironmentName>(sight, &path).await?;
                 let Some(named) = named else { return Ok(None) };
                 named.record.id
             }
         };
-        self.read(id.as_str()).await
+        self.look_up(sight, id.as_str()).await
     }
 
     /// Which environment of which organisation is called so, as far as this process knows, whoever asks.
@@ -136,11 +139,12 @@ impl App {
     async fn organisation_id(
         &self,
         reference: &OrganisationReference,
+        sight: &Sight,
     ) -> Result<Option<OrganisationId>, AppError> {
         match reference {
             OrganisationReference::Id(id) => Ok(Some(id.clone())),
             OrganisationReference::Name(name) => {
-                let named = self.read::<OrganisationName>(name.as_str()).await?;
+                let named = self.look_up::<OrganisationName>(sight, name.as_str()).await?;
                 Ok(named.map(|named| named.record.id))
             }
         }
@@ -154,8 +158,9 @@ impl App {
         text: &str,
     ) -> Result<Decoded<Organisation>, AppError> {
         let absent = || AppError::NotFound("organisation");
-        let id = self.organisation_id(&text.parse()?).await?.ok_or_else(absent)?;
-        let found = self.read(id.as_str()).await?.ok_or_else(absent)?;
+        let sight = &caller.sight;
+        let id = self.organisation_id(&text.parse()?, sight).await?.ok_or_else(absent)?;
+        let found = self.look_up(sight, id.as_str()).await?.ok_or_else(absent)?;
         caller.may(action, weft_model::access::Object::Organisation(&id))?;
         Ok(found)
     }

@@ -22,7 +22,7 @@ impl App {
     ) -> Result<Policy, AppError> {
         let environment = self.environment(caller, Action::SeeEnvironment, reference).await?;
         let id = environment.record.id;
-        let found: Option<Decoded<Policy>> = self.read(id.as_str()).await?;
+        let found: Option<Decoded<Policy>> = self.look_up(&caller.sight, id.as_str()).await?;
         Ok(found.map_or_else(|| Policy::open(id), |found| found.record))
     }
 

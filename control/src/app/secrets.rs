@@ -170,7 +170,8 @@ impl App {
     ) -> Result<Environment, AppError> {
         caller.may(Action::ActAsHost, Object::Host(host))?;
         let absent = || AppError::NotFound("environment");
-        let environment = self.find(reference).await?.ok_or_else(absent)?.record;
+        let found = self.find(reference, &caller.sight).await?;
+        let environment = found.ok_or_else(absent)?.record;
         let path = format!("{}/{}", environment.id, grant.ok_or_else(absent)?);
         let grant = self.read::<Grant>(&path).await?.ok_or_else(absent)?.record;
         let attachment = match &grant.used_by {

@@ -8,7 +8,7 @@ use weft_model::{
     record::{Attachment, Drain, Role, Service},
     registry::{self, RoleWish, ServiceWish},
 };
-use weft_types::AttachmentName;
+use weft_types::{AttachmentName, EnvironmentId};
 
 use super::{App, AppError, Caller, EnvironmentReference, attachments::Known};
 
@@ -43,13 +43,12 @@ impl App {
             let decision = registry::put_service(&scene, wish, version, existing, registered)?;
             // From what it is decided from, which is all that there is if it is committed: nobody is refused an answer
             // who may not ask again, or whose service is forgotten by then.
-            let before = self.seen(&known, &wish.name);
+            let before = self.seen(&known.environment.record.id, &wish.name);
             Ok(decision.map(|service| put(before, service)))
         })
     }
 
-    fn seen(&self, known: &Known, name: &ServiceName) -> Option<ServiceDocument> {
-        let id = &known.environment.record.id;
+    fn seen(&self, id: &EnvironmentId, name: &ServiceName) -> Option<ServiceDocument> {
         let is_it = |service: &&ServiceDocument| service.name == *name;
         self.view.read(|state| state.projection().services(id).find(is_it).cloned())
     }
@@ -65,8 +64,9 @@ impl App {
         name: &ServiceName,
     ) -> Result<ServiceDocument, AppError> {
         let environment = self.environment(caller, Action::SeeEnvironment, reference).await?;
-        let known = self.known(environment).await?;
-        self.seen(&known, name).ok_or(AppError::NotFound("service"))
+        let id = &environment.record.id;
+        self.caught_up(id, &caller.sight).await?;
+        self.seen(id, name).ok_or(AppError::NotFound("service"))
     }
 
     /// Services of an environment after the one with this name.

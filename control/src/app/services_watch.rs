@@ -133,7 +133,8 @@ impl ServicesWatch {
         let found = app.environment(caller, Action::SeeEnvironment, reference).await?;
         let watching = app.watches.enter(&found.record)?;
         // What somebody has done before is in the first answer, by whichever process it was done.
-        let environment = app.known(found).await?.environment.record;
+        app.caught_up(&found.record.id, &caller.sight).await?;
+        let environment = found.record;
         let (changes, recheck) = (app.view.news_of(&environment.id), Instant::now() + RECHECK);
         let cursor = ServiceCursor::after(after);
         Ok(Self { app, environment, cursor, changes, is_first: true, recheck, watching })

@@ -16,7 +16,7 @@ use weft_model::{
 use weft_store::Transaction;
 use zeroize::Zeroizing;
 
-use super::{App, AppError, Caller, Proof, lockout::Lockout, sources::Before};
+use super::{App, AppError, Caller, Proof, Sight, lockout::Lockout, sources::Before};
 use crate::secret::{self, random};
 
 /// How long a session lasts.
@@ -43,7 +43,15 @@ impl App {
     /// # Errors
     /// [`AppError::Unauthenticated`] for whatever is wrong with it.
     pub async fn actor_of(&self, secret: &str) -> Result<Actor, AppError> {
-        self.actor_with(secret, TokenUse::Api).await
+        self.actor_seen(secret, &Sight::stored()).await
+    }
+
+    /// The same, as a call looks.
+    ///
+    /// # Errors
+    /// [`AppError::Unauthenticated`] for whatever is wrong with it; [`AppError::Unavailable`] when nobody knows.
+    pub async fn actor_seen(&self, secret: &str, sight: &Sight) -> Result<Actor, AppError> {
+        self.actor_with(secret, TokenUse::Api, sight).await
     }
 
     /// Who shows this secret to a part of the platform.
@@ -51,27 +59,28 @@ impl App {
         &self,
         secret: &str,
         shown_to: TokenUse,
+        sight: &Sight,
     ) -> Result<Actor, AppError> {
         let hash = secret::hash(secret);
         let now = self.now();
-        if let Some(session) = self.read::<Session>(&hash).await?
+        if let Some(session) = self.look_up::<Session>(sight, &hash).await?
             && session.record.expires > now
         {
-            let user = self.user(&session.record.user).await?;
+            let user = self.user_seen(&session.record.user, sight).await?;
             if user.era != session.record.era {
                 return Err(AppError::Unauthenticated);
             }
-            return self.actor_of_user(user).await;
+            return self.actor_of_user(user, sight).await;
         }
-        self.actor_of_token(&hash, shown_to).await
+        self.actor_of_token(&hash, shown_to, sight).await
     }
 
-    pub(super) async fn actor_of_user(&self, user: User) -> Result<Actor, AppError> {
+    pub(super) async fn actor_of_user(&self, user: User, sight: &Sight) -> Result<Actor, AppError> {
         if user.suspended {
             return Err(AppError::Unauthenticated);
         }
         let User { id, operator, .. } = user;
-        let memberships: Vec<Decoded<Membership>> = self.stored(&format!("{id}/")).await?;
+        let memberships: Vec<Decoded<Membership>> = self.look_for(sight, &format!("{id}/")).await?;
         let memberships = memberships.into_iter().map(|membership| membership.record);
         let (mut organisations, mut environments) = (BTreeMap::new(), BTreeMap::new());
         for membership in memberships {
@@ -83,8 +92,13 @@ impl App {
 
     /// A person, as its caller is one.
     pub(crate) async fn user(&self, id: &UserId) -> Result<User, AppError> {
-        let user: Decoded<User> = self.read(id.as_str()).await?.ok_or(AppError::Unauthenticated)?;
-        Ok(user.record)
+        self.user_seen(id, &Sight::stored()).await
+    }
+
+    /// The same, as a call looks.
+    pub(super) async fn user_seen(&self, id: &UserId, sight: &Sight) -> Result<User, AppError> {
+        let user: Option<Decoded<User>> = self.look_up(sight, id.as_str()).await?;
+        Ok(user.ok_or(AppError::Unauthenticated)?.record)
     }
 
     /// Begins a session. Whatever is wrong, the answer is the same and as slow.

@@ -7,6 +7,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use weft_model::{Record, record::Settled};
+use weft_store::StoreError;
 
 use super::App;
 
@@ -55,11 +56,11 @@ impl App {
 
     async fn ask_store(&self) -> Result<(), String> {
         let key = Settled::key_at("v1").map_err(|error| error.to_string())?;
-        match timeout(ANSWER_MAX, self.store.get(&key)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("the store does not answer".to_owned()),
-        }
+        let asked = Instant::now();
+        let answer = timeout(ANSWER_MAX, self.store.get(&key)).await;
+        let answer = answer.unwrap_or_else(|_| Err(StoreError::Unavailable("too late".to_owned())));
+        self.contact.note(asked, &answer);
+        answer.map(drop).map_err(|error| error.to_string())
     }
 
     fn stands(&self, troubles: Vec<String>) {

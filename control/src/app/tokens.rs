@@ -14,7 +14,7 @@ use weft_store::Transaction;
 use zeroize::Zeroizing;
 
 use super::{
-    App, AppError, Caller, EnvironmentReference, Proof, authentication::person,
+    App, AppError, Caller, EnvironmentReference, Proof, Sight, authentication::person,
     environments::rests_on,
 };
 use crate::secret::{self, random};
@@ -64,24 +64,27 @@ impl App {
         &self,
         hash: &str,
         shown_to: TokenUse,
+        sight: &Sight,
     ) -> Result<Actor, AppError> {
         let now = self.now();
-        let found: Decoded<Token> = self.read(hash).await?.ok_or(AppError::Unauthenticated)?;
+        let found: Option<Decoded<Token>> = self.look_up(sight, hash).await?;
+        let found = found.ok_or(AppError::Unauthenticated)?;
         let token = &found.record;
         let is_for = token.uses.is_empty() || token.uses.contains(&shown_to);
         if token.expires <= now || !is_for {
             return Err(AppError::Unauthenticated);
         }
-        if self.user(&token.created_by).await?.suspended {
+        if self.user_seen(&token.created_by, sight).await?.suspended {
             return Err(AppError::Unauthenticated);
         }
         let path = format!("{}/{}", token.created_by, token.organisation);
-        let maker = self.read::<Membership>(&path).await?;
+        let maker = self.look_up::<Membership>(sight, &path).await?;
         // Who left and came back has not made it.
         let maker = maker.filter(|maker| maker.record.created <= token.created);
         let most = maker.and_then(|maker| maker.record.role_in(&token.environment));
         let role = most.ok_or(AppError::Unauthenticated)?.min(token.role);
-        if token.used.is_none_or(|used| used.after(USED_GRAIN) <= now) {
+        let is_due = token.used.is_none_or(|used| used.after(USED_GRAIN) <= now);
+        if is_due && sight.age().is_none() {
             self.note_use(&found).await?;
         }
         let Token { id, environment, .. } = found.record;

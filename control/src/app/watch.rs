@@ -22,7 +22,7 @@ impl Comer for HostId {
 }
 
 /// How often it is looked whether the host may still listen, when there is no news.
-const RECHECK: Duration = Duration::from_secs(10);
+pub(super) const RECHECK: Duration = Duration::from_secs(10);
 
 /// What a host is told that listens a second time.
 const ANEW: &str = "the host listens anew: what it began before ends";
@@ -92,7 +92,8 @@ impl HostWatch {
     ///
     /// # Errors
     /// [`AppError::Unauthenticated`] when the host is shut out, or another of its keys has taken over; [`AppError::Behind`]
-    /// when this process does not see what is stored, for longer than a moment: the host calls another one then.
+    /// when this process does not see what is stored, for longer than a moment, or hears nothing of the store for
+    /// [`super::HOSTS_SEEN_MAX`]: the host calls another one then.
     pub async fn next(&mut self, gone: impl Future<Output = ()>) -> Result<Option<News>, AppError> {
         tokio::pin!(gone);
         loop {
@@ -105,7 +106,8 @@ impl HostWatch {
                 changed = self.news.changed() => if changed.is_err() { return Ok(None) },
                 () = sleep(RECHECK) => {
                     let is_blind = is_blind(&self.app);
-                    if std::mem::replace(&mut self.was_blind, is_blind) && is_blind {
+                    let was_blind = std::mem::replace(&mut self.was_blind, is_blind);
+                    if was_blind && is_blind || self.app.is_cut_off() {
                         return Err(AppError::Behind);
                     }
                 }

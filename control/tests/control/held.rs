@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -26,6 +26,8 @@ pub(crate) struct Held {
     asked: AtomicUsize,
     /// How many changes are made before none is any more.
     lasts: AtomicUsize,
+    /// It answers nothing.
+    is_away: Arc<AtomicBool>,
     pub(crate) stands_still: Notify,
 }
 
@@ -35,7 +37,8 @@ impl Held {
         let (goes_on, hears) = (watch::Sender::new(true), watch::Sender::new(true));
         let (asked, stands_still) = (AtomicUsize::default(), Notify::new());
         let lasts = AtomicUsize::new(usize::MAX);
-        Arc::new(Self { store, key, goes_on, hears, asked, lasts, stands_still })
+        let is_away = Arc::new(AtomicBool::new(false));
+        Arc::new(Self { store, key, goes_on, hears, asked, lasts, is_away, stands_still })
     }
 
     /// How often records were read here until now.
@@ -58,6 +61,15 @@ impl Held {
         self.lasts.store(changes, Ordering::Relaxed);
     }
 
+    /// Whether it is cut off from the store, which others reach.
+    pub(crate) fn cut_off(&self, is_away: bool) {
+        self.is_away.store(is_away, Ordering::Relaxed);
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        check(&self.is_away)
+    }
+
     /// Whether it hears what others change.
     pub(crate) fn hear(&self, hears: bool) {
         self.hears.send_replace(hears);
@@ -68,6 +80,7 @@ impl Held {
 impl Store for Held {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
+        self.check()?;
         self.store.get(key).await
     }
 
@@ -78,10 +91,12 @@ impl Store for Held {
         len_max: usize,
     ) -> Result<Page, StoreError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
+        self.check()?;
         self.store.list(prefix, after, len_max).await
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Revision, CommitError> {
+        self.check()?;
         let conditions = transaction.conditions.iter().map(|condition| condition.key());
         let writes = transaction.writes.iter().map(|write| write.key());
         if conditions.chain(writes).any(|key| *key == self.key) {
@@ -99,19 +114,24 @@ impl Store for Held {
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
+        self.check()?;
         let watch = self.store.watch(prefix, after).await?;
-        Ok(Box::new(HeldWatch { watch, heard: None, hears: self.hears.subscribe() }))
+        let (hears, is_away) = (self.hears.subscribe(), Arc::clone(&self.is_away));
+        Ok(Box::new(HeldWatch { watch, heard: None, hears, is_away }))
     }
 
     async fn grant_lease(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
+        self.check()?;
         self.store.grant_lease(ttl).await
     }
 
     async fn renew_lease(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.check()?;
         self.store.renew_lease(lease).await
     }
 
     async fn revoke_lease(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.check()?;
         self.store.revoke_lease(lease).await
     }
 }
@@ -120,6 +140,14 @@ struct HeldWatch {
     watch: Box<dyn Watch>,
     heard: Option<Batch>,
     hears: watch::Receiver<bool>,
+    is_away: Arc<AtomicBool>,
+}
+
+fn check(is_away: &AtomicBool) -> Result<(), StoreError> {
+    if is_away.load(Ordering::Relaxed) {
+        return Err(StoreError::Unavailable("it is cut off".to_owned()));
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -130,6 +158,7 @@ impl Watch for HeldWatch {
                 self.heard = Some(self.watch.next().await?);
             }
             self.hears.wait_for(|hears| *hears).await.unwrap();
+            check(&self.is_away)?;
             if let Some(batch) = self.heard.take() {
                 return Ok(batch);
             }

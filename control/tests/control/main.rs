@@ -5,6 +5,7 @@ mod account;
 mod audit;
 mod authentication;
 mod authorities;
+mod away;
 mod clocks;
 mod connections;
 mod description;

@@ -18,7 +18,7 @@ use tonic::{
 use weft_audit::Word;
 use weft_control::{
     App, Clock,
-    app::{Caller, Proof, Turn},
+    app::{Caller, Proof, Sight, Turn},
     audit::{AuditPlace, BlobPlace, BlobUrl, named},
     init::Opened,
     serve,
@@ -352,7 +352,7 @@ impl Site {
     /// Somebody, in a call of which nothing is recorded.
     pub(crate) fn caller(&self, actor: Actor) -> Caller {
         let call = self.app.recorder().command(Word::new("tests.call"), named("tests"));
-        Caller { actor, key_hash: None, call: Arc::new(call) }
+        Caller { actor, key_hash: None, call: Arc::new(call), sight: Sight::stored() }
     }
 
     /// A part of the platform.
