@@ -15,7 +15,7 @@ use weft_model::{
 use weft_store::Transaction;
 use zeroize::Zeroizing;
 
-use super::{App, AppError, Caller, Turn, environments::rests_on};
+use super::{App, AppError, Caller, Turn, environments::rests_on, tidy::Failed};
 use crate::{audit, secret::random};
 
 /// The time of grace of an organisation is over: it goes.
@@ -247,19 +247,28 @@ impl App {
 
     /// Removes organisations whose time has come, with everything of them.
     pub(super) async fn purge_organisations(&self, turn: &Turn) -> Result<(), AppError> {
+        let mut failed = Failed::default();
         for found in self.due::<Organisation>()? {
-            // None is made from when it was to go on, and what was made before is in the view that says so.
-            if !self.environments_of(&found.record.id)?.is_empty() {
-                continue;
-            }
-            self.still_in(turn).await?;
-            let call = self.recorder.own(PURGE, audit::organisation(&found.record.id));
-            call.begin().await?;
-            let purged = self.remove_organisation(turn, &found).await;
-            call.end(purged.as_ref().map(|()| Facts::none())).await?;
-            purged?;
+            failed.note(self.purge_organisation(turn, &found).await)?;
         }
-        Ok(())
+        failed.end()
+    }
+
+    async fn purge_organisation(
+        &self,
+        turn: &Turn,
+        found: &Decoded<Organisation>,
+    ) -> Result<(), AppError> {
+        // None is made from when it was to go on, and what was made before is in the view that says so.
+        if !self.environments_of(&found.record.id)?.is_empty() {
+            return Ok(());
+        }
+        self.still_in(turn).await?;
+        let call = self.recorder.own(PURGE, audit::organisation(&found.record.id));
+        call.begin().await?;
+        let purged = self.remove_organisation(turn, found).await;
+        call.end(purged.as_ref().map(|()| Facts::none())).await?;
+        purged
     }
 
     /// It first, unless somebody restores it at this moment; then its people, of whom there are no more.

@@ -52,23 +52,59 @@ const OWNED: [&str; 16] = [
     Usage::KIND,
 ];
 
+/// What of several things could not be done.
+#[derive(Debug, Default)]
+pub(super) struct Failed(Option<AppError>);
+
+impl Failed {
+    /// Goes on with the others, but in a turn that is over.
+    pub(super) fn note(&mut self, done: Result<(), AppError>) -> Result<(), AppError> {
+        match done {
+            Err(AppError::Superseded) => Err(AppError::Superseded),
+            Err(error) => {
+                self.0.get_or_insert(error);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// The first of them.
+    pub(super) fn end(self) -> Result<(), AppError> {
+        self.0.map_or(Ok(()), Err)
+    }
+}
+
 impl App {
-    /// Removes what is over.
+    /// Removes what is over. What cannot be removed holds up nothing else.
     ///
     /// # Errors
-    /// [`AppError`]; what could not be removed is tried again the next time.
+    /// [`AppError::Superseded`] at once, when another process does it. Otherwise the first [`AppError`], at the end; what
+    /// could not be removed is tried again the next time.
     pub async fn tidy(&self, turn: &Turn) -> Result<(), AppError> {
+        let mut failed = Failed::default();
+        failed.note(self.purge_environments(turn).await)?;
+        failed.note(self.free_addresses(turn).await)?;
+        failed.note(self.purge_organisations(turn).await)?;
+        failed.note(self.remove_remains(turn).await)?;
+        failed.note(self.forget::<Session>(turn).await)?;
+        failed.note(self.forget::<Token>(turn).await)?;
+        failed.note(self.forget_invitations(turn).await)?;
+        failed.note(self.forget::<JoinToken>(turn).await)?;
+        failed.note(self.forget::<Grant>(turn).await)?;
+        failed.end()
+    }
+
+    async fn purge_environments(&self, turn: &Turn) -> Result<(), AppError> {
+        let mut failed = Failed::default();
         for environment in self.due::<Environment>()? {
-            self.purge(turn, &environment).await?;
+            let purged = self.purge(turn, &environment).await;
+            if let Err(error) = &purged {
+                tracing::warn!(%error, environment = %environment.record.id, "it is not gone yet");
+            }
+            failed.note(purged)?;
         }
-        self.free_addresses(turn).await?;
-        self.purge_organisations(turn).await?;
-        self.remove_remains(turn).await?;
-        self.forget::<Session>(turn).await?;
-        self.forget::<Token>(turn).await?;
-        self.forget_invitations(turn).await?;
-        self.forget::<JoinToken>(turn).await?;
-        self.forget::<Grant>(turn).await
+        failed.end()
     }
 
     /// What is over. What goes here does not come back: a clock that is wrong does not make it due.
@@ -81,16 +117,17 @@ impl App {
     async fn free_addresses(&self, turn: &Turn) -> Result<(), AppError> {
         let due = self.due::<Address>()?.into_iter();
         let of: BTreeSet<EnvironmentId> = due.map(|address| address.record.environment).collect();
+        let mut failed = Failed::default();
         for id in of {
             let environment = self.view.read(|state| state.get::<Environment>(id.as_str()))?;
             // Those of what goes go with it.
             let stays =
                 |found: &Decoded<Environment>| found.record.state != EnvironmentState::Purging;
             if let Some(environment) = environment.filter(stays) {
-                self.free_addresses_of(turn, environment).await?;
+                failed.note(self.free_addresses_of(turn, environment).await)?;
             }
         }
-        Ok(())
+        failed.end()
     }
 
     async fn free_addresses_of(
@@ -166,22 +203,27 @@ impl App {
 
     /// Of what is gone, what a process has left behind that has ended.
     async fn remove_remains(&self, turn: &Turn) -> Result<(), AppError> {
+        let mut failed = Failed::default();
         for Decoded { record: remains, .. } in self.due::<Remains>()? {
-            self.still_in(turn).await?;
-            let call = match &remains {
-                Remains::Environment { id, organisation } => {
-                    self.recorder.own(PURGE, audit::environment(id, organisation))
-                }
-                Remains::Organisation { id } => {
-                    self.recorder.own(organisations::PURGE, audit::organisation(id))
-                }
-            };
-            call.begin().await?;
-            let removed = self.remove_rest(turn, &remains).await;
-            call.end(removed.as_ref().map(|()| Facts::none())).await?;
-            removed?;
+            failed.note(self.purge_remains(turn, &remains).await)?;
         }
-        Ok(())
+        failed.end()
+    }
+
+    async fn purge_remains(&self, turn: &Turn, remains: &Remains) -> Result<(), AppError> {
+        self.still_in(turn).await?;
+        let call = match remains {
+            Remains::Environment { id, organisation } => {
+                self.recorder.own(PURGE, audit::environment(id, organisation))
+            }
+            Remains::Organisation { id } => {
+                self.recorder.own(organisations::PURGE, audit::organisation(id))
+            }
+        };
+        call.begin().await?;
+        let removed = self.remove_rest(turn, remains).await;
+        call.end(removed.as_ref().map(|()| Facts::none())).await?;
+        removed
     }
 
     /// What is left of what is gone, into which nobody puts anything any more; at the end that by which it is found.
@@ -221,10 +263,14 @@ impl App {
     }
 
     async fn forget_invitations(&self, turn: &Turn) -> Result<(), AppError> {
+        let mut failed = Failed::default();
         for invitation in self.due::<Invitation>()? {
-            self.commit_in(turn, self.forget_invitation(&invitation).await?).await?;
+            let forgotten = async {
+                self.commit_in(turn, self.forget_invitation(&invitation).await?).await.map(drop)
+            };
+            failed.note(forgotten.await)?;
         }
-        Ok(())
+        failed.end()
     }
 
     /// Nobody has a role in an environment any more; none is given from when it is purged on.
@@ -282,10 +328,11 @@ impl App {
 
     /// Removes records that are over, if they are still as they were read.
     async fn forget<R: Ending>(&self, turn: &Turn) -> Result<(), AppError> {
+        let mut failed = Failed::default();
         for found in self.due::<R>()? {
             let transaction = rests_on(Transaction::new(), &found)?.delete(found.record.key()?);
-            self.commit_in(turn, transaction).await?;
+            failed.note(self.commit_in(turn, transaction).await.map(drop))?;
         }
-        Ok(())
+        failed.end()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -28,6 +28,8 @@ pub(crate) struct Held {
     lasts: AtomicUsize,
     /// It answers nothing.
     is_away: Arc<AtomicBool>,
+    /// What has this in a key is not changed.
+    refused: Mutex<Option<String>>,
     pub(crate) stands_still: Notify,
 }
 
@@ -36,9 +38,9 @@ impl Held {
     pub(crate) fn new(store: Arc<dyn Store>, key: Key) -> Arc<Self> {
         let (goes_on, hears) = (watch::Sender::new(true), watch::Sender::new(true));
         let (asked, stands_still) = (AtomicUsize::default(), Notify::new());
-        let lasts = AtomicUsize::new(usize::MAX);
+        let (lasts, refused) = (AtomicUsize::new(usize::MAX), Mutex::default());
         let is_away = Arc::new(AtomicBool::new(false));
-        Arc::new(Self { store, key, goes_on, hears, asked, lasts, is_away, stands_still })
+        Arc::new(Self { store, key, goes_on, hears, asked, lasts, is_away, refused, stands_still })
     }
 
     /// How often records were read here until now.
@@ -70,6 +72,16 @@ impl Held {
         check(&self.is_away)
     }
 
+    /// How many changes are made yet.
+    pub(crate) fn left(&self) -> usize {
+        self.lasts.load(Ordering::Relaxed)
+    }
+
+    /// Nothing is changed from now on that has this in a key.
+    pub(crate) fn refuse(&self, part: Option<&str>) {
+        *self.refused.lock().unwrap() = part.map(str::to_owned);
+    }
+
     /// Whether it hears what others change.
     pub(crate) fn hear(&self, hears: bool) {
         self.hears.send_replace(hears);
@@ -98,8 +110,13 @@ impl Store for Held {
     async fn commit(&self, transaction: Transaction) -> Result<Revision, CommitError> {
         self.check()?;
         let conditions = transaction.conditions.iter().map(|condition| condition.key());
-        let writes = transaction.writes.iter().map(|write| write.key());
-        if conditions.chain(writes).any(|key| *key == self.key) {
+        let keys: Vec<_> =
+            conditions.chain(transaction.writes.iter().map(|write| write.key())).collect();
+        let refused = self.refused.lock().unwrap().clone();
+        if refused.is_some_and(|part| keys.iter().any(|key| key.as_str().contains(&part))) {
+            return Err(StoreError::Unavailable("it is refused".to_owned()).into());
+        }
+        if keys.iter().any(|key| **key == self.key) {
             let mut goes_on = self.goes_on.subscribe();
             if !*goes_on.borrow() {
                 self.stands_still.notify_one();

@@ -1,26 +1,31 @@
 //! What goes with an environment and its organisation, whenever the process ends that removes it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use weft_control::{
-    AppError, Clock,
+    App, AppError, Clock,
     app::{
-        AttachWish, EnvironmentReference, HostWish, NewToken, Report, ReportedHealth, StateChange,
+        AttachWish, EnvironmentReference, HostWish, JOIN_TOKEN_SECONDS_MAX, NewToken, Report,
+        ReportedHealth, StateChange,
     },
+    secret,
 };
 use weft_control_api::v1::{
     self, EnvironmentRole, OrganisationRole, secrets_client::SecretsClient,
     services_client::ServicesClient,
 };
 use weft_model::{
-    SlotName,
+    Record, SlotName,
     access::{self, Actor},
-    record::{Interface, PeerSession, SlotKey},
+    record::{Environment, Interface, JoinToken, PeerSession, SlotKey},
 };
-use weft_store::{Fault, Store};
+use weft_store::{Key, Store};
 use weft_types::HostId;
 
-use crate::site::{PASSWORD, Site, name, proof, with};
+use crate::{
+    held::Held,
+    site::{PASSWORD, Site, name, proof, with},
+};
 
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -108,6 +113,8 @@ async fn whenever_the_process_ends_that_purges_another_one_leaves_nothing() {
     let clock = Clock::manual(Clock::default().now());
     let site = Site::start_at(clock.clone()).await;
     let host: HostId = site.enrol("host-a").await.id.parse().unwrap();
+    let held = Held::new(Arc::clone(&site.store) as Arc<dyn Store>, Key::new("none").unwrap());
+    let ending = site.process_over(Arc::clone(&held) as Arc<dyn Store>).await;
     let mut before = keys(&site, &[]).await.0;
     let mut steps = 0;
     for step in 1.. {
@@ -120,10 +127,12 @@ async fn whenever_the_process_ends_that_purges_another_one_leaves_nothing() {
         clock.advance(2 * GRACE);
         site.tidy().await;
 
-        let turn = site.turn(&site.app).await;
-        site.store.fail_commit(step, Fault::Unavailable);
-        let ended = site.app.tidy(&turn).await;
-        site.app.end_turn(turn).await.unwrap();
+        let turn = site.turn(&ending).await;
+        site.seen(&ending).await;
+        held.last(step - 1);
+        let ended = ending.tidy(&turn).await;
+        held.last(usize::MAX);
+        ending.end_turn(turn).await.unwrap();
         if ended.is_ok() {
             break;
         }
@@ -149,4 +158,72 @@ async fn whenever_the_process_ends_that_purges_another_one_leaves_nothing() {
         before = keys(&site, &[]).await.0;
     }
     assert!(steps > 15, "{steps} steps were ended");
+}
+
+/// Three environments whose time has come, and a process over a store that can be told what it refuses.
+async fn three(site: &Site, clock: &Clock) -> (Vec<String>, Arc<Held>, Arc<App>) {
+    let owner = site.organisation("acme").await;
+    let mut ids = Vec::new();
+    for name in ["a", "b", "c"] {
+        let made = site.environment(&owner, "acme", name).await;
+        let owner = site.caller(site.app.actor_of(&owner).await.unwrap());
+        let delete = StateChange::Delete { grace: GRACE };
+        site.app.set_environment_state(&owner, &made.id.parse().unwrap(), delete).await.unwrap();
+        // So that this is their order.
+        clock.advance(Duration::from_secs(1));
+        ids.push(made.id);
+    }
+    clock.advance(2 * GRACE);
+    // Nobody resumes them any more.
+    site.tidy().await;
+    let held = Held::new(Arc::clone(&site.store) as Arc<dyn Store>, Key::new("none").unwrap());
+    let process = site.process_over(Arc::clone(&held) as Arc<dyn Store>).await;
+    (ids, held, process)
+}
+
+async fn is_there(site: &Site, environment: &str) -> bool {
+    let at = Environment::key_at(environment).unwrap();
+    site.store.get(&at).await.unwrap().is_some()
+}
+
+#[tokio::test]
+async fn what_cannot_be_removed_holds_up_nothing_else() {
+    let clock = Clock::manual(Clock::default().now());
+    let site = Site::start_at(clock.clone()).await;
+    let (ids, held, process) = three(&site, &clock).await;
+    let token = site.join_token().await;
+    let token = JoinToken::key_at(&secret::hash(&token)).unwrap();
+    assert!(site.store.get(&token).await.unwrap().is_some());
+    clock.advance(Duration::from_secs(JOIN_TOKEN_SECONDS_MAX.into()));
+    site.seen(&process).await;
+
+    held.refuse(Some(&ids[0]));
+    let turn = site.turn(&process).await;
+    let failed = process.tidy(&turn).await;
+    assert!(matches!(failed, Err(AppError::Unavailable)), "it says so: {failed:?}");
+    for (id, stays) in ids.iter().zip([true, false, false]) {
+        assert_eq!(is_there(&site, id).await, stays, "{id}");
+    }
+    assert!(site.store.get(&token).await.unwrap().is_none(), "what comes after them goes, too");
+
+    held.refuse(None);
+    process.tidy(&turn).await.unwrap();
+    assert!(!is_there(&site, &ids[0]).await);
+    process.end_turn(turn).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_is_superseded_tries_nothing_more() {
+    let clock = Clock::manual(Clock::default().now());
+    let site = Site::start_at(clock.clone()).await;
+    let (ids, held, process) = three(&site, &clock).await;
+    let turn = site.turn(&process).await;
+    let _other = site.turn(&site.app).await;
+    held.last(1_000);
+    let over = process.tidy(&turn).await;
+    assert!(matches!(over, Err(AppError::Superseded)), "{over:?}");
+    assert_eq!(held.left(), 999, "it has asked once");
+    for id in &ids {
+        assert!(is_there(&site, id).await);
+    }
 }
