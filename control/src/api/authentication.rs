@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{Answer, Api, account::proof, convert};
 use crate::{
-    app::{Possession, SshKeyWish},
+    app::{Possession, Sight, SshKeyWish},
     error::AppError,
     ssh,
 };
@@ -97,7 +97,7 @@ impl Authentication for Api {
         self.call(request, |caller, request| async move {
             let fingerprint = asked_fingerprint(request.key)?;
             let actor = self.app.resolve_ssh_key(&caller, &fingerprint).await?;
-            self.described_actor(actor).await
+            self.described_actor(actor, &Sight::stored()).await
         })
         .await
     }
@@ -109,7 +109,7 @@ impl Authentication for Api {
         self.call(request, |caller, request| async move {
             let secret = Zeroizing::new(request.secret);
             let actor = self.app.resolve_token(&caller, &secret).await?;
-            self.described_actor(actor).await
+            self.described_actor(actor, &Sight::stored()).await
         })
         .await
     }

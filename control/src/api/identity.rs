@@ -12,7 +12,7 @@ use weft_model::{
 use zeroize::Zeroizing;
 
 use super::{Answer, Api, account::proof, bearer, convert, environments::grace};
-use crate::error::AppError;
+use crate::{app::Sight, error::AppError};
 
 pub(super) fn user(user: User) -> v1::User {
     v1::User {
@@ -56,6 +56,7 @@ impl Api {
     pub(super) async fn described_actor(
         &self,
         actor: Actor,
+        sight: &Sight,
     ) -> Result<v1::WhoAmIResponse, AppError> {
         let mut answer = v1::WhoAmIResponse::default();
         let who = match actor {
@@ -71,7 +72,7 @@ impl Api {
                     v1::EnvironmentMembership { environment: id.to_string(), role }
                 });
                 answer.environments = environments.collect();
-                Who::User(user(self.app.user(&id).await?))
+                Who::User(user(self.app.user_seen(&id, sight).await?))
             }
             Actor::Token { id, environment, role } => {
                 let (environment, role) = (environment.to_string(), environment_role(role).into());
@@ -113,7 +114,10 @@ impl Sessions for Api {
     }
 
     async fn who_am_i(&self, request: Request<v1::WhoAmIRequest>) -> Answer<v1::WhoAmIResponse> {
-        self.call(request, |caller, _| self.described_actor(caller.actor)).await
+        self.call(request, |caller, _| async move {
+            self.described_actor(caller.actor, &caller.sight).await
+        })
+        .await
     }
 
     async fn accept_invitation(

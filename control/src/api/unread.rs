@@ -134,6 +134,8 @@ struct Long {
 impl Drop for Long {
     fn drop(&mut self) {
         self.giving_up.abort();
+        // The task may be dropped later.
+        *lock(&self.rest) = None;
     }
 }
 

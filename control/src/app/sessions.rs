@@ -96,7 +96,7 @@ impl App {
     }
 
     /// The same, as a call looks.
-    pub(super) async fn user_seen(&self, id: &UserId, sight: &Sight) -> Result<User, AppError> {
+    pub(crate) async fn user_seen(&self, id: &UserId, sight: &Sight) -> Result<User, AppError> {
         let user: Option<Decoded<User>> = self.look_up(sight, id.as_str()).await?;
         Ok(user.ok_or(AppError::Unauthenticated)?.record)
     }

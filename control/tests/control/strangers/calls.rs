@@ -259,6 +259,7 @@ calls! {
     "Hosts/ListJoinTokens": Installation(SeeHosts), ListJoinTokensRequest {};
     "Hosts/RevokeJoinToken": Installation(ManageHosts), RevokeJoinTokenRequest { id: |at| at.join_token.clone() };
     "Hosts/GetHost": Host(SeeHosts), GetHostRequest { id: |at| at.host.clone() };
+    "Hosts/GetHostReport": Host(SeeHosts), GetHostReportRequest { id: |at| at.host.clone() };
     "Hosts/ListHosts": Installation(SeeHosts), ListHostsRequest {};
     "Hosts/UpdateHost": Host(ManageHosts), UpdateHostRequest { id: |at| at.host.clone(), revision: |_| 1,
         endpoints: |_| vec![v1::Endpoint { address: "192.0.2.1:7777".to_owned(), pod: String::new() }],
