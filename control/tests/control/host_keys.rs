@@ -17,7 +17,7 @@ use weft_pki::{
     KeyKind,
     request::{self, NewKey, SigningRequest},
 };
-use weft_store::{Key, Store};
+use weft_store::{Key, Store, Transaction};
 
 use crate::{
     held::Held,
@@ -175,6 +175,25 @@ async fn with_a_key_by_a_token_neither_of_before_counts() {
     assert_eq!(calls(&mut old).await, Code::Unauthenticated);
     let enrolled = Host { id: "host-a".to_owned(), certificate, key: key.key_pem.to_string() };
     assert_eq!(calls(&mut site.agent(&enrolled).await).await, Code::Ok);
+}
+
+/// A copy of the store knows the key of before, which comes back with it and goes for good with the next renewal.
+#[tokio::test]
+async fn a_store_of_before_takes_the_key_of_then_and_one_that_knows_the_newer_key_does_not() {
+    let site = Site::start().await;
+    let mut first = site.agent(&site.enrol("host-a").await).await;
+    let copy = record(&site).await;
+    let mut second = site.agent(&asks(&mut first, &new_key()).await.unwrap()).await;
+    assert_eq!(calls(&mut second).await, Code::Ok);
+    assert_eq!(calls(&mut first).await, Code::Unauthenticated);
+
+    let restored = Transaction::new().put(copy.key().unwrap(), copy.encode().unwrap());
+    site.store.commit(restored).await.unwrap();
+    assert_eq!(calls(&mut second).await, Code::Unauthenticated);
+    let mut third = site.agent(&asks(&mut first, &new_key()).await.unwrap()).await;
+    assert_eq!(calls(&mut third).await, Code::Ok);
+    assert_eq!(calls(&mut first).await, Code::Unauthenticated);
+    assert_eq!(calls(&mut second).await, Code::Unauthenticated);
 }
 
 /// What is drained still reports, and may renew.

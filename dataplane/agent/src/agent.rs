@@ -32,6 +32,7 @@ use crate::{
     desired::Desired,
     documents::{DocumentError, Documents},
     enrol::Candidate,
+    identities::Identities,
     leaves::Leaves,
     plane::Dataplane,
     state::{Bindings, Cache, State, StateError},
@@ -60,7 +61,8 @@ pub struct Settings {
     pub url: ControlUrl,
     /// Where its processes are.
     pub lookup: Lookup,
-    /// The file with the join token; used only while the host has no identity, or one that has ended.
+    /// The file with the join token; used only while the host has no identity, or one that has ended or is
+    /// not accepted any more, and then once.
     pub join_token: Option<PathBuf>,
     /// The host's id.
     pub host: HostId,
@@ -98,7 +100,7 @@ impl Agent {
     /// # Errors
     /// [`StateError`]; what is kept is not touched.
     pub fn open(settings: Settings, state: State) -> Result<Self, StateError> {
-        let identity = state.identity(&settings.host)?;
+        let identities = Identities::open(&state, &settings.host, SystemTime::now())?;
         let (cache, bindings) = (state.cache()?, state.bindings()?);
         let mut documents = Documents::default();
         let (mut leaves, mut contact) = (Leaves::default(), None);
@@ -123,7 +125,7 @@ impl Agent {
         let Settings { host, endpoints, version, lookup, .. } = settings.clone();
         let (state, ways) = (Arc::new(state), Ways::new(lookup));
         let candidate = Candidate::new(host, endpoints, version);
-        let caller = Caller { settings, candidate, state: Arc::clone(&state), identity, ways };
+        let caller = Caller { settings, candidate, state: Arc::clone(&state), identities, ways };
         Ok(Self {
             caller,
             state,
@@ -193,6 +195,7 @@ impl Agent {
             tokio::select! {
                 _ = ticks.tick() => {
                     self.sound_alarm();
+                    self.caller.identities.destroy_ended(&self.state, SystemTime::now());
                     self.give_up_waiting(dataplane).await;
                 }
                 done = &mut something => return done,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::time::timeout;
-use tonic::Status;
+use tonic::{Code, Status};
 use weft_config::ControlUrl;
 use weft_control_api::v1::{self, enrolment_client::EnrolmentClient};
 use weft_pki::{
@@ -32,9 +32,12 @@ pub enum EnrolError {
     /// The control plane is not reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// It says no.
+    /// It says no, and will whenever it is asked.
     #[error("{0}")]
     Refused(String),
+    /// It does not answer, or not now.
+    #[error("{0}")]
+    Unanswered(String),
     /// No key can be made.
     #[error("cannot make a key: {0}")]
     Key(#[from] IssueError),
@@ -48,7 +51,16 @@ pub enum EnrolError {
 
 impl From<Status> for EnrolError {
     fn from(status: Status) -> Self {
-        Self::Refused(status.message().to_owned())
+        let said = status.message().to_owned();
+        match status.code() {
+            Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::FailedPrecondition
+            | Code::PermissionDenied
+            | Code::Unauthenticated => Self::Refused(said),
+            _ => Self::Unanswered(said),
+        }
     }
 }
 
@@ -105,7 +117,7 @@ pub(crate) async fn enrol(
     };
     let mut client = EnrolmentClient::new(channel);
     let enrolled = timeout(ANSWER_MAX, client.enrol(request)).await;
-    let enrolled = enrolled.map_err(|_| EnrolError::Refused("no answer in time".to_owned()))?;
+    let enrolled = enrolled.map_err(|_| EnrolError::Unanswered("no answer in time".to_owned()))?;
     let enrolled = enrolled?.into_inner();
     let authority = enrolled
         .anchors

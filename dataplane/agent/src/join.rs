@@ -2,6 +2,7 @@
 
 use std::{fmt, fs, io::Read, path::Path, str::FromStr};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
@@ -43,6 +44,11 @@ impl JoinToken {
     /// What the control plane is shown.
     pub(crate) fn secret(&self) -> &str {
         &self.secret
+    }
+
+    /// SHA-256 of that, hexadecimal: by which a host knows again a token that it has shown.
+    pub(crate) fn fingerprint(&self) -> String {
+        HEXLOWER.encode(digest(&SHA256, self.secret.as_bytes()).as_ref())
     }
 
     /// SHA-256 of the certificate of the installation's authority, in DER.

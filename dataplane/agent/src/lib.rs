@@ -18,6 +18,7 @@ mod desired;
 mod documents;
 mod enrol;
 mod files;
+mod identities;
 mod join;
 mod leaves;
 mod plane;

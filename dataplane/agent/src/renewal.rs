@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The control plane lets both keys in until the new one is used, and the identity is one file with key and
-//! certificate. So wherever this stops, what the host finds when it begins again is let in.
+//! certificate. So wherever this stops, what the host finds when it begins again is let in. The old one is kept before the
+//! new one takes its place ([`crate::identities`]), for a control plane whose store was restored from a copy of before.
 
 use weft_control_api::v1;
 use weft_pki::{
@@ -39,7 +40,7 @@ pub(crate) enum RenewError {
 
 /// The key for the next certificate, which is on the disk when this returns: the one that was asked with before, or else
 /// a new one.
-pub(crate) fn next_key(state: &State, present: &Identity) -> Result<NewKey, RenewError> {
+pub(crate) fn next_key(state: &State, shown: &Identity) -> Result<NewKey, RenewError> {
     let kept = match state.renewing() {
         Err(error @ StateError::File { .. }) => return Err(error.into()),
         // Nobody can ask with it any more. A new one takes its place, at the control plane too.
@@ -47,8 +48,8 @@ pub(crate) fn next_key(state: &State, present: &Identity) -> Result<NewKey, Rene
             tracing::warn!(%error, "another key is made for the next certificate");
             None
         }
-        // The present one stays there when its host stops at the last moment.
-        Ok(kept) => kept.filter(|kept| *kept != present.key),
+        // The one that is shown stays there when its host stops at the last moment.
+        Ok(kept) => kept.filter(|kept| *kept != shown.key),
     };
     if let Some(key) = kept.and_then(|kept| request::for_key(&kept).ok()) {
         return Ok(key);
@@ -58,22 +59,24 @@ pub(crate) fn next_key(state: &State, present: &Identity) -> Result<NewKey, Rene
     Ok(new)
 }
 
-/// Makes the answer this host's identity, if it is of use. What there was stays otherwise.
+/// Makes the answer this host's identity, if it is of use, and the one that was shown for it the former one. What there was
+/// stays otherwise.
 pub(crate) fn install(
     state: &State,
-    present: &Identity,
+    shown: &Identity,
     key: &NewKey,
     answer: v1::RenewHostCertificateResponse,
 ) -> Result<Identity, RenewError> {
     let v1::RenewHostCertificateResponse { certificate, anchors } = answer;
-    let renewed = enrol::judged(&present.host, key, certificate, anchors)?;
-    if renewed.installation != present.installation {
+    let renewed = enrol::judged(&shown.host, key, certificate, anchors)?;
+    if renewed.installation != shown.installation {
         return Err(RenewError::Installation);
     }
+    state.keep_former(shown)?;
     state.keep_identity(&renewed)?;
     state.forget_renewing();
     Ok(renewed)
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

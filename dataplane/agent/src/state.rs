@@ -3,7 +3,9 @@
 //! ```text
 //!  enrolling   the key with which it asks to be a host, until it is one     sealed
 //!  identity    who it is: certificate and key of the installation          sealed
+//!  former      who it was before its last renewal, until that has ended    sealed
 //!  renewing    the key with which it asks for its next certificate         sealed
+//!  answered    which join token it has shown and was answered              sealed
 //!  cache       what it has to know, and its certificates of environments   sealed
 //!  bindings    which attachments are where on this host
 //!  seal.key    the key, if it is kept on the same disk
@@ -21,11 +23,13 @@ use weft_control_api::v1;
 use weft_types::{AttachmentName, EnvironmentId, HostId, InstallationId};
 use zeroize::Zeroizing;
 
-use crate::{files, seal::Seal};
+use crate::{files, join::JoinToken, seal::Seal};
 
 const ENROLLING: &str = "enrolling";
 const IDENTITY: &str = "identity";
+const FORMER: &str = "former";
 const RENEWING: &str = "renewing";
+const ANSWERED: &str = "answered";
 const CACHE: &str = "cache";
 const BINDINGS: &str = "bindings";
 const SEAL_KEY: &str = "seal.key";
@@ -210,7 +214,8 @@ impl State {
     #[must_use]
     pub fn is_own_file(name: &str) -> bool {
         let name = name.strip_suffix(".new").unwrap_or(name);
-        [ENROLLING, IDENTITY, RENEWING, CACHE, BINDINGS, SEAL_KEY, "seal"].contains(&name)
+        let sealed = [ENROLLING, IDENTITY, FORMER, RENEWING, ANSWERED, CACHE];
+        sealed.contains(&name) || [BINDINGS, SEAL_KEY, "seal"].contains(&name)
     }
 
     /// Where the key is that is kept on the same disk.
@@ -237,10 +242,14 @@ impl State {
 
     /// Who this host is, if it is one.
     pub(crate) fn identity(&self, host: &HostId) -> Result<Option<Identity>, StateError> {
-        let Some(plain) = self.open(IDENTITY)? else { return Ok(None) };
-        let identity: Identity = self.parse(IDENTITY, &plain)?;
+        self.identity_in(IDENTITY, host)
+    }
+
+    fn identity_in(&self, name: &str, host: &HostId) -> Result<Option<Identity>, StateError> {
+        let Some(plain) = self.open(name)? else { return Ok(None) };
+        let identity: Identity = self.parse(name, &plain)?;
         if identity.host != *host {
-            let path = self.folder.join(IDENTITY);
+            let path = self.folder.join(name);
             return Err(StateError::OtherHost { path, found: identity.host });
         }
         Ok(Some(identity))
@@ -248,6 +257,38 @@ impl State {
 
     pub(crate) fn keep_identity(&self, identity: &Identity) -> Result<(), StateError> {
         self.keep(IDENTITY, &self.text(IDENTITY, identity)?)
+    }
+
+    /// Who this host was before its last renewal.
+    pub(crate) fn former(&self, host: &HostId) -> Result<Option<Identity>, StateError> {
+        self.identity_in(FORMER, host)
+    }
+
+    pub(crate) fn keep_former(&self, identity: &Identity) -> Result<(), StateError> {
+        self.keep(FORMER, &self.text(FORMER, identity)?)
+    }
+
+    /// Nobody is to be that one any more.
+    pub(crate) fn forget_former(&self) {
+        if let Err(error) = std::fs::remove_file(self.folder.join(FORMER))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            // The next daemon tries it again.
+            tracing::warn!(%error, "the identity of before cannot be destroyed");
+        }
+    }
+
+    /// Whether this host has shown a join token and was answered: it is no use any more.
+    pub(crate) fn was_answered(&self, token: &JoinToken) -> bool {
+        let answered: Result<Option<String>, StateError> = self
+            .open(ANSWERED)
+            .and_then(|plain| plain.map(|plain| self.parse(ANSWERED, &plain)).transpose());
+        // Where that cannot be read the control plane says so again.
+        answered.is_ok_and(|answered| answered == Some(token.fingerprint()))
+    }
+
+    pub(crate) fn keep_answered(&self, token: &JoinToken) -> Result<(), StateError> {
+        self.keep(ANSWERED, &self.text(ANSWERED, &token.fingerprint())?)
     }
 
     /// The key, PEM, with which this host asks for its next certificate.

@@ -13,7 +13,7 @@ use tokio::{
 use tonic::{Code, Status};
 use weft_control_api::v1;
 use weft_pki::{installation, request::NewKey};
-use weft_types::{AttachmentName, EnvironmentId};
+use weft_types::{AttachmentName, EnvironmentId, HostId};
 
 use super::{
     Agent, NewAttachment, Reply, Request, TICK,
@@ -56,6 +56,15 @@ pub(super) enum SessionError {
     NoToken,
     #[error("expected join_token to name a file with a new join token")]
     NoNewToken,
+    #[error("refused: this host's certificate is not accepted any more")]
+    NotAccepted,
+    #[error(
+        "refused: this host's certificate is not accepted any more; unless it was revoked, put a token that names it \
+         (`weft host token --host {host}`) into the file of join_token: {why}"
+    )]
+    ShutOut { host: HostId, why: Box<SessionError> },
+    #[error("it has joined again; its new certificate is shown")]
+    JoinedAgain,
     #[error("this host's certificate ended {ended}: {why}")]
     Over { ended: String, why: Box<SessionError> },
     #[error("join_token: {0}")]
@@ -81,9 +90,7 @@ pub(super) enum SessionError {
 impl From<Status> for SessionError {
     fn from(status: Status) -> Self {
         match status.code() {
-            Code::Unauthenticated => {
-                Self::Refused("this host's certificate is not accepted any more".to_owned())
-            }
+            Code::Unauthenticated => Self::NotAccepted,
             Code::Unavailable | Code::Unknown | Code::Cancelled if status.message().is_empty() => {
                 Self::Ended
             }
@@ -154,21 +161,24 @@ impl Agent {
         self.documents.forget_parts();
         self.leaves.forget_requests();
         if self.caller.end_of_old(SystemTime::now()).is_some() && self.documents.revision() > 0 {
-            // Who joins again may do so elsewhere, where these revisions mean something else.
-            self.documents.ask_anew();
-            self.is_unkept = true;
-            self.keep().await;
+            self.ask_anew().await;
         }
         let (mut caller, revision) = (self.caller.clone(), self.documents.revision());
         let calling = async move {
             let called = caller.call(revision).await;
-            (caller.identity, called)
+            (caller.identities, called)
         };
         // Until it is there, it is as if there were none.
-        let (identity, called) = self.wait(calling, dataplane).await;
-        self.caller.identity = identity;
+        let (identities, called) = self.wait(calling, dataplane).await;
+        self.caller.identities = identities;
+        if matches!(called, Err(SessionError::JoinedAgain)) {
+            self.ask_anew().await;
+        }
         let Connected { client, identity, mut news } = called?;
-        let mut live = Live::new(client, renewal(&identity));
+        let is_former = self.caller.identities.is_former_shown();
+        // The one of before is good for nothing else than to get the next one.
+        let renew = if is_former { SystemTime::UNIX_EPOCH } else { renewal(&identity) };
+        let mut live = Live::new(client, renew);
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -203,9 +213,17 @@ impl Agent {
         }
     }
 
+    /// Who joins again may do so elsewhere, where these revisions mean something else.
+    async fn ask_anew(&mut self) {
+        self.documents.ask_anew();
+        self.is_unkept = true;
+        self.keep().await;
+    }
+
     /// What is due.
     async fn tick<D: Dataplane>(&mut self, live: &mut Live, dataplane: &D) {
         self.ask_for_leaves(live);
+        self.caller.identities.destroy_ended(&self.state, SystemTime::now());
         self.give_up_waiting(dataplane).await;
         self.give_back_unanswered(live).await;
         if live.reports.is_due(Instant::now())
@@ -222,7 +240,7 @@ impl Agent {
             live.tasks.spawn(task::report(live.client.clone(), report));
         }
         if SystemTime::now() >= live.renew
-            && let Some(identity) = &self.caller.identity
+            && let Some(identity) = self.caller.identities.shown()
         {
             live.renew = SystemTime::now() + RENEW_AGAIN;
             let (client, state) = (live.client.clone(), Arc::clone(&self.state));
@@ -371,8 +389,10 @@ impl Agent {
         key: &NewKey,
         answer: v1::RenewHostCertificateResponse,
     ) -> Result<(), RenewError> {
-        let Some(present) = &self.caller.identity else { return Ok(()) };
-        self.caller.identity = Some(renewal::install(&self.state, present, key, answer)?);
+        let identities = &mut self.caller.identities;
+        let Some(shown) = identities.shown() else { return Ok(()) };
+        let renewed = renewal::install(&self.state, shown, key, answer)?;
+        identities.renewed(renewed);
         tracing::info!("this host has another certificate of the installation, and another key");
         Ok(())
     }

@@ -94,9 +94,9 @@ pub(super) async fn report(mut client: Client, report: v1::ReportRequest) -> Don
 }
 
 /// Asks for the next certificate of the installation, with a key that is kept before anybody hears of it.
-pub(super) async fn renew(mut client: Client, state: Arc<State>, present: Identity) -> Done {
+pub(super) async fn renew(mut client: Client, state: Arc<State>, shown: Identity) -> Done {
     let renewed = async {
-        let kept = spawn_blocking(move || renewal::next_key(&state, &present)).await;
+        let kept = spawn_blocking(move || renewal::next_key(&state, &shown)).await;
         let key = kept.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         let request = v1::RenewHostCertificateRequest { signing_request: key.request.clone() };
         let answer = client.renew_host_certificate(call(request)).await;

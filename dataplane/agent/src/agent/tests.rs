@@ -3,18 +3,19 @@
 use std::{fs, path::Path, process::Command, thread};
 
 use tempfile::TempDir;
-use tonic::transport::Endpoint;
+use tonic::{Code, Status, transport::Endpoint};
 use weft_control_api::v1::{self, host_agent_client::HostAgentClient, host_update, removed};
 use weft_model::liveness::{HEARTBEAT_GRAIN, KEEP_INTERVAL, LOST_AFTER, REPORT_INTERVAL};
 use weft_types::{AttachmentName, EnvironmentId};
 
 use super::{
-    session::{Live, UNHEARD_MAX},
+    session::{Live, SessionError, UNHEARD_MAX},
     *,
 };
 use crate::{
     connection::{CONNECT_MAX, SILENCE_MAX},
     documents::tests::{answer, attachment, environment},
+    enrol::EnrolError,
     seal::Seal,
     state::Release,
 };
@@ -68,6 +69,39 @@ fn a_host_whose_process_stops_is_heard_by_another_before_it_is_lost() {
     let noticed = SILENCE_MAX.max(UNHEARD_MAX);
     let pause = CALL_PAUSE.0 * 2;
     assert!(record + noticed + pause + CONNECT_MAX + KEEP_INTERVAL <= LOST_AFTER);
+}
+
+/// What is shown beside the present identity is for a control plane that does not know it, and for no other trouble.
+#[test]
+fn only_who_is_unknown_goes_on_to_another_identity() {
+    for code in (0..=16).map(Code::from) {
+        let error = SessionError::from(Status::new(code, "no"));
+        let is_unknown = matches!(error, SessionError::NotAccepted);
+        assert_eq!(is_unknown, code == Code::Unauthenticated, "{code:?}");
+    }
+}
+
+/// A token that was refused is refused again; one that was not answered is shown again.
+#[test]
+fn a_token_is_spent_by_an_answer_that_stays_the_same() {
+    for code in (0..=16).map(Code::from) {
+        let error = EnrolError::from(Status::new(code, "no"));
+        let may_change = matches!(
+            code,
+            Code::Ok
+                | Code::Cancelled
+                | Code::Unknown
+                | Code::DeadlineExceeded
+                | Code::ResourceExhausted
+                | Code::Aborted
+                | Code::OutOfRange
+                | Code::Unimplemented
+                | Code::Internal
+                | Code::Unavailable
+                | Code::DataLoss
+        );
+        assert_eq!(matches!(error, EnrolError::Unanswered(_)), may_change, "{code:?}");
+    }
 }
 
 /// Otherwise nobody gives back what is granted next, if that answer is lost.

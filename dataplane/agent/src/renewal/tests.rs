@@ -15,10 +15,10 @@ use super::*;
 use crate::seal::Seal;
 
 /// What the control plane knows of the host, and what it issues.
-struct Plane {
+pub(crate) struct Plane {
     authority: InstallationAuthority,
     anchor: String,
-    host: Host,
+    pub(crate) host: Host,
 }
 
 fn hash(request: &[u8]) -> String {
@@ -26,11 +26,11 @@ fn hash(request: &[u8]) -> String {
 }
 
 /// The key of an identity, as the control plane has it.
-fn own(identity: &Identity) -> String {
+pub(crate) fn own(identity: &Identity) -> String {
     hash(&request::for_key(&identity.key).unwrap().request)
 }
 
-fn id() -> HostId {
+pub(crate) fn id() -> HostId {
     "host-a".parse().unwrap()
 }
 
@@ -70,26 +70,30 @@ impl Plane {
         v1::RenewHostCertificateResponse { certificate: issued.unwrap(), anchors }
     }
 
-    fn renew(&mut self, shown: &Identity, request: &[u8]) -> v1::RenewHostCertificateResponse {
+    pub(crate) fn renew(
+        &mut self,
+        shown: &Identity,
+        request: &[u8],
+    ) -> v1::RenewHostCertificateResponse {
         self.host = self.host.renewed(&own(shown), &hash(request)).unwrap();
         self.issue(&id(), request)
     }
 
-    fn admits(&self, shown: &Identity) -> Option<HostKey> {
+    pub(crate) fn admits(&self, shown: &Identity) -> Option<HostKey> {
         self.host.admits(&own(shown))
     }
 
-    fn called(&mut self, shown: &Identity) {
+    pub(crate) fn called(&mut self, shown: &Identity) {
         self.host = self.host.used(&own(shown)).unwrap();
     }
 }
 
-fn state(folder: &Path) -> State {
+pub(crate) fn state(folder: &Path) -> State {
     State::new(folder, Seal::beside(&State::key_file(folder)).unwrap())
 }
 
 /// A control plane, a host that has joined, and its folder.
-fn joined() -> (Plane, Identity, TempDir) {
+pub(crate) fn joined() -> (Plane, Identity, TempDir) {
     let (plane, first) = Plane::new("weft");
     let folder = tempfile::tempdir().unwrap();
     state(folder.path()).keep_identity(&first).unwrap();
@@ -98,25 +102,31 @@ fn joined() -> (Plane, Identity, TempDir) {
 
 /// Where a machine loses its power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Stop {
+pub(crate) enum Stop {
     WhileTheKeyIsKept,
     BeforeItIsAskedFor,
     BeforeTheAnswer,
+    WhileTheFormerOneIsKept,
     WhileTheIdentityIsKept,
     BeforeTheKeyIsForgotten,
     BeforeItIsUsed,
 }
 
+impl Stop {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::WhileTheKeyIsKept,
+        Self::BeforeItIsAskedFor,
+        Self::BeforeTheAnswer,
+        Self::WhileTheFormerOneIsKept,
+        Self::WhileTheIdentityIsKept,
+        Self::BeforeTheKeyIsForgotten,
+        Self::BeforeItIsUsed,
+    ];
+}
+
 #[test]
 fn wherever_a_host_stops_what_it_finds_is_let_in_and_goes_on() {
-    for stop in [
-        Stop::WhileTheKeyIsKept,
-        Stop::BeforeItIsAskedFor,
-        Stop::BeforeTheAnswer,
-        Stop::WhileTheIdentityIsKept,
-        Stop::BeforeTheKeyIsForgotten,
-        Stop::BeforeItIsUsed,
-    ] {
+    for stop in Stop::ALL {
         let (mut plane, first, folder) = joined();
         let before = stop_at(stop, &mut plane, &first, folder.path());
 
@@ -145,7 +155,12 @@ fn wherever_a_host_stops_what_it_finds_is_let_in_and_goes_on() {
 }
 
 /// Leaves the folder as it is when a machine stops there; the key that is on the way, if there is one.
-fn stop_at(stop: Stop, plane: &mut Plane, first: &Identity, folder: &Path) -> Option<String> {
+pub(crate) fn stop_at(
+    stop: Stop,
+    plane: &mut Plane,
+    first: &Identity,
+    folder: &Path,
+) -> Option<String> {
     let (state, half) = (state(folder), b"half a fi");
     if stop == Stop::WhileTheKeyIsKept {
         fs::write(folder.join("renewing.new"), half).unwrap();
@@ -158,7 +173,11 @@ fn stop_at(stop: Stop, plane: &mut Plane, first: &Identity, folder: &Path) -> Op
         return on_the_way;
     }
     let answer = plane.renew(first, &key.request);
+    if stop == Stop::WhileTheFormerOneIsKept {
+        fs::write(folder.join("former.new"), half).unwrap();
+    }
     if stop == Stop::WhileTheIdentityIsKept {
+        state.keep_former(first).unwrap();
         fs::write(folder.join("identity.new"), half).unwrap();
     }
     if stop < Stop::BeforeTheKeyIsForgotten {
@@ -183,11 +202,15 @@ fn what_cannot_be_kept_leaves_everything_as_it_was() {
     fs::remove_dir(in_the_way).unwrap();
 
     let key = next_key(&state, &first).unwrap();
-    let answer = plane.renew(&first, &key.request);
-    fs::create_dir(folder.path().join("identity.new")).unwrap();
-    let unkept = install(&state, &first, &key, answer).err().unwrap();
-    assert!(matches!(unkept, RenewError::State(StateError::File { .. })), "{unkept}");
-    assert_eq!(own(&state.identity(&id()).unwrap().unwrap()), own(&first));
+    for unkept_file in ["former.new", "identity.new"] {
+        let answer = plane.renew(&first, &key.request);
+        let in_the_way = folder.path().join(unkept_file);
+        fs::create_dir(&in_the_way).unwrap();
+        let unkept = install(&state, &first, &key, answer).err().unwrap();
+        assert!(matches!(unkept, RenewError::State(StateError::File { .. })), "{unkept}");
+        assert_eq!(own(&state.identity(&id()).unwrap().unwrap()), own(&first));
+        fs::remove_dir(in_the_way).unwrap();
+    }
     let again = next_key(&state, &first).unwrap();
     assert_eq!(hash(&again.request), hash(&key.request));
 }
@@ -230,14 +253,18 @@ fn a_key_that_is_damaged_is_replaced() {
 }
 
 #[test]
-fn the_next_key_is_kept_as_the_present_one_is() {
+fn the_next_key_and_the_former_are_kept_as_the_present_one_is() {
     use std::os::unix::fs::PermissionsExt;
 
     let (_, first, folder) = joined();
-    next_key(&state(folder.path()), &first).unwrap();
-    let path = folder.path().join("renewing");
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    let kept = fs::read(&path).unwrap();
-    assert!(!kept.windows(7).any(|part| part == b"PRIVATE"), "it is sealed");
-    assert!(State::is_own_file("renewing") && State::is_own_file("renewing.new"));
+    let state = state(folder.path());
+    next_key(&state, &first).unwrap();
+    state.keep_former(&first).unwrap();
+    for name in ["renewing", "former"] {
+        let path = folder.path().join(name);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+        let kept = fs::read(&path).unwrap();
+        assert!(!kept.windows(7).any(|part| part == b"PRIVATE"), "{name} is sealed");
+        assert!(State::is_own_file(name) && State::is_own_file(&format!("{name}.new")), "{name}");
+    }
 }

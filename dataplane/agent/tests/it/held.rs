@@ -34,6 +34,11 @@ impl Held {
         self.may.add_permits(1);
     }
 
+    /// Has this at once, whoever may change what.
+    pub(crate) async fn restore(&self, key: Key, value: Vec<u8>) {
+        self.store.commit(Transaction::new().put(key, value)).await.unwrap();
+    }
+
     /// Waits until it is to make one that it may not.
     pub(crate) async fn stands_still(&self) {
         self.stands_still.notified().await;

@@ -23,18 +23,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A host that has joined so long ago that it renews as soon as it is connected, behind a way that can lose answers. Its
 /// control plane is about to grant the first renewal.
-struct Late {
-    site: Site,
+pub(crate) struct Late {
+    pub(crate) site: Site,
     clock: Clock,
-    relay: Relay,
+    pub(crate) relay: Relay,
     settings: Settings,
-    folder: TempDir,
+    pub(crate) folder: TempDir,
     /// The key with which it has joined.
-    first: String,
+    pub(crate) first: String,
 }
 
 impl Late {
-    async fn start() -> (Self, Host) {
+    pub(crate) async fn start() -> (Self, Host) {
         let ago = (SystemTime::now() - LATE).duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let clock = Clock::manual(UnixMs(u64::try_from(ago.as_millis()).unwrap()));
         let site = Site::start_at(clock.clone()).await;
@@ -55,12 +55,12 @@ impl Late {
     }
 
     /// Waits until the control plane is about to change the host.
-    async fn comes(&self) {
+    pub(crate) async fn comes(&self) {
         timeout(PATIENCE, self.site.store.stands_still()).await.unwrap();
     }
 
     /// Grants the renewal, whose answer is lost; returns the key that it is for.
-    async fn granted_and_lost(&self) -> String {
+    pub(crate) async fn granted_and_lost(&self) -> String {
         self.relay.lose_answers();
         self.site.store.allow_one();
         let granted = async {
@@ -77,7 +77,7 @@ impl Late {
         next
     }
 
-    fn start_again(&self) -> Host {
+    pub(crate) fn start_again(&self) -> Host {
         Host::start(&self.settings, self.folder.path())
     }
 
@@ -86,13 +86,13 @@ impl Late {
         self.folder.path().join("renewing").exists()
     }
 
-    async fn keys(&self) -> (String, Option<String>) {
+    pub(crate) async fn keys(&self) -> (String, Option<String>) {
         let record = self.site.record("host-a").await.unwrap();
         (record.key_hash, record.next_key_hash)
     }
 
     /// Waits until the host comes with its next key, which is this one if one is expected; returns it.
-    async fn shows(&self, expected: Option<&str>) -> String {
+    pub(crate) async fn shows(&self, expected: Option<&str>) -> String {
         self.comes().await;
         let (present, next) = self.keys().await;
         let next = next.unwrap();
@@ -103,7 +103,7 @@ impl Late {
     }
 
     /// That key takes over and is the only one then, and the host goes on with it.
-    async fn takes_over(&self, host: &Host, next: String) {
+    pub(crate) async fn takes_over(&self, host: &Host, next: String) {
         self.site.store.allow_one();
         host.status(|status| status.is_connected).await;
         assert_eq!(self.keys().await, (next, None));

@@ -205,6 +205,11 @@ impl Site {
         Some(record::Host::decode(&entry).unwrap().record)
     }
 
+    /// The control plane has this of a host from now on, as from a copy of its store.
+    pub(crate) async fn restore(&self, host: &record::Host) {
+        self.store.restore(host.key().unwrap(), host.encode().unwrap()).await;
+    }
+
     pub(crate) async fn attachments(&self, environment: &EnvironmentId) -> Vec<v1::Attachment> {
         use v1::attachments_client::AttachmentsClient;
         let mut attachments = AttachmentsClient::new(self.connect().await);
