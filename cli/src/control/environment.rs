@@ -1,5 +1,6 @@
 //! Environments.
 
+mod deny;
 mod settings;
 
 use anyhow::{Result, bail};
@@ -92,6 +93,9 @@ pub(crate) enum EnvCommand {
         /// Attachments that rest on it go as well
         #[arg(long)]
         remove_attachments: bool,
+        /// Only show what would go, or what is in the way
+        #[arg(long)]
+        dry_run: bool,
     },
     /// List the hosts that may have attachments of it
     Hosts(One),
@@ -357,7 +361,10 @@ pub(super) async fn run(connection: Connection, command: EnvCommand) -> Result<S
             let allowed = answer(environments.allow_host(connection.request(request)).await)?;
             Ok(Shown::Done(sentence, Item::new().with("created", allowed.created)))
         }
-        EnvCommand::DenyHost { on, remove_attachments } => {
+        EnvCommand::DenyHost { on, remove_attachments, dry_run: true } => {
+            deny::show(&connection, on.environment, &on.host, remove_attachments).await
+        }
+        EnvCommand::DenyHost { on, remove_attachments, .. } => {
             let request = v1::DenyHostRequest {
                 environment: name(on.environment),
                 host: on.host,

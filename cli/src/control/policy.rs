@@ -1,5 +1,7 @@
 //! Policies, as documents.
 
+mod difference;
+
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -27,6 +29,9 @@ pub(crate) enum PolicyCommand {
         /// "ports": [{"first": 5432}], "verdict": "allow"}]}
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
+        /// Only show which rules would come, go, change or move
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -124,43 +129,39 @@ impl From<Rule> for v1::Rule {
 }
 
 fn items(policy: &v1::Policy) -> Vec<Item> {
+    let rules = policy.rules.iter().map(|rule| with_rule(Item::new(), rule));
+    rules.chain([with_default(Item::new(), policy.default())]).collect()
+}
+
+fn with_rule(item: Item, rule: &v1::Rule) -> Item {
     let any = |text: &str| if text.is_empty() { "any".to_owned() } else { text.to_owned() };
-    let mut items: Vec<Item> = policy
-        .rules
+    let ports: Vec<String> = rule
+        .ports
         .iter()
-        .map(|rule| {
-            let ports: Vec<String> = rule
-                .ports
-                .iter()
-                .map(|ports| match ports.first == ports.last {
-                    true => ports.first.to_string(),
-                    false => format!("{}-{}", ports.first, ports.last),
-                })
-                .collect();
-            let protocol = match rule.protocol() {
-                v1::Transport::Unspecified => "any".to_owned(),
-                protocol => word(protocol.as_str_name(), "TRANSPORT_"),
-            };
-            Item::new()
-                .with("name", rule.name.as_str())
-                .with("from", any(&rule.from))
-                .with("to", any(&rule.to))
-                .with("protocol", protocol)
-                .with("ports", ports)
-                .with("verdict", word(rule.verdict().as_str_name(), "VERDICT_"))
+        .map(|ports| match ports.first == ports.last || ports.last == 0 {
+            true => ports.first.to_string(),
+            false => format!("{}-{}", ports.first, ports.last),
         })
         .collect();
-    let default = word(policy.default().as_str_name(), "VERDICT_");
-    items.push(
-        Item::new()
-            .with("name", "(default)")
-            .with("from", "any")
-            .with("to", "any")
-            .with("protocol", "any")
-            .with("ports", Vec::<String>::new())
-            .with("verdict", default),
-    );
-    items
+    let protocol = match rule.protocol() {
+        v1::Transport::Unspecified => "any".to_owned(),
+        protocol => word(protocol.as_str_name(), "TRANSPORT_"),
+    };
+    item.with("name", rule.name.as_str())
+        .with("from", any(&rule.from))
+        .with("to", any(&rule.to))
+        .with("protocol", protocol)
+        .with("ports", ports)
+        .with("verdict", word(rule.verdict().as_str_name(), "VERDICT_"))
+}
+
+fn with_default(item: Item, verdict: v1::Verdict) -> Item {
+    item.with("name", "(default)")
+        .with("from", "any")
+        .with("to", "any")
+        .with("protocol", "any")
+        .with("ports", Vec::<String>::new())
+        .with("verdict", word(verdict.as_str_name(), "VERDICT_"))
 }
 
 pub(super) async fn run(connection: Connection, command: PolicyCommand) -> Result<Shown> {
@@ -171,7 +172,7 @@ pub(super) async fn run(connection: Connection, command: PolicyCommand) -> Resul
             let policy = answer(policies.get_policy(connection.request(request)).await)?;
             Ok(Shown::Many { items: items(&policy), empty: "no rules" })
         }
-        PolicyCommand::Set { of, file } => {
+        PolicyCommand::Set { of, file, dry_run } => {
             let text =
                 fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
             let document: Document = serde_json::from_slice(&text)
@@ -184,6 +185,11 @@ pub(super) async fn run(connection: Connection, command: PolicyCommand) -> Resul
                 default: v1::Verdict::from(document.default).into(),
                 rules: document.rules.into_iter().map(v1::Rule::from).collect(),
             };
+            if dry_run {
+                let after = (request.default(), &request.rules[..]);
+                let items = difference::items((before.default(), &before.rules), after);
+                return Ok(Shown::Many { items, empty: "nothing would change" });
+            }
             let policy = answer(policies.set_policy(connection.request(request)).await)?;
             let sentence =
                 format!("version {} holds, with {} rules", policy.version, policy.rules.len());

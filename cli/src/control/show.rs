@@ -28,6 +28,12 @@ impl Item {
         self
     }
 
+    /// A field.
+    #[cfg(test)]
+    pub(super) fn get(&self, key: &str) -> Option<&Value> {
+        self.0.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
+    }
+
     /// Adds a field for programs only if it says something.
     #[must_use]
     pub(super) fn with_some(self, key: &'static str, value: impl Into<Value>) -> Self {

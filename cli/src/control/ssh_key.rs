@@ -55,6 +55,9 @@ pub(crate) enum SshKeyCommand {
     Remove {
         /// The key, key-…
         id: String,
+        /// Only show which key that is
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         output: Output,
     },
@@ -124,18 +127,15 @@ pub(super) async fn run(connection: Connection, command: SshKeyCommand) -> Resul
             Ok(Shown::Done(sentence, item(added)))
         }
         SshKeyCommand::List(_) => {
-            let mut items = Vec::new();
-            let mut after = String::new();
-            loop {
-                let page = Some(v1::PageRequest { size: 0, after });
-                let request = connection.request(v1::ListSshKeysRequest { page });
-                let listed = answer(keys.list_ssh_keys(request).await)?;
-                items.extend(listed.keys.into_iter().map(item));
-                after = listed.page.unwrap_or_default().next;
-                if after.is_empty() {
-                    return Ok(Shown::Many { items, empty: "no keys" });
-                }
-            }
+            let items = list(&connection).await?.into_iter().map(item).collect();
+            Ok(Shown::Many { items, empty: "no keys" })
+        }
+        SshKeyCommand::Remove { id, dry_run: true, .. } => {
+            let found = list(&connection).await?.into_iter().find(|key| key.id == id);
+            let found = found.context("no such key")?;
+            let sentence =
+                format!("key {id} ({}) would be yours no more: {}", found.name, found.fingerprint);
+            Ok(Shown::Done(sentence, item(found)))
         }
         SshKeyCommand::Remove { id, .. } => {
             let request = v1::RemoveSshKeyRequest { id: id.clone() };
@@ -143,6 +143,21 @@ pub(super) async fn run(connection: Connection, command: SshKeyCommand) -> Resul
             let sentence = format!("key {id} is yours no more: {}", removed.fingerprint);
             let item = Item::new().with("id", id).with("fingerprint", removed.fingerprint);
             Ok(Shown::Done(sentence, item))
+        }
+    }
+}
+
+async fn list(connection: &Connection) -> Result<Vec<v1::SshKey>> {
+    let mut keys = SshKeysClient::new(connection.channel());
+    let (mut all, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = Some(v1::PageRequest { size: 0, after });
+        let listed =
+            answer(keys.list_ssh_keys(connection.request(v1::ListSshKeysRequest { page })).await)?;
+        all.extend(listed.keys);
+        after = listed.page.unwrap_or_default().next;
+        if after.is_empty() {
+            return Ok(all);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Tokens of machines.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use weft_control_api::v1::{self, tokens_client::TokensClient};
 
@@ -30,6 +30,9 @@ pub(crate) enum TokenCommand {
         environment: String,
         /// The token, tok-…
         id: String,
+        /// Only show which token that is
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         output: Output,
     },
@@ -123,19 +126,19 @@ pub(super) async fn run(connection: Connection, command: TokenCommand) -> Result
             Ok(Shown::Done(made.secret, item))
         }
         TokenCommand::List { environment, .. } => {
-            let mut items = Vec::new();
-            let mut after = String::new();
-            loop {
-                let page = Some(v1::PageRequest { size: 0, after });
-                let environment = name(environment.clone());
-                let request = v1::ListTokensRequest { environment, page };
-                let listed = answer(tokens.list_tokens(connection.request(request)).await)?;
-                items.extend(listed.tokens.into_iter().map(item));
-                after = listed.page.unwrap_or_default().next;
-                if after.is_empty() {
-                    return Ok(Shown::Many { items, empty: "no tokens" });
-                }
-            }
+            let listed = list(&connection, &environment).await?;
+            Ok(Shown::Many { items: listed.into_iter().map(item).collect(), empty: "no tokens" })
+        }
+        TokenCommand::Revoke { environment, id, dry_run: true, .. } => {
+            let listed = list(&connection, &environment).await?;
+            let found = listed.into_iter().find(|token| token.id == id);
+            let found = found.context("no such token")?;
+            let role = environment_role(found.role());
+            let sentence = format!(
+                "token {id} ({}), which is {role} there, would be good for nothing",
+                found.name
+            );
+            Ok(Shown::Done(sentence, item(found)))
         }
         TokenCommand::Revoke { environment, id, .. } => {
             let item = Item::new().with("id", id.as_str());
@@ -143,6 +146,22 @@ pub(super) async fn run(connection: Connection, command: TokenCommand) -> Result
             let request = v1::RevokeTokenRequest { environment: name(environment), id };
             answer(tokens.revoke_token(connection.request(request)).await)?;
             Ok(Shown::Done(sentence, item))
+        }
+    }
+}
+
+async fn list(connection: &Connection, environment: &str) -> Result<Vec<v1::Token>> {
+    let mut tokens = TokensClient::new(connection.channel());
+    let (mut all, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = Some(v1::PageRequest { size: 0, after });
+        let environment = name(environment.to_owned());
+        let request = v1::ListTokensRequest { environment, page };
+        let listed = answer(tokens.list_tokens(connection.request(request)).await)?;
+        all.extend(listed.tokens);
+        after = listed.page.unwrap_or_default().next;
+        if after.is_empty() {
+            return Ok(all);
         }
     }
 }

@@ -171,3 +171,31 @@ fn what_a_host_has_is_shown_with_it_and_what_is_wrong_with_an_attachment_with_th
     assert!(table.contains("\nattachments:\n  environment"), "{table}");
     assert!(table.contains("  host-b  up             1500  -"), "{table}");
 }
+
+#[test]
+fn what_goes_with_a_host_that_is_denied_is_looked_at_first() {
+    let desk = Desk::new();
+    desk.enrol("host-a");
+    let made = desk.json("org create acme --owner owner@acme.example");
+    desk.accept(made["invitation"].as_str().unwrap(), "owner@acme.example");
+    desk.ok("env create acme/shop --subnet 10.40.0.0/16");
+    desk.login("operator@weft.example");
+    let (deny, dry) = ("env deny-host acme/shop host-a", " --dry-run");
+    let nothing = "nothing would change: host host-a may have no attachments there\n";
+    assert_eq!(desk.ok(&format!("{deny}{dry}")), nothing);
+    desk.ok("env allow-host acme/shop host-a");
+    let said = desk.ok(&format!("{deny}{dry}"));
+    assert_eq!(said, "host host-a would be denied; no attachment rests on it\n");
+    desk.login("owner@acme.example");
+    desk.ok("attachment create acme/shop web --host host-a");
+    desk.login("operator@weft.example");
+    let said = desk.ok(&format!("{deny}{dry}"));
+    assert!(said.starts_with("it would be refused: 1 attachments rest on it"), "{said}");
+    let removes = format!("{deny} --remove-attachments");
+    let said = desk.ok(&format!("{removes}{dry}"));
+    assert_eq!(said, "host host-a would be denied, and 1 attachments would go: web\n");
+    assert_eq!(desk.json(&format!("{removes}{dry}"))["attachments"], json!(["web"]));
+    assert_eq!(desk.json("env hosts acme/shop")[0]["host"], "host-a");
+    assert_eq!(desk.ok(&removes), "denied; attachments removed: 1\n");
+    assert_eq!(desk.ok(&format!("{deny}{dry}")), nothing);
+}

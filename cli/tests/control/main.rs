@@ -44,7 +44,13 @@ fn an_environment_from_its_organisation_to_its_end() {
         r#"{"default": "deny", "rules": [{"name": "web-db", "from": "web", "to": "db", "protocol": "tcp",
             "ports": [{"first": 5432}], "verdict": "allow"}]}"#,
     );
-    desk.ok(&format!("policy set acme/shop --file {file}"));
+    let set = format!("policy set acme/shop --file {file}");
+    let dry = desk.ok(&format!("{set} --dry-run"));
+    assert!(dry.contains("added         web-db     web   db   tcp       5432   allow"), "{dry}");
+    assert!(dry.contains("changed to    (default)  any   any  any       -      deny"), "{dry}");
+    assert!(!desk.ok("policy show acme/shop").contains("web-db"));
+    desk.ok(&set);
+    assert_eq!(desk.ok(&format!("{set} --dry-run")), "nothing would change\n");
     let policy = desk.ok("policy show acme/shop");
     assert!(policy.contains("web-db     web   db   tcp       5432   allow"), "{policy}");
     assert!(policy.contains("(default)  any   any  any       -      deny"), "{policy}");

@@ -99,6 +99,12 @@ fn a_token_is_used_as_a_session_until_it_is_revoked() {
     let refused = desk.refused(&format!("{create} --password-file {password}"));
     assert_eq!(refused, "weft: this is not yours to do");
     desk.login("owner@acme.example");
+    let dry = desk.ok(&format!("token revoke acme/shop {id} --dry-run"));
+    let would = "(pushes), which is viewer there, would be good for nothing";
+    assert_eq!(dry, format!("token {id} {would}\n"));
+    let refused = desk.refused("token revoke acme/shop tok-aaaaaaaaaaaaaaaa --dry-run");
+    assert_eq!(refused, "weft: no such token");
+    assert_eq!(desk.json("token list acme/shop").as_array().unwrap().len(), 1);
     desk.ok(&format!("token revoke acme/shop {id}"));
     assert_eq!(desk.refused(&format!("token revoke acme/shop {id}")), "weft: no such token");
     assert!(desk.refused(&login).starts_with("weft: the token: not logged in"));
@@ -140,7 +146,14 @@ fn a_persons_keys_are_added_listed_and_removed() {
     assert!(desk.ok("ssh-key list").contains("laptop"));
     let refused = desk.refused(&add);
     assert_eq!(refused, "weft: this key is yours already");
-    desk.ok(&format!("ssh-key remove {}", added["id"].as_str().unwrap()));
+    let remove = format!("ssh-key remove {}", added["id"].as_str().unwrap());
+    let dry = desk.ok(&format!("{remove} --dry-run"));
+    let fingerprint = added["fingerprint"].as_str().unwrap();
+    assert!(dry.ends_with(&format!("would be yours no more: {fingerprint}\n")), "{dry}");
+    let refused = desk.refused("ssh-key remove key-aaaaaaaaaaaaaaaa --dry-run");
+    assert_eq!(refused, "weft: no such key");
+    assert!(desk.ok("ssh-key list").contains("laptop"));
+    desk.ok(&remove);
     assert_eq!(desk.ok("ssh-key list"), "no keys\n");
     // The private key is nowhere here.
     let refused = desk.refused(&format!("ssh-key add {file} --password-file {password}"));
