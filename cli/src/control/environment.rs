@@ -6,7 +6,10 @@ mod settings;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use weft_control_api::v1::{self, environments_client::EnvironmentsClient};
+use weft_control_api::{
+    GRACE_SECONDS_MIN,
+    v1::{self, environments_client::EnvironmentsClient},
+};
 
 use self::settings::Update;
 use super::{
@@ -16,9 +19,6 @@ use super::{
     session::{Proof, word},
     show::{Item, Shown},
 };
-
-/// Whoever gives an environment less time than this, seconds, is asked for the password.
-const GRACE_SECONDS_MIN: u32 = 86_400;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EnvCommand {

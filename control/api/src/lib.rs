@@ -10,6 +10,9 @@ use zeroize::{Zeroize, Zeroizing};
 /// Largest message of either side, bytes: a page of 1,000 entries of 1 KiB, with room.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
+/// Whoever gives an environment less time than this until it goes, seconds, shows a password: nothing brings its key back.
+pub const GRACE_SECONDS_MIN: u32 = 24 * 3_600;
+
 /// What a signature is for that shows that an SSH key is somebody's: its namespace (OpenSSH, PROTOCOL.sshsig).
 pub const SSH_KEY_NAMESPACE: &str = "ssh-key@weft";
 

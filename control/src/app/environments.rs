@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use weft_control_api::GRACE_SECONDS_MIN;
 use weft_keys::Owner;
 use weft_model::{
     Decoded, Record, ServiceName,
@@ -24,7 +25,7 @@ use super::{App, AppError, Caller, EnvironmentReference, Proof, authorities::gen
 use crate::secret::random;
 
 /// Whoever is in a hurry to have an environment gone shows who they are.
-const GRACE_MIN: Duration = Duration::from_secs(24 * 3_600);
+const GRACE_MIN: Duration = Duration::from_secs(GRACE_SECONDS_MIN as u64);
 /// Subnets of an environment: one of each version of IP.
 const SUBNETS_MAX: usize = 2;
 
