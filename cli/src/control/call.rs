@@ -5,9 +5,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use tonic::{
     Code, Request, Response, Status,
-    metadata::{Ascii, MetadataValue},
+    metadata::{Ascii, MetadataMap, MetadataValue},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
+use weft_control_api::SEEN_HEADER;
 
 use super::context::Context;
 use crate::text::printable;
@@ -76,9 +77,19 @@ async fn connect(server: &str, authority: &str) -> Result<Channel> {
     })
 }
 
-/// What a call answers.
+/// What a call answers. Where that is not of now, it is said beside it.
 pub(super) fn answer<T>(answer: Result<Response<T>, Status>) -> Result<T> {
-    answer.map(Response::into_inner).map_err(|status| sentence(&status))
+    let answer = answer.map_err(|status| sentence(&status))?;
+    if let Some(note) = age(answer.metadata()) {
+        eprintln!("weft: {note}");
+    }
+    Ok(answer.into_inner())
+}
+
+/// That an answer is of what was seen last, and how old that may be.
+fn age(metadata: &MetadataMap) -> Option<String> {
+    let seconds: u64 = metadata.get(SEEN_HEADER)?.to_str().ok()?.parse().ok()?;
+    Some(format!("the store does not answer; this is as it was seen {seconds} s ago at the most"))
 }
 
 /// What a call answers; nothing when there is no such thing.
@@ -113,6 +124,15 @@ fn sentence(status: &Status) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_of_now_says_how_old_it_is() {
+        let mut metadata = MetadataMap::new();
+        assert_eq!(age(&metadata), None);
+        metadata.insert(SEEN_HEADER, "12".parse().unwrap());
+        let said = "the store does not answer; this is as it was seen 12 s ago at the most";
+        assert_eq!(age(&metadata).as_deref(), Some(said));
+    }
 
     #[test]
     fn refusals_say_what_to_do() {

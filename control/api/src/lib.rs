@@ -13,6 +13,9 @@ pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// Whoever gives an environment less time than this until it goes, seconds, shows a password: nothing brings its key back.
 pub const GRACE_SECONDS_MIN: u32 = 24 * 3_600;
 
+/// In the metadata of an answer that is of what was seen last, because the store is away: how old that may be, seconds.
+pub const SEEN_HEADER: &str = "weft-seen-seconds-ago";
+
 /// What a signature is for that shows that an SSH key is somebody's: its namespace (OpenSSH, PROTOCOL.sshsig).
 pub const SSH_KEY_NAMESPACE: &str = "ssh-key@weft";
 

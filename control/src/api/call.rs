@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, metadata::MetadataValue};
 use tracing::{Instrument, info_span};
 use weft_audit::{Event, Fact, Facts, Name, Object, Origin, Outcome, RequestId, Word};
+use weft_control_api::SEEN_HEADER;
 use weft_model::access::Actor;
 
 use super::{Api, Peer, object::On, shown_key, status::status};
@@ -16,8 +17,6 @@ use crate::{
 
 /// In the header of each answer: the call, as audit and logs name it.
 const REQUEST_HEADER: &str = "weft-request-id";
-/// In the header of an answer that is of what was seen last, because the store is away: how old that may be, seconds.
-const SEEN_HEADER: &str = "weft-seen-seconds-ago";
 
 /// What a call gives back.
 pub(super) type Answer<T> = Result<Response<T>, Status>;
