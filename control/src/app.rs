@@ -26,6 +26,7 @@ mod audit;
 mod authentication;
 mod authorities;
 mod environments;
+mod grants;
 mod health;
 mod host_keys;
 mod hosts;
@@ -81,11 +82,12 @@ use weft_types::{EnvironmentId, HostId, InstallationId};
 
 pub use self::{
     account::NewFactor,
-    attachments::{AttachWish, GRANT_SECONDS_MAX, GrantWish, Host as HostWish},
+    attachments::{AttachWish, Host as HostWish},
     audit::{AuditPage, AuditScope, Seen},
     authentication::SshKeyWish,
     authorities::Rotation,
     environments::{Described, NewEnvironment, StateChange},
+    grants::{GRANT_SECONDS_MAX, GrantWish},
     health::{AttachmentHealth, ReportedHealth},
     hosts::{Enrolled, Enrolment, HostChange, JOIN_TOKEN_SECONDS_MAX, NewJoinToken},
     leaves::Leaf,
