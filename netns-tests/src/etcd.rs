@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
@@ -18,8 +19,7 @@ const PORT: u16 = 2379;
 /// A running server. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Etcd {
-    /// Kept for its end.
-    _process: Process,
+    process: Process,
     address: IpAddr,
     dir: PathBuf,
 }
@@ -39,7 +39,12 @@ impl Etcd {
         let process = Process::start(&mut command, Some(&dir.join("log")))?;
         wait_for("etcd", PATIENCE, || Ok(process.listens_on(PORT).then_some(())))
             .with_context(|| process.log())?;
-        Ok(Self { _process: process, address, dir: dir.to_owned() })
+        Ok(Self { process, address, dir: dir.to_owned() })
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
     }
 
     /// What a control plane is told of it: its store of this name.

@@ -141,6 +141,14 @@ impl ManagedSite {
         self.plane.signal(process, signal)
     }
 
+    /// Sends a signal to the etcd of several processes.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn signal_store(&self, signal: Signal) -> Result<()> {
+        self.plane.signal_store(signal)
+    }
+
     /// What a process of the control plane wrote.
     ///
     /// # Errors

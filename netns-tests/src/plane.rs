@@ -136,6 +136,11 @@ impl Plane {
         self.process(at)?.signal(signal)
     }
 
+    /// Sends a signal to the store of several processes.
+    pub(crate) fn signal_store(&self, signal: Signal) -> Result<()> {
+        self.store.as_ref().context("the store is a file")?.signal(signal)
+    }
+
     /// What a process wrote since it was started.
     pub(crate) fn log(&self, at: usize) -> Result<String> {
         Ok(self.process(at)?.log())
