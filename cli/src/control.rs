@@ -11,6 +11,7 @@ mod call;
 mod context;
 mod environment;
 mod host;
+mod line;
 mod member;
 mod policy;
 mod secret;

@@ -6,11 +6,11 @@ use anyhow::{Context as _, Result, anyhow};
 use tonic::{
     Code, Request, Response, Status,
     metadata::{Ascii, MetadataMap, MetadataValue},
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+    transport::{Certificate, ClientTlsConfig, Endpoint},
 };
 use weft_control_api::SEEN_HEADER;
 
-use super::context::Context;
+use super::{context::Context, line::Line};
 use crate::text::printable;
 
 /// How long connecting may take.
@@ -20,29 +20,29 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection to a control plane, in a session or without.
 pub(super) struct Connection {
-    channel: Channel,
+    line: Line,
     token: Option<MetadataValue<Ascii>>,
 }
 
 impl Connection {
     /// In the session that there is.
     pub(super) async fn open(context: &Context) -> Result<Self> {
-        let channel = connect(&context.server, &context.authority).await?;
+        let line = connect(&context.server, &context.authority).await?;
         let token = format!("Bearer {}", context.token).parse();
         Ok(Self {
-            channel,
+            line,
             token: Some(token.context("the session's secret is damaged; log in again")?),
         })
     }
 
     /// As nobody.
     pub(super) async fn anonymous(server: &str, authority: &str) -> Result<Self> {
-        Ok(Self { channel: connect(server, authority).await?, token: None })
+        Ok(Self { line: connect(server, authority).await?, token: None })
     }
 
     /// What a client of a service is made of.
-    pub(super) fn channel(&self) -> Channel {
-        self.channel.clone()
+    pub(super) fn channel(&self) -> Line {
+        self.line.clone()
     }
 
     /// A request of this session.
@@ -56,7 +56,7 @@ impl Connection {
     }
 }
 
-async fn connect(server: &str, authority: &str) -> Result<Channel> {
+async fn connect(server: &str, authority: &str) -> Result<Line> {
     let (host, _) = server
         .rsplit_once(':')
         .with_context(|| format!("{server:?} is no server; expected HOST:PORT"))?;
@@ -68,13 +68,14 @@ async fn connect(server: &str, authority: &str) -> Result<Channel> {
         .connect_timeout(CONNECT_TIMEOUT)
         .tls_config(tls)
         .context("the authority's certificate cannot be used")?;
-    endpoint.connect().await.map_err(|error| {
+    let channel = endpoint.connect().await.map_err(|error| {
         let mut cause: &dyn std::error::Error = &error;
         while let Some(deeper) = cause.source() {
             cause = deeper;
         }
         anyhow!("cannot connect to {server}: {cause}")
-    })
+    })?;
+    Ok(Line::new(channel))
 }
 
 /// What a call answers. Where that is not of now, it is said beside it.

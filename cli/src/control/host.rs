@@ -4,12 +4,12 @@ mod report;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use tonic::transport::Channel;
 use weft_control_api::v1::{self, hosts_client::HostsClient};
 
 use super::{
     Output,
     call::{Connection, answer},
+    line::Line,
     session::word,
     show::{Item, Shown},
 };
@@ -217,7 +217,7 @@ fn token_item(token: v1::JoinToken) -> Item {
 /// All that a host has.
 async fn reports(
     connection: &Connection,
-    hosts: &mut HostsClient<Channel>,
+    hosts: &mut HostsClient<Line>,
     id: &str,
 ) -> Result<Vec<v1::EnvironmentReport>> {
     let (mut all, mut after) = (Vec::new(), String::new());

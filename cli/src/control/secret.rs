@@ -9,13 +9,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
-use tonic::transport::Channel;
 use weft_control_api::v1::{self, secrets_client::SecretsClient};
 
 use super::{
     Output,
     call::{Connection, answer, found},
     environment::name,
+    line::Line,
     show::{Item, Shown},
 };
 
@@ -185,7 +185,7 @@ impl Sure {
 
 async fn find(
     connection: &Connection,
-    secrets: &mut SecretsClient<Channel>,
+    secrets: &mut SecretsClient<Line>,
     one: &One,
 ) -> Result<v1::Secret> {
     let (environment, name) = (name(one.environment.clone()), one.secret.clone());
@@ -195,7 +195,7 @@ async fn find(
 
 async fn list(
     connection: &Connection,
-    secrets: &mut SecretsClient<Channel>,
+    secrets: &mut SecretsClient<Line>,
     environment: String,
 ) -> Result<Shown> {
     let mut items = Vec::new();
@@ -215,7 +215,7 @@ async fn list(
 /// Follows the newest version. Who writes the same secret at the same time is not overwritten.
 async fn set(
     connection: &Connection,
-    secrets: &mut SecretsClient<Channel>,
+    secrets: &mut SecretsClient<Line>,
     one: One,
     file: Option<&Path>,
 ) -> Result<Shown> {

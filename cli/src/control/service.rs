@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, str::FromStr};
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use tonic::transport::Channel;
 use weft_control_api::v1::{self, services_client::ServicesClient};
 
 use super::{
     Output,
     call::{Connection, answer, found},
     environment::name,
+    line::Line,
     session::word,
     show::{Item, Shown},
 };
@@ -239,7 +239,7 @@ fn taken(role: v1::Role) -> Shown {
 
 async fn find(
     connection: &Connection,
-    services: &mut ServicesClient<Channel>,
+    services: &mut ServicesClient<Line>,
     one: &One,
 ) -> Result<v1::Service> {
     let (environment, name) = (name(one.environment.clone()), one.service.clone());
@@ -285,7 +285,7 @@ pub(super) async fn run(connection: Connection, command: ServiceCommand) -> Resu
 
 async fn list(
     connection: &Connection,
-    services: &mut ServicesClient<Channel>,
+    services: &mut ServicesClient<Line>,
     of: Of,
 ) -> Result<Shown> {
     let mut items = Vec::new();
@@ -305,7 +305,7 @@ async fn list(
 /// Replaces what is registered now. Who registers the same service at the same time is not overwritten.
 async fn set(
     connection: &Connection,
-    services: &mut ServicesClient<Channel>,
+    services: &mut ServicesClient<Line>,
     wish: Set,
 ) -> Result<Shown> {
     let (environment, service) = (name(wish.one.environment.clone()), wish.one.service.clone());
@@ -330,7 +330,7 @@ async fn set(
 
 async fn drain(
     connection: &Connection,
-    services: &mut ServicesClient<Channel>,
+    services: &mut ServicesClient<Line>,
     instance: Instance,
     drained: bool,
 ) -> Result<Shown> {
@@ -348,7 +348,7 @@ async fn drain(
 
 async fn role(
     connection: &Connection,
-    services: &mut ServicesClient<Channel>,
+    services: &mut ServicesClient<Line>,
     command: RoleCommand,
 ) -> Result<Shown> {
     match command {
